@@ -406,6 +406,7 @@ def test_takes_durations_that_the_code_reads(value: str) -> None:
         ({"cache": {"pvcName": "../x"}}, "spec.cache.pvcName"),
         ({"resources": {"limits": {"memory": "lots"}}}, "spec.resources.limits.memory"),
         ({"resources": {"requests": {"cpu": 1.5}}}, "spec.resources.requests.cpu"),
+        ({"resources": {"requests": {"memory": "-4Gi"}}}, "spec.resources.requests[memory]"),
         ({"nodeSelector": {"a": "b c"}}, "spec.nodeSelector.a"),
         ({"nodeSelector": {"a": 1}}, "spec.nodeSelector.a"),
         ({"serviceLabels": ["x" * 64]}, "spec.serviceLabels[0]"),

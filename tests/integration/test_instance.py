@@ -60,6 +60,9 @@ def test_a_second_up_reports_the_running_instance_and_starts_nothing(running: Ru
     foreground = running.flexinfer("up", check=False)
     assert foreground.returncode == 1
     assert "flexinfer down" in foreground.stderr
+    other = running.flexinfer("up", "--detach", "--audit", check=False)
+    assert (other.returncode, "--audit is not set" in other.stderr) == (1, True)
+    assert running.flexinfer("up", "--detach", "--separate").returncode == 0
     assert running.services() == previous
 
 

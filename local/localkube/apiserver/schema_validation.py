@@ -203,7 +203,9 @@ class _RuleWalk:
             for name, item in value.items():
                 child = node.child(name)
                 if child is not None:
-                    self.visit(child, item, previous.get(name, MISSING), _join(path, name))
+                    # Of a rule the real one names the entry of a map as it names an item of a list; of a schema as it names a field.
+                    where = _join(path, name) if name in node.properties else f"{path}[{name}]"
+                    self.visit(child, item, previous.get(name, MISSING), where)
         elif isinstance(value, list) and node.items is not None:
             matches = correlate(node, old)
             for index, item in enumerate(value):

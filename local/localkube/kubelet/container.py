@@ -57,8 +57,11 @@ class Container:
             if started is not None:
                 await self._supervise(*started)
 
-    async def stop(self, grace: float) -> None:
-        """Run its preStop hook, then stop it within `grace` seconds; return once none of its processes runs."""
+    async def stop(self, grace: float, *, node_shutdown: bool = False) -> None:
+        """Run its preStop hook, then stop it within `grace` seconds; return once none of its processes runs.
+
+        `node_shutdown`: the next kubelet process restarts it; this end is no failure, and no back-off counts it.
+        """
         if self.process is None:
             self.process = self._previous_run()
         if self.process is None:
@@ -71,7 +74,7 @@ class Container:
             await self._pre_stop(hook, grace)
         code = await self.process.stop(max(until - loop.time(), 0.0))
         if "running" in self.record.state:
-            self._record_end(code)
+            self._record_end(code, node_shutdown=node_shutdown)
 
     async def _pre_stop(self, hook: Object, grace: float) -> None:
         wrong = await pre_stop.run(hook, grace, self._target, self._node.session)
@@ -98,12 +101,13 @@ class Container:
 
     def _should_restart(self) -> bool:
         ended = self.record.state.get("terminated")
-        if ended is None:
-            return True
+        return ended is None or self._restarts_after(ended["exitCode"])
+
+    def _restarts_after(self, code: int | None) -> bool:
         policy = self._pod.pod["spec"].get("restartPolicy", "Always")
         if policy == "Always" and not self._init:
             return True
-        return policy != "Never" and bool(ended["exitCode"])
+        return policy != "Never" and code != 0
 
     async def _wait_for_back_off(self) -> None:
         """Wait for the back-off after an end."""
@@ -199,7 +203,7 @@ class Container:
         self.record.identity = running.identity or self.record.identity
         self._save()
 
-    def _record_end(self, code: int | None) -> None:
+    def _record_end(self, code: int | None, *, node_shutdown: bool = False) -> None:
         now = datetime.now(UTC)
         started = self.record.state.get("running", {}).get("startedAt", stamp(now))
         state: Object = {"reason": "Completed" if code == 0 else "Error", "exitCode": code}
@@ -212,6 +216,9 @@ class Container:
             state["message"] = message
         ran = (now - datetime.fromisoformat(started)).total_seconds()
         self.record.streak = self._node.back_off.streak(self.record.streak, ran)
+        if node_shutdown and self._restarts_after(code):
+            state |= termination_message.NODE_SHUTDOWN
+            self.record.streak = 0
         self._set_terminated(
             {**state, "startedAt": started, "finishedAt": stamp(now), "containerID": self.record.id}
         )

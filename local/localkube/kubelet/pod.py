@@ -156,13 +156,13 @@ class Pod:
         await self._stop_all(self._grace_period())
         self._save()
 
-    async def _stop_all(self, grace: float) -> None:
+    async def _stop_all(self, grace: float, *, node_shutdown: bool = False) -> None:
         async with asyncio.TaskGroup() as tasks:
             for container in self.containers:
-                tasks.create_task(container.stop(grace))
+                tasks.create_task(container.stop(grace, node_shutdown=node_shutdown))
 
     async def _terminate(self) -> None:
-        await self._stop_all(self._grace)
+        await self._stop_all(self._grace, node_shutdown=self._ending == "node shutdown")
         self._node.checkpoints.save(self.record)
         if self._ending == "node shutdown":
             with contextlib.suppress(ApiError):  # the next kubelet process publishes it

@@ -11,6 +11,14 @@ from localkube.kubelet.client import Object
 from localkube.kubelet.volume_mounts import Mount
 
 PATH = "/dev/termination-log"
+NODE_SHUTDOWN: Object = {
+    "reason": "NodeShutdown",
+    "message": "Pod was terminated in response to imminent node shutdown.",
+}
+"""Of a container that the node itself stopped and restarts: kubelet's text of a graceful node shutdown (nodeshutdown_manager.go).
+
+kubelet writes it into the Pod, which is then Failed; here the Pod stays, and its container restarts.
+"""
 _FROM_LOG, _FROM_FILE, _LINES = 2048, 4096, 80
 
 

@@ -24,6 +24,7 @@ from flexinfer.cli import reach
 from flexinfer.cli.chat import ChatClient
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.target import target_arguments
+from flexinfer.placer.unschedulable import counted
 from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, ForbiddenError, Kind, NotFoundError
 
 T = TypeVar("T")
@@ -137,7 +138,7 @@ async def sample(chunks: AsyncIterator[Any], clock: Callable[[], float]) -> Samp
     fingerprint = ""
     async for chunk in chunks:
         now = clock()
-        fingerprint = _text_of(chunk, "system_fingerprint") or fingerprint
+        fingerprint = _version_of(chunk) or fingerprint
         counted = _counted(chunk) or counted
         if _has_text(chunk):
             first, last = (now, now) if not events else (first, now)
@@ -155,6 +156,12 @@ def _has_text(chunk: Any) -> bool:
 def _text_of(chunk: Any, name: str) -> str:
     value = chunk.get(name) if isinstance(chunk, Mapping) else None
     return value if isinstance(value, str) else ""
+
+
+def _version_of(chunk: Any) -> str:
+    """Return the version of an engine as its answer states it; empty for llama.cpp's `b0-unknown`, of a build that knows none."""
+    version = _text_of(chunk, "system_fingerprint")
+    return "" if version.endswith("-unknown") else version
 
 
 def _counted(chunk: Any) -> int:
@@ -177,9 +184,10 @@ def metrics_of(model: Model, samples: Sequence[Sample], now: datetime) -> Metric
 
 def lines(model: Model, samples: Sequence[Sample], metrics: MetricsStatus) -> list[str]:
     """Return the result for people: the medians, and how far the requests differed."""
+    turns = " one after the other" if len(samples) > 1 else ""
     rates, firsts = [s.per_second for s in samples], [1000 * s.first for s in samples]
     return [
-        f"{model.key}: {metrics.engine}, {len(samples)} requests one after the other, {min(s.tokens for s in samples)} tokens or more each",
+        f"{model.key}: {metrics.engine}, {counted(len(samples), 'request')}{turns}, {min(s.tokens for s in samples)} tokens or more each",
         f"  tokens a second      {metrics.tokens_per_second:>8.1f}  ({min(rates):.1f} to {max(rates):.1f})",
         f"  time to first token  {metrics.time_to_first_token_ms:>5} ms  ({min(firsts):.0f} to {max(firsts):.0f})",
     ]

@@ -155,10 +155,18 @@ def _expected(expected_time: str, now: float | None) -> str:
     if at is None or now is None:
         return line
     return (
-        f"{line}, in {at - now:.0f}s"
+        f"{line}, in {_span(at - now)}"
         if at > now
         else f"{line}, which has passed: its holders stay longer than expected"
     )
+
+
+def _span(seconds: float) -> str:
+    """Return a time to wait as people say it: 40s, 59m, 1h59m. kubectl's form, of ages, is in minutes up to 3 hours."""
+    minutes = int(seconds) // 60
+    if minutes < 60:  # noqa: PLR2004 -- minutes of an hour
+        return f"{minutes}m" if minutes >= 2 else f"{int(seconds)}s"  # noqa: PLR2004
+    return f"{minutes // 60}h{minutes % 60}m"
 
 
 def answer(

@@ -1,6 +1,6 @@
 """GpuUsage: who holds the memory of each card, from telemetry and Pods. Pure; `gpus` prints it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -10,8 +10,9 @@ from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.state.leases import leased_on
 from flexinfer.state.observed import ObservedState
 
-MODEL, POD, LEASE, FOREIGN, UNLISTED = "Model", "Pod", "Lease", "Foreign", "Unlisted"
-"""Who holds memory: a Model's Pod, another Pod, a process of a GPULease or another one outside Kubernetes, or no process that the driver lists."""
+MODEL, POD, LEASE, RELEASED, FOREIGN, UNLISTED = "Model", "Pod", "Lease", "Released", "Foreign", "Unlisted"
+"""Who holds memory: a Model's Pod, another Pod, a process of a GPULease, of one that is over or was given back, or another one outside
+Kubernetes, or no process that the driver lists."""
 
 
 _NOTHING: Mapping[int, str] = MappingProxyType({})
@@ -77,8 +78,9 @@ def _node(state: ObservedState, name: str, models: Mapping[str, str]) -> NodeUsa
     if sample is None:
         return NodeUsage(node=name, message=_without_telemetry(state, name))
     leased = leased_on(state, name)
+    over = frozenset(key for key in leased.values() if not _is_granted(state, key))
     cards = tuple(
-        _with_footprints(card_of(device, models, leased), device.uuid, state)
+        _with_footprints(card_of(device, models, leased, over), device.uuid, state)
         for device in sample.observed.devices
     )
     message = sample.observed.message or ("" if cards else "no GPUs")
@@ -97,10 +99,21 @@ def _without_telemetry(state: ObservedState, name: str) -> str:
     return f"offers {', '.join(offered)}, but {silent}" if offered else silent
 
 
-def card_of(device: Device, models: Mapping[str, str], leased: Mapping[int, str] = _NOTHING) -> Card:
+def _is_granted(state: ObservedState, key: str) -> bool:
+    lease = state.leases.get(key)
+    return lease is not None and lease.granted
+
+
+def card_of(
+    device: Device,
+    models: Mapping[str, str],
+    leased: Mapping[int, str] = _NOTHING,
+    over: Collection[str] = (),
+) -> Card:
     """Return a card with its holders.
 
-    `models` is the uid of a Pod -> the key of its Model, `leased` the number of a process -> the key of its lease.
+    `models` is the uid of a Pod -> the key of its Model, `leased` the number of a process -> the key of its lease; of `over`, those that are
+    over or were given back.
     """
     return Card(
         uuid=device.uuid,
@@ -117,7 +130,7 @@ def card_of(device: Device, models: Mapping[str, str], leased: Mapping[int, str]
         mig=device.mig,
         processes_known=device.processes_known,
         errors=device.errors,
-        holders=tuple(_holders(device, models, leased)),
+        holders=tuple(_holders(device, models, leased, over)),
     )
 
 
@@ -138,22 +151,27 @@ def _with_footprint(holder: Holder, uuid: str, state: ObservedState) -> Holder:
     )
 
 
-def _holders(device: Device, models: Mapping[str, str], leased: Mapping[int, str]) -> Iterator[Holder]:
+def _holders(
+    device: Device, models: Mapping[str, str], leased: Mapping[int, str], over: Collection[str]
+) -> Iterator[Holder]:
     """Yield Models, then other Pods, then processes of leases, then foreign processes, each the largest first; last what no process accounts for."""
-    holders = [_holder(process, models, leased) for process in device.processes]
-    order = (MODEL, POD, LEASE, FOREIGN)
+    holders = [_holder(process, models, leased, over) for process in device.processes]
+    order = (MODEL, POD, LEASE, RELEASED, FOREIGN)
     yield from sorted(holders, key=lambda holder: (order.index(holder.kind), -holder.memory_mb, holder.name))
     unlisted = device.used_mb - sum(holder.memory_mb for holder in holders)
     if unlisted > 0:
         yield Holder(kind=UNLISTED, name="", memory_mb=unlisted)
 
 
-def _holder(process: DeviceProcess, models: Mapping[str, str], leased: Mapping[int, str]) -> Holder:
+def _holder(
+    process: DeviceProcess, models: Mapping[str, str], leased: Mapping[int, str], over: Collection[str]
+) -> Holder:
     pid, name, memory = process.pid, process.name, process.used_mb
     if process.pod_uid in models:
         return Holder(kind=MODEL, name=models[process.pod_uid], memory_mb=memory, pid=pid, process=name)
     if process.pod_uid:
         return Holder(kind=POD, name=process.pod_uid, memory_mb=memory, pid=pid, process=name)
     if pid in leased:
-        return Holder(kind=LEASE, name=leased[pid], memory_mb=memory, pid=pid, process=name)
+        kind = RELEASED if leased[pid] in over else LEASE
+        return Holder(kind=kind, name=leased[pid], memory_mb=memory, pid=pid, process=name)
     return Holder(kind=FOREIGN, name=name or "unknown", memory_mb=memory, pid=pid, process=name)

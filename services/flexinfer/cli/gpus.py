@@ -11,7 +11,18 @@ from types import MappingProxyType
 
 from flexinfer.agent import look
 from flexinfer.cli import reach
-from flexinfer.cli.gpu_usage import FOREIGN, LEASE, MODEL, POD, UNLISTED, Card, Holder, NodeUsage, usage
+from flexinfer.cli.gpu_usage import (
+    FOREIGN,
+    LEASE,
+    MODEL,
+    POD,
+    RELEASED,
+    UNLISTED,
+    Card,
+    Holder,
+    NodeUsage,
+    usage,
+)
 from flexinfer.cli.observed import observed_state
 from flexinfer.cli.target import target_arguments
 from flexinfer.cli.terminal import print_json
@@ -25,6 +36,7 @@ _WORDS: Mapping[str, str] = MappingProxyType(
         MODEL: "model",
         POD: "pod",
         LEASE: "lease",
+        RELEASED: "process of the released lease",
         FOREIGN: "foreign process",
         UNLISTED: "in use by no process that the driver lists",
     }

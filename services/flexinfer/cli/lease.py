@@ -139,7 +139,7 @@ async def take(
     progress = ""
     while True:
         current = await _read(api, created)
-        if leased(current) != progress:
+        if current.condition() is not None and leased(current) != progress:
             progress = leased(current)
             print(one_line(progress), flush=True)
         if current.granted:

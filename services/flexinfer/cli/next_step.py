@@ -10,11 +10,12 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.base import Resource
 from flexinfer.api.conditions import Condition
 from flexinfer.api.lease import HIGHEST_PRIORITY
-from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.model import BackendStatus, Gpu, Model
 from flexinfer.api.phase import Cause, cause_of
+from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS
-from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
+from flexinfer.api.sharedgroup import GRANTED, ONE_AT_A_TIME, Holder, SharedGroup
 
 NONE, WAIT, ACT = "None", "Wait", "Act"
 AT_REST = reasons.AT_REST | {Reason.IDLE, Reason.NOT_WANTED, Reason.RELEASED, Reason.DRAINING}
@@ -117,10 +118,12 @@ def _queued(model: Model, group: SharedGroup | None, members: Sequence[Model]) -
     if wanted is not None and wanted.reason == Reason.FIRST_START:
         text = f"wait, or send a request: an initial start makes no holder leave, and a request does (holders: {_labels(staying)})"
         return NextStep(action=WAIT, message=text)
-    return _against(model, staying, names)
+    return _against(model, staying, names, group)
 
 
-def _against(model: Model, staying: Sequence[Holder], members: Mapping[str, Model]) -> NextStep:
+def _against(
+    model: Model, staying: Sequence[Holder], members: Mapping[str, Model], group: SharedGroup
+) -> NextStep:
     """Return what helps against the holders that stay."""
     mine = model.spec.priority
     above = {h.label: members[h.uid].spec.priority for h in staying if not h.lease}
@@ -130,7 +133,7 @@ def _against(model: Model, staying: Sequence[Holder], members: Mapping[str, Mode
         for h in staying
         if h.lease
     )
-    if movable:
+    if movable and _fits_with(model, [h for h in staying if h.label not in movable], group):
         named = ", ".join(f"{label} has {its}" for label, its in movable.items())
         return NextStep(
             action=WAIT,
@@ -148,6 +151,27 @@ def _against(model: Model, staying: Sequence[Holder], members: Mapping[str, Mode
     return NextStep(
         action=WAIT,
         message=f"wait: a higher spec.gpu.priority does not help, {mine} is above that of every holder already ({_labels(staying)})",
+    )
+
+
+def _fits_with(model: Model, holders: Sequence[Holder], group: SharedGroup) -> bool:
+    """Tell whether a Model fits on its devices together with holders that no priority makes leave, by what each is expected to use.
+
+    Where that is not known, or one of them is to be alone, there is one holder at a time.
+    """
+    if not holders:
+        return True
+    placement, gpu = model.status.placement or Placement(), model.spec.gpu or Gpu()
+    held = [device for holder in holders for device in holder.devices]
+    measurable = all(need.memory_mb for need in placement.devices) and all(
+        device.memory_mb for device in held
+    )
+    if group.spec.mode == ONE_AT_A_TIME or gpu.exclusive or not placement.devices or not measurable:
+        return False
+    return all(
+        need.memory_mb + sum(device.memory_mb for device in held if device.uuid == need.uuid)
+        <= need.total_mb - group.spec.reserve_mb
+        for need in placement.devices
     )
 
 

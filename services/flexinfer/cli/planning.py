@@ -17,6 +17,7 @@ from flexinfer.api.model import Model, ModelStatus
 from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
+from flexinfer.cli.group_plan import holders_of, sharing
 from flexinfer.events.events import GpusObserved, ModelDeleted, ModelObserved, WorkloadDeleted
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.binding import plugged
@@ -45,7 +46,8 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Where a Model would go; without a placement it fits nowhere now, and `message` says why.
 
-    `holders` are the Models that hold the devices of its shared group at present: it takes turns with them.
+    `holders` are the others that hold the devices of its shared group at present, `sharing` says whether it fits with them at once. `claimed`
+    is the file on a PVC that it loads, which is not looked for.
     """
 
     key: str
@@ -53,6 +55,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     placement: Placement | None = None
     devices: tuple[Device, ...] = ()
     holders: tuple[str, ...] = ()
+    sharing: str = ""
+    claimed: str = ""
     elsewhere: tuple[Elsewhere, ...] = ()
 
     @property
@@ -79,7 +83,11 @@ def plan(state: ObservedState, model: Model, now: float) -> Plan:
         message=placed.condition.message,
         placement=placement,
         devices=_devices_of(present, placement),
-        holders=_holders(present, candidate),
+        holders=holders_of(present, candidate),
+        sharing=sharing(_with(present, candidate), candidate, placement, now)
+        if placement is not None
+        else "",
+        claimed=_claimed(candidate),
         elsewhere=tuple(_elsewhere(present, candidate, name, now) for name in others),
     )
 
@@ -177,10 +185,10 @@ def _enough(state: ObservedState, candidate: Model, node: str, now: float) -> It
             yield leaving
 
 
-def _holders(state: ObservedState, candidate: Model) -> tuple[str, ...]:
-    group = state.group(candidate.metadata.namespace, candidate.spec.group) if candidate.spec.group else None
-    holders = group.status.holders if group is not None else ()
-    return tuple(sorted(f"{candidate.metadata.namespace}/{holder.label}" for holder in holders))
+def _claimed(candidate: Model) -> str:
+    """Return the file that a Model loads from a PVC of its own namespace; empty if it loads none from there."""
+    location = sources.locate(candidate)
+    return candidate.spec.source if location is not None and location.claim and not location.fetched else ""
 
 
 def _devices_of(state: ObservedState, placement: Placement | None) -> tuple[Device, ...]:

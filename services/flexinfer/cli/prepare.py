@@ -12,6 +12,7 @@ from flexinfer.local import instance as instances
 from flexinfer.local.instance import LOCAL, Instance, InstanceError
 from flexinfer.local.simulation import files
 from flexinfer.local.supervisor import provisioning, record, user_settings
+from flexinfer.local.supervisor.instance_programs import programs
 from localkube.process_identity import alive
 
 _PORTS = {
@@ -36,12 +37,16 @@ class Choices(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of the user's environment."""
 
     @property
+    def options(self) -> tuple[str, ...]:
+        """The chosen options without a value."""
+        return (*(("--separate",) if self.separate else ()), *(("--audit",) if self.audit else ()))
+
+    @property
     def words(self) -> list[str]:
         """The options of `flexinfer up` that make these choices."""
         return [
             *(["--api", self.world] if self.world else []),
-            *(["--separate"] if self.separate else []),
-            *(["--audit"] if self.audit else []),
+            *self.options,
             *(["--simulate-gpus", str(self.simulation.absolute())] if self.simulation else []),
         ]
 
@@ -65,6 +70,24 @@ def simulates(state: Path, choices: Choices) -> bool:
         return True
     simulation = files.saved(instances.load(state))
     return simulation is not None and simulation.described.nodes == files.read(choices.simulation).nodes
+
+
+def differences(instance: Instance, choices: Choices) -> list[str]:
+    """Return in words what was chosen now and is otherwise in an instance that runs; what was not chosen is as it is there.
+
+    Raises InstanceError, SettingsError.
+    """
+    started = record.read(instance.record).started
+    different = (
+        [f"--api is {instance.api}, not {choices.world}"] if choices.world not in ("", instance.api) else []
+    )
+    if started is None:  # an earlier version started it, or it has only begun
+        return different
+    different += [f"{option} is not set" for option in choices.options if option not in started.options]
+    variables: dict[str, str] = {}
+    for program in programs(instance, separate="--separate" in started.options, settings=started.settings):
+        variables |= program.variables
+    return different + user_settings.differing(choices.settings, variables)
 
 
 @contextlib.contextmanager

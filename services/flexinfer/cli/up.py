@@ -5,24 +5,25 @@ import asyncio
 import contextlib
 import os
 import select
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from flexinfer.api import conditions
 from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.prepare import Choices, built, check_simulation, prepared, simulates
+from flexinfer.cli.log_hint import LogHint
+from flexinfer.cli.prepare import Choices, built, check_simulation, differences, prepared, simulates
 from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import PLANE, REAL, Instance
-from flexinfer.local.supervisor import provisioning, user_settings
+from flexinfer.local.supervisor import provisioning, record, user_settings
 from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.program import NODE
 from flexinfer.local.supervisor.readiness import until_ready
@@ -93,12 +94,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def already(state: Path, holder: int, choices: Choices, *, detach: bool) -> int:
-    """Show what runs. Raises CommandError, except for --detach with everything ready, which is what it promises."""
+    """Show what runs. Raises CommandError, except for --detach with everything ready, which is what it promises.
+
+    What is chosen now and differs from what runs is never ignored: it is an error that names it. Raises InstanceError, SettingsError.
+    """
     check_simulation(state, choices)
     if not simulates(state, choices):
         raise CommandError(
             f"FlexInfer is already running in {state} (process {holder}) with other nodes than those of {choices.simulation}: "
             "stop it with `flexinfer down`, then start it with this file"
+        )
+    if different := differences(instances.load(state), choices):
+        raise CommandError(
+            f"FlexInfer is already running in {state} (process {holder}) with other settings: {'; '.join(different)}; "
+            "stop it with `flexinfer down`, then start it with these"
         )
     current = asyncio.run(rows(instances.load(state)))
     print(f"FlexInfer is already running in {state} (process {holder}):")
@@ -128,10 +137,12 @@ async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int |
     say(f"FlexInfer in {instance.state}")
     before = {NODE: partial(_provisioned, instance)} if instance.api == REAL else {}
     specified = programs(instance, separate=choices.separate, settings=choices.settings)
-    async with supervised(instance, specified, before) as supervisor:
+    hints = {program.name: LogHint(instance.log(program.name)) for program in specified}
+    with_these = record.Started(settings=choices.settings, options=choices.options)
+    async with supervised(instance, specified, before, with_these) as supervisor:
         if supervisor.adopted:
             say(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}")
-        starting = asyncio.create_task(started(instance, supervisor, ready_descriptor))
+        starting = asyncio.create_task(started(instance, supervisor, hints, ready_descriptor))
         waiting = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -152,8 +163,10 @@ async def _provisioned(instance: Instance) -> None:
     await provision(instance, say)
 
 
-async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: int | None) -> None:
-    """Provision the instance and report when each process is ready."""
+async def started(
+    instance: Instance, supervisor: Supervisor, hints: Mapping[str, LogHint], ready_descriptor: int | None
+) -> None:
+    """Provision the instance and report when each process is ready; `hints` are by process."""
     began = time.monotonic()
 
     async def report(name: str) -> None:
@@ -161,7 +174,7 @@ async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: 
         answering = asyncio.create_task(until_ready(process.program.probe))
         while not (await asyncio.wait({answering}, timeout=HINT_SECONDS))[0]:
             if process.started:
-                say(f"  {name:<12} is not ready yet{_last_log_line(instance.log(name))}")
+                say(f"  {name:<12} is not ready yet{hints[name]}")
         say(f"  {name:<12} ready  {time.monotonic() - began:5.1f}s")
 
     serves = instance.api != PLANE
@@ -178,15 +191,6 @@ async def started(instance: Instance, supervisor: Supervisor, ready_descriptor: 
         os.close(ready_descriptor)
 
 
-def _last_log_line(log: Path) -> str:
-    """Return the last line of a process's log."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    return f"; {log} ends with: {conditions.one_line(lines[-1])}" if lines else f"; {log} is empty"
-
-
 async def _created_pvc(instance: Instance, supervisor: Supervisor) -> None:
     """Create the PVC `models` once a real API server and the node are ready; the local API server starts with it."""
     from flexinfer.local.controlplane.provisioning import make_claim  # noqa: PLC0415 -- not needed with the local API
@@ -200,13 +204,23 @@ async def _created_pvc(instance: Instance, supervisor: Supervisor) -> None:
 
 def next_steps(instance: Instance) -> str:
     """Return the exports and a first command to try."""
-    ours = Path(sys.executable).with_name("kubectl")
-    kubectl = ours if ours.exists() else shutil.which("kubectl") or "kubectl"
+    kubectl = _program("kubectl")
     if instance.api == PLANE:
         first = "get --raw /version"
     else:
         first = f"apply -f {EXAMPLE}" if EXAMPLE.exists() else "explain model.spec"
-    return f"\n{shell(instance.exports())}\n\nTry: {kubectl} {first}"
+    is_default = instance.state == instances.state_folder(None, os.environ)
+    words = [_program("flexinfer"), "env", *([] if is_default else ["--state", str(instance.state)])]
+    environment = f'eval "$({shlex.join(words)})"'
+    return f"\n{shell(instance.exports())}\n\nTry: {environment} && {shlex.quote(kubectl)} {first}"
+
+
+def _program(name: str) -> str:
+    """Return the program that is installed with this Python, by its name alone if that is the one on PATH."""
+    ours, on_path = Path(sys.executable).with_name(name), shutil.which(name)
+    if not ours.exists() or (on_path and Path(on_path) == ours):
+        return name
+    return str(ours)
 
 
 def detached(state: Path, choices: Choices) -> int:

@@ -74,8 +74,13 @@ def _stop(context: ModelContext, cause: str) -> Iterator[Action]:
 
 
 def _at_rest(context: ModelContext) -> Iterator[Action]:
-    """Write once a generation that no engine runs; nothing else is written about a Model at rest."""
+    """Write once a generation that no engine runs; nothing else is written about a Model at rest.
+
+    That is after Accepted has judged the generation, since what its Service holds is written with it.
+    """
     view, ready = context.view, context.view.ready
+    if ready.written and not (ready.current or view.accepted.true or view.accepted.false):
+        return
     first_seen = context.state.first_seen.get(view.model.uid)
     due = actions.first_write_due(view.model, conditions.READY, first_seen, context.now)
     if due is not None:

@@ -1,7 +1,6 @@
 """An engine that does not answer yet: how far its start has come, how long that may take, and what follows a failure. Pure."""
 
 import math
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.numbers import counted
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
-from flexinfer.launcher import status
+from flexinfer.launcher import engine_end, status
 from flexinfer.launcher.effects import Action, Purpose, Stop
 from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.view import GATES, RESTART, ModelContext, ModelView
@@ -31,8 +30,6 @@ _REQUESTED_BACK_OFF = 5.0
 _IMAGE_BACK_OFF = "ImagePullBackOff"
 _NO_IMAGE = frozenset({"ErrImagePull", _IMAGE_BACK_OFF, "InvalidImageName", "ErrImageNeverPull"})
 _CRASH_LOOP = "CrashLoopBackOff"
-_NODE_BACK_OFF = re.compile(r"back-off (\S+) restarting")
-"""What a kubelet says of a container that it restarts ever later (kuberuntime_manager.go, doBackOff)."""
 _NODE_WAITS = "; back-off: the node"
 _NO_PROGRAM = "ProgramNotInstalled"
 """What the local node says of an image whose program is not installed (`localkube.kubelet.image_runtimes`)."""
@@ -110,16 +107,18 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     """Return how far a Pod whose engine does not answer has come.
 
     A restart is no progress: an engine that restarted once is Restarting until it answers, and one that the node restarts with a delay
-    BackOff; its deadline runs on. The same holds for an image that cannot be pulled.
+    BackOff; its deadline runs on. The same holds for an image that cannot be pulled. An engine that its node stopped at a shutdown and
+    starts again has not failed: it loads.
     """
     ready = context.view.ready
     if pod.reason == _NO_PROGRAM:
         return Stage(Reason.ENGINE_NOT_INSTALLED, f"engine is not installed: {clause(pod.message)}", IMAGE)
     if pod.reason in _NO_IMAGE or (ready.reason == Reason.IMAGE_PULL_FAILED and not pod.running):
         return Stage(Reason.IMAGE_PULL_FAILED, _image_failure(context, pod), IMAGE)
-    if pod.reason == _CRASH_LOOP or ready.in_pod:
+    resumed = _resumed(context, pod)
+    if pod.reason == _CRASH_LOOP or (ready.in_pod and not resumed):
         return Stage(Reason.BACK_OFF, _crash_loop(context, pod), RESTART)
-    if ready.true or pod.restarts or ready.reason == Reason.RESTARTING:
+    if (ready.true or pod.restarts or ready.reason == Reason.RESTARTING) and not resumed:
         return Stage(Reason.RESTARTING, _restart(context, pod), RESTART)
     if pod.running:
         return Stage(Reason.LOADING, f"engine process runs on node {pod.node} and loads the weights", WEIGHTS)
@@ -129,6 +128,15 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     reason = "" if pod.reason in _ORDINARY and not pod.message else pod.reason
     cause = f" ({_joined(reason, pod.message)})" if reason else ""
     return Stage(Reason.STARTING, f"Pod is starting on node {pod.node}{cause}", IMAGE)
+
+
+def _resumed(context: ModelContext, pod: PodFacts) -> bool:
+    """Tell whether an engine starts again that its node stopped at a shutdown; not one that has stopped responding since."""
+    view = context.view
+    replaced = not pod.running or pod.restarts > view.backend.restarts
+    return engine_end.stopped_by_node(pod) and (
+        replaced or view.ready.reason in (Reason.STARTING, Reason.LOADING)
+    )
 
 
 def _image_failure(context: ModelContext, pod: PodFacts) -> str:
@@ -141,17 +149,19 @@ def _image_failure(context: ModelContext, pod: PodFacts) -> str:
 
 
 def _restart(context: ModelContext, pod: PodFacts) -> str:
-    if pod.exit_code is None:
+    if pod.exit_code is None or engine_end.stopped_by_node(pod):
         detail = context.probe.answer.detail if context.probe is not None else ""
         return f"engine stopped responding ({clause(detail)})" if detail else "engine stopped responding"
-    last = clause(pod.last or ("" if _NODE_BACK_OFF.search(pod.message) else pod.message))
+    last = clause(engine_end.cause(context.view.model, pod))
     cause = f" ({last})" if last else ""
-    return f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{_remedy(pod)}"
+    return (
+        f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{engine_end.remedy(pod)}"
+    )
 
 
 def _crash_loop(context: ModelContext, pod: PodFacts) -> str:
     """Return why an engine is restarted with a delay, and how long that is as the node said last: it stays while an attempt runs."""
-    delay = _NODE_BACK_OFF.search(pod.message) if pod.reason == _CRASH_LOOP else None
+    delay = engine_end.NODE_BACK_OFF.search(pod.message) if pod.reason == _CRASH_LOOP else None
     cause, reported = _restart(context, pod), context.view.ready.message
     if delay is None and reported.startswith(f"{cause}{_NODE_WAITS}"):
         return reported
@@ -161,15 +171,6 @@ def _crash_loop(context: ModelContext, pod: PodFacts) -> str:
 
 def _times(restarts: int) -> str:
     return f"restarted {counted(restarts, 'time')}"
-
-
-def _remedy(pod: PodFacts) -> str:
-    """Return what helps an engine that exceeded its memory, or that this node cannot run; else nothing."""
-    if pod.last.startswith("OOMKilled"):
-        return "; raise spec.resources.limits.memory"
-    if "exec format error" in pod.last:
-        return f"; its image is built for another architecture than that of node {pod.node}: set spec.image or spec.nodeSelector"
-    return ""
 
 
 def _joined(reason: str, message: str) -> str:

@@ -105,20 +105,33 @@ def _write(
     backend: BackendStatus,
     gates: tuple[str, ...] = (),
 ) -> WriteStatus | None:
-    address = endpoint(view.model, settings) if view.accepted.true else view.model.status.endpoint
-    status = ReadyStatus(condition=condition, endpoint=address, backend=backend)
+    status = ReadyStatus(condition=condition, endpoint=_endpoint(view, settings), backend=backend)
     return actions.write_if_changed(view.model, status, gates)
 
 
+def _endpoint(view: ModelView, settings: LaunchSettings) -> str:
+    """Return the endpoint to write: none of a Model at rest whose newer spec is refused, as of a new one that is.
+
+    Its Service is then brought up to date with the endpoint, once that spec is accepted without another generation.
+    """
+    if view.accepted.true:
+        return endpoint(view.model, settings)
+    return "" if view.ready.at_rest and not view.ready.current else view.model.status.endpoint
+
+
 def _publish(context: ModelContext, write: WriteStatus | None) -> Iterator[Action]:
-    """Yield a write with what belongs to it: the Service at the first one of a generation, the hint when Ready turns True."""
+    """Yield a write with what belongs to it: the Service at the first one of an accepted spec, the hint when Ready turns True.
+
+    A Ready that serves an older spec is of this generation although its spec was not accepted when that was written.
+    """
     if write is None:
         return
     view = context.view
     pod, announce = context.pod, None
     if write.condition.true and not view.ready.true and pod is not None:
         announce = Announce(write=write, pod_uid=pod.uid)
-    if view.accepted.true and not (view.ready.current and view.model.status.endpoint):
+    exposed = view.ready.current and not view.ready.older_spec and view.model.status.endpoint
+    if view.accepted.true and not exposed:
         yield Expose(write=write, service=service(view.model, context.settings), announce=announce)
     elif announce is not None:
         yield announce

@@ -61,7 +61,7 @@ def fault(path: Path) -> str:
         if not is_gguf(path.name, start):
             return ""
         if not start.startswith(MAGIC):
-            return f"{path.name} is no GGUF file: it begins with {start[:4]!r}"
+            return f"{path.name} is no GGUF file: {_beginning(start[:4])}"
         try:
             promised = Header(file, size).promised
         except LyingHeaderError as error:
@@ -69,6 +69,18 @@ def fault(path: Path) -> str:
     if promised > size:
         return f"{path.name} is incomplete: {size:,} of the {promised:,} bytes that its header promises"
     return ""
+
+
+def _beginning(start: bytes) -> str:
+    """Return how a file begins, as text where it is text."""
+    if not start:
+        return "it is empty"
+    text = start.decode("ascii", errors="replace")
+    return (
+        f'it begins with "{text}"'
+        if text.isascii() and text.isprintable()
+        else f"it begins with the bytes {start.hex(' ')}"
+    )
 
 
 def is_gguf(name: str, start: bytes) -> bool:

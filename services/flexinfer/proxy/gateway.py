@@ -60,6 +60,10 @@ class Gateway:
         self.default_namespace = runtime.settings.default_namespace
         self._wakes: set[Route] = set()  # whose wake hints are published
 
+    def clock(self) -> float:
+        """Return the monotonic time, in seconds."""
+        return self._runtime.clock()
+
     @property
     def models(self) -> list[Model]:
         """All Models."""
@@ -76,8 +80,8 @@ class Gateway:
         model = table.models.get(name) if "/" in name else None
         model = model or routing.find_model(name, table, self.default_namespace)
         if model is None:
-            available = sorted(routing.public_id(m, self.default_namespace) for m in table.models.values())
-            raise errors.model_not_found(name, available[:_MAX_LISTED])
+            ids = {routing.public_id(m, self.default_namespace) for m in table.models.values()}
+            raise errors.model_not_found(name, sorted({*ids, *self.further_names})[:_MAX_LISTED])
         return model
 
     def match(self, path: str, host: str) -> RouteMatch:

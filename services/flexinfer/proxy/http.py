@@ -19,6 +19,7 @@ from flexinfer.proxy.cors import Cors
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
 from flexinfer.proxy.payload import READS
+from flexinfer.proxy.refusals import RefusalLog, Refused
 from flexinfer.proxy.routing import RouteMatch
 
 log = logging.getLogger(__name__)
@@ -28,13 +29,15 @@ BODY_SECONDS = 300.0
 """A client has so long to send its whole body."""
 HEALTH = "/healthz"
 _MODELS = "/v1/models"
+_MODEL = web.RequestKey("model", str)
+"""The Model that a request is for, as namespace/name, once it is known."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def application(gateway: Gateway, session: aiohttp.ClientSession, key: str) -> web.Application:
     """Return the proxy as an aiohttp application; an empty key lets every client in."""
     limit = gateway.body_limit
-    entrance = _Entrance(key, limit, Cors(gateway.settings.cors_origins))
+    entrance = _Entrance(key, limit, Cors(gateway.settings.cors_origins), gateway.clock)
     app = web.Application(client_max_size=limit, middlewares=[entrance.answer])
     app.on_response_prepare.append(entrance.add_headers)
     handler = _Handlers(gateway, session).dispatch
@@ -45,8 +48,9 @@ def application(gateway: Gateway, session: aiohttp.ClientSession, key: str) -> w
 class _Entrance:
     """What every request passes and every answer gets: the key, the limit of a body in bytes, pages, and the shape of errors."""
 
-    def __init__(self, key: str, limit: int, origins: Cors) -> None:
-        self._key, self._limit, self._origins = key, limit, origins
+    def __init__(self, key: str, limit: int, origins: Cors, clock: Callable[[], float]) -> None:
+        self._key, self._limit, self._origins, self._clock = key, limit, origins, clock
+        self._refusals = RefusalLog(clock)
 
     def _admit(self, request: web.Request) -> None:
         """Raise RequestError for a client without the key, or a body that is announced as too large."""
@@ -61,7 +65,7 @@ class _Entrance:
             self._admit(request)
             await _continue(request)
         except RequestError as error:
-            return error_response(error)
+            return self._refused(request, error, self._clock())
         return None
 
     @web.middleware
@@ -69,19 +73,26 @@ class _Entrance:
         """Answer a page's preflight request, or any other, also one that fails."""
         if cors.is_preflight(request.method, request.headers):
             return web.Response(status=204, headers=self._origins.preflight(request.headers))
+        arrived = self._clock()
         try:
             self._admit(request)
             return await handler(request)
         except RequestError as error:
-            return error_response(error)
+            return self._refused(request, error, arrived)
         except web.HTTPRequestEntityTooLarge:
-            return error_response(errors.body_too_large(self._limit))
+            return self._refused(request, errors.body_too_large(self._limit), arrived)
         except web.HTTPException as error:
             message = f"{request.method} {request.rel_url.raw_path}: {error.reason}"
-            return error_response(RequestError(error.status, message, "invalid_request"))
+            return self._refused(request, RequestError(error.status, message, "invalid_request"), arrived)
         except Exception:
             log.exception("%s %s failed", request.method, request.rel_url.raw_path)
             return error_response(errors.internal())
+
+    def _refused(self, request: web.Request, error: RequestError, arrived: float) -> web.Response:
+        model, waited = request.get(_MODEL, ""), self._clock() - arrived
+        refused = Refused(request.method, request.rel_url.raw_path, model, waited)
+        self._refusals.record(refused, error)
+        return error_response(error)
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add what every answer has; take away aiohttp's own name."""
@@ -157,6 +168,7 @@ class _Handlers:
             method=request.method,
             content_type=request.headers.get("Content-Type", ""),
         )
+        request[_MODEL] = proxied.route.model.key
         return await self._gateway.forward(proxied, partial(self._send, request, proxied))
 
     async def _send(self, request: web.Request, proxied: ProxiedRequest, address: str) -> web.StreamResponse:

@@ -18,18 +18,19 @@ def not_requested_message(item: ModelState, clock_offset: float | None) -> str:
 
 
 def requested_message(item: ModelState, clock_offset: float | None) -> str:
-    """Return how many requests wait as the start is decided on, since when and where; a hint alone names no proxy."""
+    """Return when and at which proxy the requests arrived that the start was decided on; a hint alone names no proxy.
+
+    It is written once and stays while the Model is wanted: so it says what happened, and not what waits, which changes.
+    """
     demand = item.demand
     number = max(1, demand.queued)
     since = demand.queued_since if demand.queued_since is not None else demand.last_request
-    words = (
-        [f"since {_time_of_day(since + clock_offset)}"]
-        if since is not None and clock_offset is not None
-        else []
+    time = (
+        f" at {_time_of_day(since + clock_offset)}" if since is not None and clock_offset is not None else ""
     )
-    words += [demand.queued_by] if demand.queued_by else []
-    evidence = f" ({', '.join(words)})" if words else ""
-    return f"{number} request{' is' if number == 1 else 's are'} waiting{evidence}"
+    proxy = f" by {demand.queued_by}" if demand.queued_by else ""
+    more = f" ({number} requests)" if number > 1 else ""
+    return f"requested{time}{proxy}{more}"
 
 
 def serving_message(item: ModelState) -> str:

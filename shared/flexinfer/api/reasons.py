@@ -114,7 +114,10 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.ALWAYS_ON: Facts(
             conditions=(WANTED,), meaning="serverless.enabled is false: the Model always runs."
         ),
-        Reason.REQUESTED: Facts(conditions=(WANTED,), meaning="A request is waiting for the Model."),
+        Reason.REQUESTED: Facts(
+            conditions=(WANTED,),
+            meaning="A request has arrived for the Model; it stays wanted until it has been idle for its `idleTimeout`.",
+        ),
         Reason.ACTIVE: Facts(
             conditions=(WANTED,), meaning="The last request is more recent than idleTimeout."
         ),

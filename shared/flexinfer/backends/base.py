@@ -165,6 +165,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """How long a start may take without progress, in seconds; 0: FLEXINFER_LOADING_SECONDS."""
     shared_memory: str = ""
     """Size of /dev/shm, as a quantity; empty: the container runtime's default."""
+    failures: tuple[str, ...] = ()
+    """Patterns (re) of the lines that name the cause of a failed start, its group the cause; the first counts. Without one the last line is it."""
     root: bool = False
     """Whether its image was made to run as root and has not been seen to run otherwise in our tests."""
     proven: str = ""

@@ -130,6 +130,15 @@ def capacity(spec: ModelSpec) -> int:
     return options.whole(spec.config, "parallel", PARALLEL)
 
 
+FAILURES = (
+    r"gguf_init_from\w*: (.+)",
+    r"(allocating \S+ MiB on device \d+: .+)",
+    r"error loading model: (.+)",
+    r"llama_init_from_model: (failed .+)",
+    r"llama_model_load: error (.+)",
+)
+"""The cause before its consequences: gguf.cpp, ggml-cuda.cu, llama.cpp and llama-context.cpp. The last line says only that the server ends."""
+
 BACKEND = base.Backend(
     name="llamacpp",
     title="llama.cpp",
@@ -169,6 +178,7 @@ BACKEND = base.Backend(
     takes_free=takes_free,
     proven="flexinfer-llama-server, which is llama.cpp of xllamacpp 2026.10.11549",
     keeps_mb=keeps_mb,
+    failures=FAILURES,
     in_flight="/metrics",
     in_flight_metrics=("llamacpp:requests_processing", "llamacpp:requests_deferred"),
 )

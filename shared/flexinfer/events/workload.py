@@ -20,7 +20,7 @@ from flexinfer.api.numbers import whole_number
 _ENDED = ("Succeeded", "Failed")
 NO_TURN = -1
 """The turn of a Pod whose label is no number: that of no group."""
-_TEXT_LIMIT, _REPORT_LIMIT, _HASH_LIMIT = 1024, 4096, 128
+_TEXT_LIMIT, _OUTPUT_LIMIT, _REPORT_LIMIT, _HASH_LIMIT = 1024, 2048, 4096, 128
 _DEVICES_LIMIT = 64
 """Characters of texts that others write: one annotation may have 256 KiB, one message of NATS 4 MB."""
 
@@ -50,6 +50,8 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     """Ids of the GPUs that the node has given to its engine, as the device plugin names them: a uuid or a PCI address."""
     last: str = ""
     """Why the engine's process ended last, such as `OOMKilled` or `Error: no such file`."""
+    output: str = ""
+    """The end of what the engine's process wrote before it failed last; a backend knows which of its lines names the cause."""
 
     @property
     def gated(self) -> bool:
@@ -124,6 +126,7 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         exit_code=ended.exit_code if ended else None,
         devices=_devices(container),
         last=_last(ended),
+        output=ended.message[-_OUTPUT_LIMIT:] if ended and ended.exit_code else "",
     )
 
 

@@ -55,6 +55,13 @@ def test_tokens_are_those_that_the_engine_counts() -> None:
     assert (one.tokens, one.per_second, one.fingerprint) == (9, 4.0, "b6900")
 
 
+def test_a_version_that_a_build_does_not_know_is_left_out() -> None:
+    """The wheel of llama.cpp calls itself b0-unknown."""
+    assert (
+        timed([(1.0, {**text("a"), "system_fingerprint": "b0-unknown"}), (2.0, text("b"))]).fingerprint == ""
+    )
+
+
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_thinking_is_generated_text_too(name: str) -> None:
     """What a model thinks takes the same time."""
@@ -85,6 +92,8 @@ def test_the_result_is_the_median() -> None:
         measured_at="2026-11-29T10:00:00Z",
         engine="llamacpp b1",
     )
+    assert "llamacpp b1, 3 requests one after the other, " in lines(a_model(), samples, metrics)[0]
+    assert "llamacpp b1, 1 request, " in lines(a_model(), samples[:1], metrics)[0]
     assert "20.0  (1.0 to 40.0)" in lines(a_model(), samples, metrics)[1]
     assert "200 ms  (100 to 9000)" in lines(a_model(), samples, metrics)[2]
 

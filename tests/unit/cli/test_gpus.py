@@ -1,17 +1,20 @@
 """`flexinfer gpus`: who holds the memory of each card."""
 
 import msgspec
+import pytest
 
+from flexinfer.api.lease import GPULease
+from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice
-from flexinfer.cli.gpu_usage import FOREIGN, MODEL, POD, UNLISTED, NodeUsage, usage
+from flexinfer.cli.gpu_usage import FOREIGN, LEASE, MODEL, POD, RELEASED, UNLISTED, NodeUsage, usage
 from flexinfer.cli.gpus import bar, table
 from flexinfer.events import events
 from flexinfer.events.events import GpusObserved, WorkloadObserved
 from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
 from flexinfer.events.workload import PodFacts
 from flexinfer.state.observed import ObservedState, Sample
-from tests.builders import a_group, a_holder, a_model, a_node
+from tests.builders import a_group, a_holder, a_lease, a_model, a_node
 from tests.builders import a_state as state_of
 
 CODER = DeviceProcess(pid=11, used_mb=14000, name="llama-server", pod_uid="pod-coder")
@@ -134,16 +137,31 @@ def test_nothing_observed_says_what_to_check() -> None:
     assert "check that the watcher runs" in line
 
 
-def test_a_process_of_a_lease_is_named_after_the_lease() -> None:
-    """One that came since its grant, outside of Pods; another one is foreign."""
+@pytest.mark.parametrize(
+    ("leases", "kind", "line"),
+    [
+        ((a_lease("evening", told=LeaseReason.GRANTED),), LEASE, "lease default/evening (pid 7 game)"),
+        (
+            (a_lease("evening", told=LeaseReason.EXPIRED),),
+            RELEASED,
+            "process of the released lease default/evening",
+        ),
+        ((), RELEASED, "process of the released lease default/evening (pid 7 game)"),
+    ],
+)
+def test_a_process_of_a_lease_is_named_after_the_lease(
+    leases: tuple[GPULease, ...], kind: str, line: str
+) -> None:
+    """One that came since its grant, outside of Pods; of a lease that is over or was given back it is said. Another one is foreign."""
     game = DeviceProcess(pid=7, used_mb=8000, name="game", started=5)
     desktop = DeviceProcess(pid=8, used_mb=300, name="Xorg", started=4)
     device = Device(uuid="GPU-1", total_mb=24_000, used_mb=8300, free_mb=15_700, processes=(game, desktop))
     held = HeldDevice(uuid="GPU-1", memory_mb=8192, other_processes=(GroupProcess(pid=8, name="Xorg"),))
     group = a_group(a_holder("", lease="evening", devices=(held,)))
     sample = events.GpusObserved(node="a", boot="b", sample=1, devices=(device,))
-    [node] = usage(state_of(a_node("a"), group, sample))
+    [node] = usage(state_of(a_node("a"), group, sample, *leases))
     assert [(holder.kind, holder.name, holder.memory_mb) for holder in node.cards[0].holders] == [
-        ("Lease", "default/evening", 8000),
+        (kind, "default/evening", 8000),
         ("Foreign", "Xorg", 300),
     ]
+    assert any(line in text for text in table([node]))

@@ -11,7 +11,7 @@ from flexinfer.api.model import CacheStatus, Gpu, Model
 from flexinfer.api.placement import Placement
 from flexinfer.cli.__main__ import main
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.plan import UNKNOWN, described, models_in, planned
+from flexinfer.cli.plan import UNKNOWN, described, documents_in, planned
 from flexinfer.cli.planning import Plan, plan, without
 from flexinfer.events.events import GpusObserved
 from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
@@ -126,28 +126,73 @@ def test_a_spec_that_would_be_refused_says_why() -> None:
     assert list(described(planned)) == [f"✗ default/new: {planned.message}"]
 
 
-def test_the_members_of_a_shared_group_stay_together() -> None:
-    """Whoever holds its devices now is named: it takes turns with them."""
+def with_a_member(mb: int) -> ObservedState:
+    """Return two nodes: on the card of the large one a member of the group `card` has so much."""
     member = a_model(
         "member",
-        gpu=Gpu(vendor="nvidia", vram_estimate_mb=4000, shared="card"),
+        gpu=Gpu(vendor="nvidia", vram_estimate_mb=mb, shared="card"),
         conditions=all_true(),
         placement=Placement(node="large", vendor="nvidia"),
     )
-    state = a_state(
+    return a_state(
         a_gpu_node("large", requested=1),
-        a_card("large", 24000, DeviceProcess(pid=1, used_mb=4000, pod_uid="pod-member")),
+        a_card("large", 24000, DeviceProcess(pid=1, used_mb=mb, pod_uid="pod-member")),
         a_gpu_node("small"),
         a_card("small", 6000),
         member,
         running(member, a_pod(member, node="large")),
         a_group(a_holder("member", node="large", devices=("GPU-large",))),
     )
-    planned = plan(state, a_candidate("new", 5000, shared="card"), NOW)
+
+
+def test_the_members_of_a_shared_group_stay_together() -> None:
+    """Those that hold its devices now are named, and whether all of them fit there at once."""
+    planned = plan(with_a_member(4000), a_candidate("new", 5000, shared="card"), NOW)
     assert planned.placement is not None
     assert planned.placement.node == "large"
     assert planned.holders == ("default/member",)
+    assert planned.sharing == (
+        "it runs at the same time as the others of its shared group: default/member (together they need 9000 of 23488 MiB)"
+    )
     assert reasons(planned)["small"] == "members of the shared group card run on large"
+
+
+def test_what_a_holder_of_the_group_has_is_not_called_free() -> None:
+    """It is free for the new one once the holder has left, and the card has less at present."""
+    lines = list(described(plan(with_a_member(15000), a_candidate("new", 16000, shared="card"), NOW)))
+    assert lines[0].endswith("MiB free on 1 device without the holders of its shared group (default/member)")
+    assert "9000 of 24000 MiB free now" in lines[1]
+    assert (
+        "takes turns with the others of its shared group: default/member (together they need 31000 of"
+        in lines[2]
+    )
+
+
+def test_a_model_takes_no_turns_with_itself() -> None:
+    """The one that holds the devices is the one that is planned."""
+    planned = plan(with_a_member(15000), a_candidate("member", 15000, shared="card"), NOW)
+    assert (planned.holders, planned.sharing) == ((), "")
+
+
+def test_models_of_a_file_that_do_not_fit_at_once_take_turns() -> None:
+    """Counting those before it, which hold nothing yet."""
+    state = a_state(a_gpu_node("large"), a_card("large", 24000))
+    pair = [a_candidate("first", 16000, shared="big"), a_candidate("second", 15000, shared="big")]
+    first, second = planned(state, pair, NOW)
+    assert (first.fits, first.sharing) == (True, "")
+    assert second.fits
+    assert second.sharing == (
+        "it takes turns with the others of its shared group: default/first (together they need 31000 of 23488 MiB)"
+    )
+
+
+def test_what_the_api_server_refuses_is_placed_nowhere() -> None:
+    """And takes nothing from those after it."""
+    state = a_state(a_gpu_node("large"), a_card("large", 24000))
+    pair = [a_candidate("first", 20000), a_candidate("second", 20000)]
+    first, second = planned(state, pair, NOW, {"default/first": "would be refused by the API server: no"})
+    assert list(described(first)) == ["✗ default/first: would be refused by the API server: no"]
+    assert second.fits
 
 
 def test_each_model_of_a_file_is_planned_after_those_before_it() -> None:
@@ -177,8 +222,9 @@ def test_a_plan_is_printed_with_the_other_nodes_and_the_remedy() -> None:
     assert lines[3].startswith("  Remedy: ")
     fits = list(described(plan(with_a_runner(), a_candidate("new", 3000), NOW)))
     assert fits[0].startswith("✓ default/new: scheduled to node small (1 nvidia device, 3000 MiB)")
-    assert fits[1] == "    GPU-small  Card (sm_52), 6000 of 6000 MiB free"
-    assert fits[2] == "  not on:"
+    assert fits[1] == "    GPU-small  Card (sm_52), 6000 of 6000 MiB free now"
+    assert fits[2].startswith("    pvc://models/")
+    assert fits[3] == "  not on:"
 
 
 def plain(**changes: Any) -> Model:
@@ -236,17 +282,18 @@ def test_models_are_read_from_a_file_or_standard_input(
     (tmp_path / "m.yaml").write_text(
         f"{MODEL}\n---\n---\n{MODEL.replace('name: a', 'name: b, namespace: team')}"
     )
-    assert [model.key for model in models_in(str(tmp_path / "m.yaml"), "mine")] == ["mine/a", "team/b"]
+    documents = documents_in(str(tmp_path / "m.yaml"), "mine")
+    assert [document.model.key for document in documents] == ["mine/a", "team/b"]
     monkeypatch.setattr("sys.stdin", io.StringIO(MODEL))
-    assert [model.key for model in models_in("-", "default")] == ["default/a"]
+    assert [document.model.key for document in documents_in("-", "default")] == ["default/a"]
 
 
 def test_the_status_of_a_model_is_no_part_of_its_plan(tmp_path: Path) -> None:
     """As `kubectl get model -o yaml` prints it, from whatever release: it may be of another shape."""
     text = MODEL.replace("{kind: Model,", "{kind: Model, status: {placement: {devices: [GPU-1]}},")
     (tmp_path / "m.yaml").write_text(text)
-    [model] = models_in(str(tmp_path / "m.yaml"), "mine")
-    assert model.status.placement is None
+    [document] = documents_in(str(tmp_path / "m.yaml"), "mine")
+    assert document.model.status.placement is None
 
 
 @pytest.mark.parametrize(
@@ -267,7 +314,7 @@ def test_what_is_no_model_is_named(tmp_path: Path, text: str, message: str) -> N
     """By file and document."""
     (tmp_path / "m.yaml").write_text(text)
     with pytest.raises(CommandError, match=message):
-        models_in(str(tmp_path / "m.yaml"), "default")
+        documents_in(str(tmp_path / "m.yaml"), "default")
 
 
 def test_a_file_that_is_missing_is_an_error_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:

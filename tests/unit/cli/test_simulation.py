@@ -8,6 +8,7 @@ from flexinfer.cli.__main__ import main
 from flexinfer.cli.prepare import Choices
 from flexinfer.local import instance as instances
 from flexinfer.local.simulation import files
+from flexinfer.local.supervisor import record
 
 HOMELAB = Path(__file__).resolve().parents[3] / "examples" / "simulated" / "homelab.yaml"
 
@@ -61,6 +62,41 @@ def test_what_runs_with_other_nodes_is_not_taken_for_what_was_asked(
     with instances.locked(tmp_path):
         assert main(["up", "--state", str(tmp_path), "--simulate-gpus", str(HOMELAB), "--detach"]) == 1
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "difference"),
+    [
+        ([], {"FLEXINFER_PROXY_HOST": "0.0.0.0"}, "FLEXINFER_PROXY_HOST is 127.0.0.1, not 0.0.0.0"),
+        ([], {"FLEXINFER_PROXY_PORT": "1"}, "FLEXINFER_PROXY_PORT is "),
+        ([], {"FLEXINFER_LOADING_SECONDS": "6"}, "FLEXINFER_LOADING_SECONDS is 5, not 6"),
+        ([], {"FLEXINFER_DRAIN_SECONDS": "7"}, "FLEXINFER_DRAIN_SECONDS is not set, not 7"),
+        (["--separate"], {}, "--separate is not set"),
+        (["--api", "real"], {}, "--api is local, not real"),
+        (["--audit"], {"FLEXINFER_LOADING_SECONDS": "5.0"}, ""),
+        ([], {}, ""),
+    ],
+)
+def test_what_runs_with_other_settings_is_not_taken_for_what_was_asked(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    variables: dict[str, str],
+    difference: str,
+) -> None:
+    """What was not asked for now, or is so already, is no difference."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    running = record.Started(settings={"FLEXINFER_LOADING_SECONDS": "5"}, options=("--audit",))
+    content = record.encode(record.Record(boot=record.boot_id(), started=running))
+    instances.ensure(tmp_path).record.write_bytes(content)
+    with instances.locked(tmp_path):
+        assert main(["up", "--state", str(tmp_path), "--detach", *words]) == 1
+    text = capsys.readouterr().err
+    assert ("with other settings: " in text) == bool(difference)
+    assert difference in text
+    assert "`flexinfer down`" in text
 
 
 def test_the_process_in_the_background_gets_the_same_choices() -> None:

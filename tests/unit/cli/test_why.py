@@ -9,8 +9,9 @@ from flexinfer.api.membership import GroupMembership
 from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import BackendStatus, CacheStatus, Gpu, Model, ModelSpec, ModelStatus
 from flexinfer.api.moments import moment
+from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, Holder, SharedGroup
+from flexinfer.api.sharedgroup import BLOCKED, INITIALIZED, HeldDevice, Holder, SharedGroup
 from flexinfer.cli import next_step as next_steps
 from flexinfer.cli.explanation import Answer, Explanation, GroupAnswer, HolderOfGroup, answer, explanation
 from flexinfer.cli.next_step import ACT, NONE, WAIT, NextStep
@@ -184,6 +185,8 @@ def test_a_download_is_drawn_as_a_bar_below_its_condition() -> None:
     ("at", "line"),
     [
         ("2026-11-24T20:00:40Z", "    expected to be granted by 2026-11-24T20:00:40Z, in 40s"),
+        ("2026-11-24T20:05:09Z", "    expected to be granted by 2026-11-24T20:05:09Z, in 5m"),
+        ("2026-11-24T21:59:23Z", "    expected to be granted by 2026-11-24T21:59:23Z, in 1h59m"),
         (
             "2026-11-24T19:59:00Z",
             "    expected to be granted by 2026-11-24T19:59:00Z, which has passed: its holders stay longer than expected",
@@ -289,6 +292,25 @@ def test_a_queued_model_is_told_to_raise_its_priority_only_where_that_helps(
     step = next_steps.next_step(model, group, members)
     assert step.message == expected
     assert step.action == WAIT
+
+
+def a_share(holder: Holder, mb: int) -> Holder:
+    """Return a holder with so much of the one card."""
+    return msgspec.structs.replace(holder, devices=(HeldDevice(uuid="GPU-1", memory_mb=mb),))
+
+
+@pytest.mark.parametrize(("lease_mb", "helps"), [(8000, True), (20000, False), (0, False)])
+def test_a_priority_is_advised_only_if_the_model_fits_once_those_below_it_have_left(
+    lease_mb: int, *, helps: bool
+) -> None:
+    """A lease stays, whatever the priority: of 24,000 MiB it leaves enough for 12,000, too little, or an unknown rest."""
+    model, group = queued(a_share(a_holder("b"), 4000), a_share(LEASE, lease_mb))
+    device = PlacedDevice(uuid="GPU-1", memory_mb=12000, total_mb=24000)
+    placement = Placement(node="a", devices=(device,), vendor="nvidia")
+    model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, placement=placement))
+    step = next_steps.next_step(model, group, [held_by("b", 100)])
+    assert ("set spec.gpu.priority" in step.message) is helps
+    assert "to end lease game now: flexinfer lease give game -n default" in step.message
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,34 @@ def test_a_new_model_has_its_endpoint_before_it_was_ever_started() -> None:
     assert ready(action).endpoint == f"{SETTINGS.proxy_base_url}/model/default/llama/v1"
 
 
+def test_the_service_of_an_idle_model_follows_its_newer_spec() -> None:
+    """With the one write of that generation, which waits until Accepted has judged it: not at the next audit of Services."""
+    of_before = [a_condition(kind, generation=1) for kind in ("Accepted", "Placed", "Cached", "Granted")]
+    changes = {"generation": 2, "ready_generation": 1, "litellm": {"aliases": ["gpt-4o"]}}
+    assert decided(a_start(*of_before, ready=STOPPED, **changes)) == []
+    [action] = decided(a_start(*IDLE, ready=STOPPED, **changes))
+    assert isinstance(action, Expose)
+    assert action.service["metadata"]["annotations"]["litellm.flexinfer.ai/aliases"] == "gpt-4o"
+
+
+def test_the_service_of_an_idle_model_follows_a_spec_that_is_accepted_later() -> None:
+    """A newer release may know its backend: of the refused spec Ready is written already, without an endpoint."""
+    refused = a_condition(conditions.ACCEPTED, "False", Reason.UNKNOWN_BACKEND, 2)
+    [write] = decided(a_start(refused, *IDLE[1:], ready=STOPPED, generation=2, ready_generation=1))
+    assert ready(write).endpoint == ""
+    [action] = decided(a_start(*IDLE, ready=STOPPED, generation=2, endpoint=""))
+    assert isinstance(action, Expose)
+    assert ready(action).endpoint
+
+
+def test_the_service_follows_a_spec_that_is_accepted_while_the_engine_serves_an_older_one() -> None:
+    """Ready with ServingOlderSpec is of this generation, and its Service of the one before."""
+    model = a_start(ready=("True", Reason.SERVING_OLDER_SPEC), generation=2)
+    pod = its_pod(model)
+    [action] = decided(model, holding(model, pod), a_probe(model, pod))
+    assert isinstance(action, Expose)
+
+
 def test_a_first_condition_waits_for_those_before_it() -> None:
     """At most a second: six writers at once would make ten conflicts."""
     assert decided(a_start("Accepted")) == [RequeueAt(NOW + 1)]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 import msgspec
+import pytest
 
 from flexinfer.api import kube
 from flexinfer.api.model import BackendStatus
@@ -97,6 +98,54 @@ def test_an_engine_that_died_is_restarting() -> None:
     assert "exit code 137" in message(action)
 
 
+STOPPED_BY_NODE = "NodeShutdown: Pod was terminated in response to imminent node shutdown."
+
+
+@pytest.mark.parametrize(
+    "ready", [READY, LOADING, ("False", Reason.RESTARTING), ("False", Reason.BACK_OFF)], ids=str
+)
+def test_an_engine_that_its_node_stopped_at_a_shutdown_starts_and_loads_without_a_warning(
+    ready: tuple[str, str],
+) -> None:
+    """An orderly shutdown of the node is no crash of the engine, whatever the engine did before."""
+    before = BackendStatus(loading_stage="Restart" if ready[1] == Reason.BACK_OFF else "", restarts=2)
+    model = a_start(ready=ready, backend_status=before)
+    stopped = its_pod(
+        model,
+        running=False,
+        restarts=2,
+        exit_code=143,
+        reason="NodeShutdown",
+        message="Pod was terminated in response to imminent node shutdown.",
+        last=STOPPED_BY_NODE,
+    )
+    [action] = decided(
+        model, holding(model, stopped), a_probe(model, stopped, healthy=False, detail="no connection")
+    )
+    assert (outcome(action), message(action)) == (
+        ("False", Reason.STARTING),
+        f"Pod is starting on node a ({STOPPED_BY_NODE.removesuffix('.')})",
+    )
+    started = its_pod(model, version=9, restarts=3, exit_code=143, last=STOPPED_BY_NODE)
+    [action, *_] = decided(
+        model, holding(model, started), a_probe(model, started, healthy=False, detail="no connection")
+    )
+    if ready != LOADING:
+        assert outcome(action) == ("False", Reason.LOADING)
+
+
+def test_an_engine_that_hangs_long_after_a_shutdown_of_its_node_is_restarting() -> None:
+    """The shutdown explains a new process, and not one that answered before."""
+    for before in (READY, ("False", Reason.RESTARTING)):
+        model = a_start(ready=before, backend_status=BackendStatus(restarts=3))
+        pod = its_pod(model, restarts=3, exit_code=143, last=STOPPED_BY_NODE)
+        [*_, action] = decided(
+            model, holding(model, pod), a_probe(model, pod, healthy=False, detail="no answer within 5s")
+        )
+        assert outcome(action) == ("False", Reason.RESTARTING)
+        assert message(action) == "engine stopped responding (no answer within 5s)"
+
+
 def test_an_engine_that_ran_out_of_memory_says_what_to_raise() -> None:
     """The kubelet's back-off explains nothing; the end of the last process does."""
     ended = {"exitCode": 137, "reason": "OOMKilled"}
@@ -123,6 +172,42 @@ def test_an_engine_that_ran_out_of_memory_says_what_to_raise() -> None:
         "engine ended with exit code 137 (OOMKilled); restarted 3 times; raise spec.resources.limits.memory; "
         "back-off: the node waits 40s before each attempt"
     )
+
+
+UNKNOWN_ARCHITECTURE = """\
+0.00.226.825 E llama_model_load: error loading model: unknown model architecture: 'llamx'
+0.00.234.975 E llama_model_load_from_file_impl: failed to load model
+0.00.412.320 E srv          init: exiting due to model loading error
+/models/x.gguf could not be served: Failed to init server, please check the input params."""
+BROKEN_FILE = """\
+0.00.077.830 E gguf_init_from_reader: invalid magic characters: 'abcd', expected 'GGUF'
+0.00.077.840 E llama_model_load: error loading model: llama_model_loader: failed to load model from /m/x.gguf
+0.00.077.844 E cmn  common_init_: failed to load model '/m/x.gguf'"""
+OUT_OF_MEMORY = """\
+ggml_backend_cuda_buffer_type_alloc_buffer: allocating 15317.02 MiB on device 0: cudaMalloc failed: out of memory
+llama_model_load: error loading model: unable to allocate CUDA0 buffer
+main: exiting due to model loading error"""
+
+
+@pytest.mark.parametrize(
+    ("output", "cause"),
+    [
+        (UNKNOWN_ARCHITECTURE, "unknown model architecture: 'llamx'"),
+        (BROKEN_FILE, "invalid magic characters: 'abcd', expected 'GGUF'"),
+        (OUT_OF_MEMORY, "allocating 15317.02 MiB on device 0: cudaMalloc failed: out of memory"),
+        ("one\nthe last line", "the last line"),
+    ],
+)
+def test_an_engine_that_fails_to_load_names_the_cause_and_not_its_last_line(output: str, cause: str) -> None:
+    """Which says only that it ends; where no line is known as a cause, the last one is all there is."""
+    ended = {"exitCode": 1, "reason": "Error", "message": output}
+    container = {"name": "engine", "restartCount": 1, "lastState": {"terminated": ended}}
+    raw = {"metadata": {"name": "llama-0"}, "status": {"containerStatuses": [container]}}
+    read = pod_facts(msgspec.convert(raw, kube.Pod))
+    model = a_start(ready=LOADING)
+    pod = its_pod(model, restarts=1, exit_code=1, last=read.last, output=read.output)
+    [action] = decided(model, holding(model, pod))
+    assert message(action) == f"engine ended with exit code 1 (Error: {cause}); restarted 1 time"
 
 
 CRASHED = "engine ended with exit code 1 (Error: no such file); restarted 2 times"

@@ -510,10 +510,10 @@ def test_what_names_no_model_is_rejected_with_the_models_there_are() -> None:
     """Before anything is queued."""
 
     async def main(parts: Parts) -> None:
-        await parts.observe(ready(), ready("other"))
+        await parts.observe(ready(), ready("other", litellm={"aliases": ["gpt-4o"]}))
         with pytest.raises(RequestError) as unknown:
             parts.gateway.resolve("/v1/completions", "proxy", b'{"model": "x"}')
-        assert unknown.value.message == "model 'x' does not exist; available models: llama, other"
+        assert unknown.value.message == "model 'x' does not exist; available models: gpt-4o, llama, other"
         with pytest.raises(RequestError) as unnamed:
             parts.gateway.resolve("/v1/completions", "proxy", b"{}")
         assert (unnamed.value.status, unnamed.value.param) == (400, "model")

@@ -170,22 +170,22 @@ def test_a_request_starts_a_model_that_is_scaled_to_zero() -> None:
     model = a_model(conditions=IDLE)
     state = a_state(model, HEARTBEAT)
     assert changes(state, NOW + 1) == {}
-    for fact, evidence in ((wake(model), "since 12:00:01"), (activity(model), "since 12:00:01, p")):
+    for fact, evidence in ((wake(model), "at 12:00:01"), (activity(model), "at 12:00:01 by p")):
         requested = later(state, NOW + 1, fact)
         assert changes(requested, NOW + 1) == {"default/llama": ("True", Reason.REQUESTED)}
-        assert message(requested, NOW + 1) == f"1 request is waiting ({evidence})"
+        assert message(requested, NOW + 1) == f"requested {evidence}"
 
 
 def test_the_evidence_of_a_request_is_of_when_the_start_was_decided() -> None:
-    """More requests, other proxies or another clock write nothing."""
+    """More requests, other proxies or another clock write nothing; so it says what happened, and is still true once they are answered."""
     model = a_model(conditions=IDLE)
     reports = (
         activity(model, proxy="proxy-1", idle_seconds=1.0, waiting=2),
         activity(model, proxy="proxy-0", idle_seconds=3.0, waiting=1),
     )
     state = later(a_state(model, HEARTBEAT), NOW + 5, *reports, wake(model))
-    assert message(state, NOW + 5) == "3 requests are waiting (since 12:00:02, proxy-0)"
-    assert message(state, NOW + 5, Memory()) == "3 requests are waiting (proxy-0)"
+    assert message(state, NOW + 5) == "requested at 12:00:02 by proxy-0 (3 requests)"
+    assert message(state, NOW + 5, Memory()) == "requested by proxy-0 (3 requests)"
     [write] = writes(state, NOW + 5)
     state = later(state, NOW + 5, *_written(write))
     written = Memory(clock_offset=0.0, written={model.uid: NOW + 7})

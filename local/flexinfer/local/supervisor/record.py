@@ -4,6 +4,7 @@
 """
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,11 +22,19 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     adopted: bool = False
 
 
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """What the `flexinfer up` that runs was started with: the user's settings, as variables, and options that no file of the instance has."""
+
+    settings: Mapping[str, str] = {}
+    options: tuple[str, ...] = ()
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """All processes of an instance, in the order in which they start. `boot` is the machine's boot id."""
+    """All processes of an instance, in the order in which they start. `boot` is the machine's boot id; `started` None: not known."""
 
     boot: str
     entries: tuple[Entry, ...] = ()
+    started: Started | None = None
 
     def entry(self, name: str) -> Entry | None:
         """Return the entry of that name."""

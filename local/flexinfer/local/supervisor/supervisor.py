@@ -29,9 +29,13 @@ class Supervisor:
     """The supervised processes of one instance, by the names of their programs."""
 
     def __init__(
-        self, instance: Instance, programs: Sequence[Program], before: Mapping[int, Provision] | None = None
+        self,
+        instance: Instance,
+        programs: Sequence[Program],
+        before: Mapping[int, Provision] | None = None,
+        started: record.Started | None = None,
     ) -> None:
-        self._instance, self._before = instance, dict(before or {})
+        self._instance, self._before, self._started = instance, dict(before or {}), started
         self._files = PatientWriter()
         self.processes = {
             program.name: ProcessSupervisor(
@@ -46,7 +50,7 @@ class Supervisor:
 
     def _record(self) -> bytes:
         entries = tuple(managed.entry for managed in self.processes.values())
-        return record.encode(record.Record(boot=record.boot_id(), entries=entries))
+        return record.encode(record.Record(boot=record.boot_id(), entries=entries, started=self._started))
 
     async def adopt(self) -> None:
         """Adopt the processes that an earlier supervisor left running; stop those whose program has changed."""
@@ -125,13 +129,16 @@ async def _stop_all(leftovers: Sequence[Process]) -> None:
 
 @contextlib.asynccontextmanager
 async def supervised(
-    instance: Instance, programs: Sequence[Program], before: Mapping[int, Provision] | None = None
+    instance: Instance,
+    programs: Sequence[Program],
+    before: Mapping[int, Provision] | None = None,
+    started: record.Started | None = None,
 ) -> AsyncIterator[Supervisor]:
     """Keep all programs running inside the block; stop them in reverse order at its end.
 
-    `before` is stage -> what has to be done each time before its programs start.
+    `before` is stage -> what has to be done each time before its programs start; `started` is written into the record.
     """
-    supervisor = Supervisor(instance, programs, before)
+    supervisor = Supervisor(instance, programs, before, started)
     await supervisor.adopt()
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -48,6 +48,19 @@ def chosen(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if settings.is_setting(name) and value}
 
 
+def differing(wanted: Mapping[str, str], running: Mapping[str, str]) -> list[str]:
+    """Return in words which settings that the user wants now differ from those of what runs; a variable that is not set asks for nothing.
+
+    `running` are the variables of its programs. Raises SettingsError.
+    """
+    differences = []
+    for name in sorted(wanted):
+        current = {name: running[name]} if name in running else {}
+        if settings.load({name: wanted[name]}) != settings.load(current):
+            differences.append(f"{name} is {running.get(name, 'not set')}, not {wanted[name]}")
+    return differences
+
+
 def proxy_port(variables: Mapping[str, str]) -> int:
     """Return the port that the user wants for the proxy; 0: none in particular."""
     return settings.load(variables).proxy_port

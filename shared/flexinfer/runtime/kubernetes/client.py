@@ -140,6 +140,17 @@ class KubernetesClient:
             kind, await self._call("PATCH", path, query=query, body=body, content="apply-patch+yaml")
         )
 
+    async def dry_run(
+        self, kind: Kind[T], namespace: str, body: Mapping[str, object], *, replaces: bool = False
+    ) -> None:
+        """Let the server check a creation, or a PUT, without writing it; unknown fields are refused as kubectl has them refused.
+
+        Raises InvalidError, AlreadyExistsError, and ConflictError as `replace` does.
+        """
+        path = _path(kind, namespace, _name_of(body) if replaces else "")
+        query = {"dryRun": "All", "fieldValidation": "Strict"}
+        await self._call("PUT" if replaces else "POST", path, query=query, body=body)
+
     async def patch(
         self, kind: Kind[T], namespace: str, name: str, operations: Sequence[object], *, subresource: str = ""
     ) -> T:

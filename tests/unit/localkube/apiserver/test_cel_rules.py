@@ -68,7 +68,7 @@ def test_rules_reach_items_and_values() -> None:
     )
     assert errors(part, {"list": [1, 5], "map": {"k": 7}}) == [
         "spec.list[1]: Invalid value: 5: small",
-        "spec.map.k: Invalid value: 7: small",
+        "spec.map[k]: Invalid value: 7: small",
     ]
 
 

@@ -1,0 +1,36 @@
+"""The end of an engine's process: what its node and its own output say of the cause, and what helps. Pure."""
+
+import re
+
+from flexinfer import backends
+from flexinfer.api.model import Model
+from flexinfer.backends import failures
+from flexinfer.events.workload import PodFacts
+
+NODE_BACK_OFF = re.compile(r"back-off (\S+) restarting")
+"""What a kubelet says of a container that it restarts ever later (kuberuntime_manager.go, doBackOff)."""
+_NODE_SHUTDOWN = "NodeShutdown"
+"""What the local node says of an engine that it stopped because it was shut down itself (`localkube.kubelet.termination_message`)."""
+
+
+def stopped_by_node(pod: PodFacts) -> bool:
+    """Tell whether the engine's process ended last because its node was shut down."""
+    return pod.last.startswith(_NODE_SHUTDOWN)
+
+
+def cause(model: Model, pod: PodFacts) -> str:
+    """Return why the engine's process ended last: the line of its output that the backend knows as a cause, else the last one."""
+    backend = backends.find(model.spec.backend)
+    line = failures.cause(backend.failures, pod.output) if backend is not None else ""
+    if line:
+        return f"{pod.last.partition(': ')[0]}: {line}"
+    return pod.last or ("" if NODE_BACK_OFF.search(pod.message) else pod.message)
+
+
+def remedy(pod: PodFacts) -> str:
+    """Return what helps an engine that exceeded its memory, or that this node cannot run; else nothing."""
+    if pod.last.startswith("OOMKilled"):
+        return "; raise spec.resources.limits.memory"
+    if "exec format error" in pod.last:
+        return f"; its image is built for another architecture than that of node {pod.node}: set spec.image or spec.nodeSelector"
+    return ""
