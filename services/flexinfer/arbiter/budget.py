@@ -131,6 +131,9 @@ def _other_alone(
 
 def _as_held(member: Member, holder: Holder) -> Member:
     """Return a holder on the node and devices of its entry: by now it may be placed elsewhere, and still holds these."""
+    placement = member.placement
+    if placement.node == holder.node and placement.uuids == tuple(held.uuid for held in holder.devices):
+        return member
     devices = tuple(PlacedDevice(uuid=held.uuid, memory_mb=held.memory_mb) for held in holder.devices)
     placement = msgspec.structs.replace(member.placement, node=holder.node, devices=devices)
     return msgspec.structs.replace(member, placement=placement)

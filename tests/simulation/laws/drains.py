@@ -28,7 +28,10 @@ class Drains(Law):
             return
         uid, ready = change.new["metadata"]["uid"], condition(change.new, conditions.READY)
         if ready.get("status") == conditions.TRUE:
-            self._unready_at.pop(uid, None)
+            if change.old is None or condition(change.old, conditions.READY) != ready:
+                self._unready_at.pop(
+                    uid, None
+                )  # else a restored backup has it from before the drain, which goes on
         else:
             self._unready_at.setdefault(uid, self.now)
 

@@ -196,8 +196,8 @@ def test_a_deletion_is_explained_by_the_stop_of_its_engine_and_never_by_an_older
     placed = a_condition(conditions.PLACED)
     wanted = a_condition(conditions.WANTED, "False", Reason.DELETING, generation=2)
     ready = a_condition(conditions.READY, "False", Reason.DRAINING, generation=2)
-    assert explain((placed, wanted, ready), 2) == "Ready=False (Draining): "
-    assert explain((placed, wanted), 2) == "Wanted=False (Deleting): "
+    assert explain((placed, wanted, ready), 2) == "Ready=False (Draining)"
+    assert explain((placed, wanted), 2) == "Wanted=False (Deleting)"
 
 
 def test_a_failed_model_is_explained_by_its_failure_and_not_by_what_waits() -> None:

@@ -30,7 +30,13 @@ def test_a_new_store_offers_models_and_the_first_namespaces() -> None:
     store = Store(registry, now=lambda: NOW)
     bootstrap(store, registry, content())
     assert registry.find("ai.flexinfer", "v1alpha2", "models") is not None
-    assert names(store, "v1", "Namespace") == ["default", "flexinfer-system", "kube-system"]
+    assert names(store, "v1", "Namespace") == [
+        "default",
+        "flexinfer-system",
+        "kube-node-lease",
+        "kube-public",
+        "kube-system",
+    ]
     assert names(store, "storage.k8s.io/v1", "StorageClass") == ["flexinfer-local"]
     assert names(store, "v1", "PersistentVolumeClaim") == ["models"]
 

@@ -64,6 +64,7 @@ def test_offers_the_built_in_kinds() -> None:
     assert names == {
         "v1/pods",
         "v1/services",
+        "v1/serviceaccounts",
         "v1/configmaps",
         "v1/secrets",
         "v1/persistentvolumeclaims",
