@@ -6,7 +6,7 @@ from flexinfer.api import conditions
 from flexinfer.api.reasons import Reason
 from flexinfer.runtime.kubernetes.api import PODS
 from localkube.apiserver.watch_cache import Change
-from tests.simulation.laws.base import Call, Law
+from tests.simulation.laws.base import Call, Law, Object
 from tests.simulation.laws.facts import condition
 
 _EARLY = 0.05
@@ -26,12 +26,12 @@ class Drains(Law):
         """Note since when a Model is not Ready."""
         if change.new is None:
             return
-        uid, ready = change.new["metadata"]["uid"], condition(change.new, conditions.READY)
-        if ready.get("status") == conditions.TRUE:
-            if change.old is None or condition(change.old, conditions.READY) != ready:
+        uid = change.new["metadata"]["uid"]
+        if _is_ready(change.new):
+            if change.old is not None and not _is_ready(change.old):
                 self._unready_at.pop(
                     uid, None
-                )  # else a restored backup has it from before the drain, which goes on
+                )  # a restored backup may have it from before a drain, which goes on
         else:
             self._unready_at.setdefault(uid, self.now)
 
@@ -52,3 +52,7 @@ class Drains(Law):
             self.report(
                 f"{len(engine.requests)} requests of {engine.model} were cut {drained:.1f} s after its drain began"
             )
+
+
+def _is_ready(model: Object) -> bool:
+    return condition(model, conditions.READY).get("status") == conditions.TRUE
