@@ -106,7 +106,7 @@ class ChatClient:
     @contextlib.asynccontextmanager
     async def _sent(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
-        # aiohttp's own context may have been made without the authorities of this system (`flexinfer.runtime.lean`).
+        # aiohttp's own context may have been made without the authorities of this system (`flexinfer.runtime.without_authorities`).
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
         async with aiohttp.ClientSession(
             connector=connector, timeout=timeout, headers=self._headers
