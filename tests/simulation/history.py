@@ -15,6 +15,7 @@ from tests.simulation.deadlines import SETTINGS
 from tests.simulation.faults.table import APART, CLIMATES, FAULTS, OWN
 from tests.simulation.laws.convergence import Convergence
 from tests.simulation.laws.facts import is_kept_waiting
+from tests.simulation.laws.leases import Leases
 from tests.simulation.laws.requests import SERVED
 from tests.simulation.laws.streams import Streams
 from tests.simulation.proxy import GatewayFactory
@@ -129,7 +130,8 @@ class History:
             simulation.checker.report(f"the last write was {quiet:.1f} s ago")
 
     def _has_settled(self) -> bool:
-        done = self._convergence.reached() and not self._simulation.checker.requests.open
+        checker = self._simulation.checker
+        done = self._convergence.reached() and not checker.requests.open and not checker.law(Leases).left()
         return done and not self._streams.behind()
 
     async def _demand(self) -> None:

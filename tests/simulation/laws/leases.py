@@ -84,7 +84,14 @@ class Leases(Law):
 
     def ends_history(self) -> None:
         """Judge that no lease is left in a group: all were given back when the faults ended."""
-        for group in self._groups.values():
-            for holder in group.status.holders:
-                if holder.lease:
-                    self.report(f"{holder.label} is still {holder.step} in {group.key}")
+        for left in self.left():
+            self.report(left)
+
+    def left(self) -> list[str]:
+        """Return the leases that are in a group yet: one that is over stays until telemetry shows its memory free."""
+        return [
+            f"{holder.label} is still {holder.step} in {group.key}"
+            for group in self._groups.values()
+            for holder in group.status.holders
+            if holder.lease
+        ]
