@@ -156,6 +156,9 @@ def rooms() -> Iterator[str]:
     coder, shared = of_model(a_member("coder", placement=away)), card.group()
     yield budget.room(coder, shared, shared.status.holders, state, NOW + 1).why
     yield budget.alone(coder, shared, card.observed(), NOW + 1)
+    lost = Placement(node="b", devices=placed_devices(["GPU-9"], 1_000), shared=True)
+    lease = Member(object=a_lease(spec={"memory_mb": 1}), placement=lost)
+    yield budget.room(lease, a_group(), (), state, NOW + 1).why
     no_gpu = Member(object=a_lease(spec={"memory_mb": 1}), placement=Placement(node="a"))
     yield budget.alone(no_gpu, a_group(), a_state(), NOW)
 

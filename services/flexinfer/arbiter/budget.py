@@ -54,6 +54,9 @@ def room(
         if single:
             return Room(fits=False, why=f"one holder at a time: {single}")
     sample = recent(placement.node, state, now)
+    unseen = _unseen(placement, state, sample) if member.is_lease else ""
+    if unseen:
+        return Room(fits=False, why=unseen)
     if sample is None or not _lists_processes(placement, sample):
         return Room(fits=not holders)  # `alone` has said so: nothing can be judged
     staying = frozenset(holder.uid for holder in holders)
@@ -127,6 +130,18 @@ def _other_alone(
         if why:
             return why
     return ""
+
+
+def _unseen(placement: Placement, state: ObservedState, sample: Sample | None) -> str:
+    """Return why it is not known what uses the devices of a lease before its grant, which its own processes are told from at its end.
+
+    Empty if that is known, or if no telemetry of the node has ever come.
+    """
+    shown = {device.uuid for device in sample.observed.devices} if sample is not None else set[str]()
+    missing = [uuid for uuid in placement.uuids if uuid not in shown]
+    if not missing or placement.node not in state.gpus:
+        return ""
+    return f"telemetry of node {placement.node} does not show {', '.join(missing)} now, so it is not known what uses it before the lease"
 
 
 def _as_held(member: Member, holder: Holder) -> Member:

@@ -15,7 +15,7 @@ from flexinfer.events import events
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_group, a_lease, a_node, a_state
 from tests.unit.arbiter.cards import TOTAL_MB, Card
-from tests.unit.arbiter.groups import blocked, decided, held, later, member, messages, requeues, steps
+from tests.unit.arbiter.groups import IDLE, blocked, decided, held, later, member, messages, requeues, steps
 
 BUDGET_MB = TOTAL_MB - 512
 END = "2026-11-24T22:00:00Z"
@@ -351,3 +351,15 @@ def test_a_lease_larger_than_a_device_of_its_group_is_refused_with_the_figures_a
         "take a lease of less memory, or lower spec.reserveMB of SharedGroup card"
     )
     assert steps(state, NOW + 1) == [("Grant", "lease game")]
+
+
+def test_a_lease_waits_for_a_device_that_telemetry_does_not_show_now() -> None:
+    """What used the device before the grant is what its own processes are told from at its end."""
+    card = Card()
+    card.waits("chat", 1_000, IDLE)
+    lost = msgspec.structs.replace(card.sample(), sample=9, devices=())
+    state = later(observed(card, a_lease(spec={"memory_mb": 8_000})), NOW + 2, lost)
+    assert steps(state, NOW + 3) == []
+    assert "telemetry of node a does not show GPU-1 now" in told(state, 3)["game"][1]
+    shown = later(state, NOW + 4, msgspec.structs.replace(card.sample(), sample=10))
+    assert steps(shown, NOW + 5) == [("Grant", "lease game")]
