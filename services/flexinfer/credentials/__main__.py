@@ -6,6 +6,7 @@ A Deployment of the manifests runs it: a container that ended would be started a
 import asyncio
 import logging
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -25,13 +26,16 @@ async def main(settings: Settings) -> None:
     logger.info("%d Secrets created", len(created))
 
 
-_WAIT = (
-    "import signal as s; ends = {s.SIGTERM, s.SIGINT}; s.pthread_sigmask(s.SIG_BLOCK, ends); s.sigwait(ends)"
-)
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+_WAIT = f"import signal; signal.sigwait({{{', '.join(str(int(end)) for end in _ENDS)}}})"
 
 
 def wait() -> NoReturn:
-    """Become a process that does nothing until SIGTERM: an interpreter without a module, a fifth of the memory."""
+    """Become a process that does nothing until SIGTERM: an interpreter without a module, a fifth of the memory.
+
+    The signal is blocked before, so that it is not lost: the first process of a container ignores what it has no handler for.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
     os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", _WAIT])  # noqa: S606 -- no shell is wanted
 
 

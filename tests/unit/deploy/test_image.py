@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flexinfer import backends
+from tests.child_process import child
 from tests.patience import patient
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -140,14 +141,14 @@ def test_a_change_of_another_service_restarts_nothing(tmp_path: Path) -> None:
     (tmp_path / "reload.py").write_text(text)
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "services"), "RELOAD": "1"}
     words = [sys.executable, str(tmp_path / "reload.py"), "flexinfer.toy"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as child:
-        _lines(child, "toy")
+    with child(words, stdout=subprocess.PIPE, text=True, env=environment) as program:
+        _lines(program, "toy")
         (tmp_path / "services/flexinfer/other/__main__.py").write_text("print('changed')\n")
         (tmp_path / "shared" / "common.py").write_text("")
-        assert len([_lines(child, "reload:"), _lines(child, "toy")]) == 2
-        child.terminate()
-        assert child.stdout
-        assert "reload:" not in child.stdout.read()
+        assert len([_lines(program, "reload:"), _lines(program, "toy")]) == 2
+        program.terminate()
+        assert program.stdout
+        assert "reload:" not in program.stdout.read()
 
 
 def test_a_job_ends_with_its_own_code(tmp_path: Path) -> None:
