@@ -133,7 +133,7 @@ def _other_alone(
 
 
 def _unseen(placement: Placement, state: ObservedState, sample: Sample | None) -> str:
-    """Return why it is not known what uses the devices of a lease before its grant, which its own processes are told from at its end.
+    """Return why it is not known what uses the devices of a lease before its grant, by which its own processes are recognised at its end.
 
     Empty if that is known, or if no telemetry of the node has ever come.
     """

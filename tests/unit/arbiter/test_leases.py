@@ -354,7 +354,7 @@ def test_a_lease_larger_than_a_device_of_its_group_is_refused_with_the_figures_a
 
 
 def test_a_lease_waits_for_a_device_that_telemetry_does_not_show_now() -> None:
-    """What used the device before the grant is what its own processes are told from at its end."""
+    """By what used the device before the grant its own processes are recognised at its end."""
     card = Card()
     card.waits("chat", 1_000, IDLE)
     lost = msgspec.structs.replace(card.sample(), sample=9, devices=())
