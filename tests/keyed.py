@@ -1,11 +1,22 @@
 """Decisions by key, for tests that look at what is decided of all Models."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from flexinfer.state.actions import WriteStatus, written
+from flexinfer.state.actions import RequeueAt, WriteStatus, written
 from flexinfer.state.apply import assume
 from flexinfer.state.observed import ObservedState
+
+
+def effects(actions: Iterable[Any]) -> list[Any]:
+    """Return what is done of what was decided."""
+    return [action for action in actions if not isinstance(action, RequeueAt)]
+
+
+def due_at(actions: Iterable[Any]) -> float:
+    """Return when a decision is to be made again at the latest, infinite if it did not ask for that."""
+    return min((float(action.at) for action in actions if isinstance(action, RequeueAt)), default=math.inf)
 
 
 def on_all_models(decide: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:

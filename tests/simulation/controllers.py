@@ -20,6 +20,7 @@ from flexinfer.runtime.controller import Controller
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
+from tests.keyed import due_at, effects
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -65,8 +66,8 @@ def observed(controller: AnyController, simulation: "Simulation") -> AnyControll
     def decide(state: ObservedState, memory: Any, key: str, now: float) -> Iterable[Any]:
         actions = list(controller.decide(state, memory, key, now))
         settled.pop(key, None)
-        if not _effects(actions):
-            settled[key] = _next(actions)
+        if not effects(actions):
+            settled[key] = due_at(actions)
         return actions
 
     def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterable[str]:
@@ -99,21 +100,11 @@ def check_untouched(
     for key in sorted(others & {*controller.keys(before), *controller.keys(after)}):
         was = list(controller.decide(before, memory, key, now))
         becomes = list(controller.decide(after, memory, key, now))
-        if _effects(was) != _effects(becomes) or _next(becomes) < _next(was):
+        if effects(was) != effects(becomes) or due_at(becomes) < due_at(was):
             simulation.checker.report(
                 f"{type(event).__name__} alters what the {controller.name} decides on {key}, "
                 f"which it does not touch: {_short(was)} becomes {_short(becomes)}"
             )
-
-
-def _effects(actions: Sequence[Any]) -> list[Any]:
-    """Return what a decision does now."""
-    return [action for action in actions if not isinstance(action, RequeueAt)]
-
-
-def _next(actions: Sequence[Any]) -> float:
-    """Return when it is made again at the latest: later than before costs nothing, sooner would be missed."""
-    return min((action.at for action in actions if isinstance(action, RequeueAt)), default=float("inf"))
 
 
 def _short(actions: Sequence[Any]) -> str:

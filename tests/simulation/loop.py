@@ -10,8 +10,8 @@ import gc
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextvars import Context, copy_context
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
 from flexinfer.runtime.nats import consumer, state_reader, state_writer
@@ -26,44 +26,13 @@ class DeadlockError(Exception):
     """No task is ready and no timer is set: all tasks wait without end."""
 
 
-class _Call(asyncio.Handle):
-    """A call that a VirtualLoop is to make; asyncio's own asks at each step whether the loop is in debug mode."""
-
-    __slots__ = ()
-    _repr = _source_traceback = None
-
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: Sequence[Any],
-        loop: "VirtualLoop",
-        context: Context | None,
-    ) -> None:
-        self._callback, self._args, self._loop = callback, args, loop
-        self._context = copy_context() if context is None else context
-        self._cancelled = False
-
-
 class _Timer(asyncio.TimerHandle):
-    """A call that a VirtualLoop is to make at a time."""
+    """A timer of a VirtualLoop."""
 
     __slots__ = ("waits",)
-    _repr = _source_traceback = None
 
     waits: bool
     """Whether it is among those that the loop waits for."""
-
-    def __init__(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        args: Sequence[Any],
-        loop: "VirtualLoop",
-        context: Context | None,
-    ) -> None:
-        self._callback, self._args, self._loop = callback, args, loop
-        self._context = copy_context() if context is None else context
-        self._when, self._scheduled, self._cancelled, self.waits = when, False, False, True
 
 
 class _Task(asyncio.Task[Any]):
@@ -85,7 +54,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     set, so that a timer less or more elsewhere alters nothing else of a history.
     """
 
-    _ready: deque[Any]
+    _ready: deque[asyncio.Handle]
     _stopping: bool
 
     def __init__(self) -> None:
@@ -108,9 +77,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Call a function in the next pass."""
-        call = _Call(callback, args, self, context)
-        self._ready.append(call)
-        return call
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     def call_later(
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -123,6 +92,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.TimerHandle:
         """Call a function at a virtual time."""
         timer = _Timer(when, callback, args, self, context)
+        timer.waits = True
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
@@ -137,19 +107,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Make passes until the loop is stopped; asyncio's `run_forever` calls this."""
         calls = self._ready
         while True:
-            if not calls or (self._timers and self._timers[0][0] <= self._now):
-                self._take_due()
+            self._take_due()
             for _ in range(len(calls)):
-                call = calls.popleft()
-                if not call._cancelled:
-                    try:
-                        call._context.run(call._callback, *call._args)
-                    except (SystemExit, KeyboardInterrupt):
-                        raise
-                    except BaseException as error:  # noqa: BLE001 -- as asyncio does
-                        self.call_exception_handler(
-                            {"message": "a call failed", "exception": error, "handle": call}
-                        )
+                handle = calls.popleft()
+                if not handle.cancelled():
+                    handle._run()
             if self._stopping:
                 return
 

@@ -14,11 +14,11 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_group, a_holder, a_model, a_node, a_pod
-from tests.unit.watched_time import altered_at, due_at
+from tests.keyed import due_at, effects
+from tests.unit.watched_time import altered_at
 
 NAMES, NODES, PROXIES = ("a", "b", "c"), ("n1", "n2"), ("p", "q")
 Decide = Callable[[ObservedState, str, float], Iterable[Any]]
@@ -171,11 +171,6 @@ def observed(history: Iterable[tuple[AnyEvent, int]]) -> tuple[ObservedState, fl
         now += seconds
         state = apply_events(state, [Observation(event, now)])
     return state, now
-
-
-def effects(actions: Iterable[Any]) -> list[Any]:
-    """Return what is done of what was decided."""
-    return [action for action in actions if not isinstance(action, RequeueAt)]
 
 
 def check_touched(

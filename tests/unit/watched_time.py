@@ -6,10 +6,8 @@ time is compare it, so the moments at which a comparison comes out otherwise are
 
 import heapq
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
-
-from flexinfer.state.actions import RequeueAt
 
 T = TypeVar("T")
 _BESIDE = 1e-6
@@ -115,11 +113,6 @@ class WatchedTime(float):
     def __int__(self) -> int:
         self._note_steps()
         return super().__int__()
-
-
-def due_at(actions: Iterable[Any]) -> float:
-    """Return when a decision is to be made again, infinite if it did not ask for that."""
-    return min((float(action.at) for action in actions if isinstance(action, RequeueAt)), default=math.inf)
 
 
 def altered_at(decide: Callable[[float], T], now: float, until: float) -> float | None:

@@ -19,12 +19,12 @@ from flexinfer import backends
 from flexinfer.api.conditions import one_line
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.model import MetricsStatus, Model
+from flexinfer.api.numbers import counted
 from flexinfer.api.services import BENCH
 from flexinfer.cli import reach
 from flexinfer.cli.chat import ChatClient
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.target import target_arguments
-from flexinfer.placer.unschedulable import counted
 from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, ForbiddenError, Kind, NotFoundError
 
 T = TypeVar("T")

@@ -6,13 +6,14 @@ What never changes while the hardware stays (`static_refusal`), and what may cha
 from collections.abc import Iterable, Sequence
 
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
+from flexinfer.api.numbers import counted
 from flexinfer.api.placement import ESTIMATE
 from flexinfer.events.nodes import Device
 from flexinfer.placer.footprint import source_text
 from flexinfer.placer.memory import Room
 from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
-from flexinfer.placer.unschedulable import Rank, Unschedulable, counted, nearest
+from flexinfer.placer.unschedulable import Rank, Unschedulable, nearest
 
 
 def static_refusal(requirements: Requirements, device: Device) -> Unschedulable | None:

@@ -13,13 +13,14 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.bindings import DEVICE_PLUGIN
 from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.numbers import counted
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer.devices import refusal, suits, too_few
 from flexinfer.placer.memory import Room
 from flexinfer.placer.nodeview import NodeView
 from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
-from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, counted, nearest
+from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, nearest
 
 STALE_SECONDS = 30.0
 """Telemetry older than this is not used for a new start on a device."""

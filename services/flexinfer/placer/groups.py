@@ -26,11 +26,16 @@ class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
         return node == self.node and not elsewhere
 
 
+def group_id(model: Model) -> tuple[str, str]:
+    """Return namespace and name of a Model's group."""
+    return (model.metadata.namespace, model.spec.group)
+
+
 def reserve_of(observed: ObservedState, model: Model) -> int:
     """Return what a Model's group never gives out of each device, in MiB; the default while it has no SharedGroup, 0 in no group."""
     if not model.spec.group:
         return 0
-    group = observed.group(model.metadata.namespace, model.spec.group)
+    group = observed.group(*group_id(model))
     return (group.spec if group is not None else SharedGroupSpec(group=model.spec.group)).reserve_mb
 
 

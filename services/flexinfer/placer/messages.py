@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from flexinfer.api.conditions import MESSAGE_LIMIT, clause
 from flexinfer.api.labels import GPU_RESOURCES, OUT_OF_SERVICE_TAINT
 from flexinfer.api.metadata import Metadata
+from flexinfer.api.numbers import counted
 from flexinfer.api.placement import Placement
 from flexinfer.placer.footprint import source_text
-from flexinfer.placer.unschedulable import Unschedulable, counted, nearest
+from flexinfer.placer.unschedulable import Unschedulable, nearest
 
 _NAMED_NODES = 6
 _SPARE = 24

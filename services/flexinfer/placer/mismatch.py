@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from flexinfer.api.dra import driver_of
 from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.numbers import counted
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.devices import could_suit, not_given, static_refusal, too_few
 from flexinfer.placer.offers import Offer, Offers
 from flexinfer.placer.requirements import Requirements
-from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, counted, nearest
+from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, nearest
 
 _FEWER = Rank.TOO_FEW_DEVICES
 _AGENT = "kubectl get pods -A -o wide | grep "

@@ -6,7 +6,6 @@ request, so that two never count on the same free device. The devices of a share
 members, also while none of them runs. Which node a Model gets is `decide`'s.
 """
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from flexinfer.api import conditions
@@ -19,16 +18,25 @@ from flexinfer.events.workload import PodFacts
 from flexinfer.placer.binding import counts_by_number, offers_on, plugged, shareable
 from flexinfer.placer.claims import claims_on
 from flexinfer.placer.fit import Available
-from flexinfer.placer.groups import GroupPlacement, assigned, held, held_on, reserve_of, turn_of
+from flexinfer.placer.groups import (
+    GroupPlacement,
+    assigned,
+    group_id,
+    held,
+    held_on,
+    reserve_of,
+    turn_of,
+)
 from flexinfer.placer.memory import rooms
 from flexinfer.placer.nodeview import NodeView, node_view
 from flexinfer.placer.requirements import Requirements, requirements_of
+from flexinfer.placer.start_order import start_order
 from flexinfer.placer.telemetry import Telemetry
 from flexinfer.state.index import GROUPED, OCCUPYING, SCHEDULED, STARTING, should_run
 from flexinfer.state.index import scheduled_to as node_of
 from flexinfer.state.observed import ObservedState
 
-__all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run", "start_order"]
+__all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run"]
 
 
 class PlacementState:
@@ -283,22 +291,6 @@ class PlacementState:
         times = [self.observed.changed(model, conditions.WANTED)]
         times += [self.observed.changed(m, conditions.READY) for m in (model, *self.other_members(model))]
         return sample is not None and all(at is None or sample.at > at for at in times)
-
-
-def start_order(observed: ObservedState, model: Model) -> tuple[bool, float, str]:
-    """Return the sort key of Models that start on one node: those whose memory was checked, then when each was seen to become wanted.
-
-    The clocks of those who wrote the conditions are not compared.
-    """
-    wanted = model.condition(conditions.WANTED)
-    since = observed.changed(model, conditions.WANTED) if wanted is not None and wanted.true else None
-    checked = model.spec.devices > 0 and not model.spec.group and model.checked
-    return (not checked, since if since is not None else math.inf, model.key)
-
-
-def group_id(model: Model) -> tuple[str, str]:
-    """Return namespace and name of a Model's group."""
-    return (model.metadata.namespace, model.spec.group)
 
 
 def _add(free: dict[str, int], amounts: Mapping[str, int], sign: int) -> None:

@@ -39,11 +39,6 @@ def nearest(reasons: Iterable[Unschedulable]) -> Unschedulable:
     return max(reasons, key=lambda reason: (reason.rank, -reason.missing))
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 device`, `2 devices`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def amount_text(name: str, thousandths: int) -> str:
     """Return an amount as Kubernetes writes it: `2048Mi`, `1.5`."""
     if name in ("memory", "ephemeral-storage"):

@@ -1,6 +1,5 @@
 """Any card with holders and a queue: events touch each key whose decision they alter, and time alone alters none unannounced."""
 
-import math
 from typing import Any
 
 from hypothesis import given, settings
@@ -12,10 +11,10 @@ from flexinfer.arbiter.keys import keys, touched
 from flexinfer.arbiter.release import STALE_SECONDS
 from flexinfer.events import events
 from flexinfer.events.nodes import Device
-from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW
+from tests.keyed import due_at, effects
 from tests.unit.arbiter.cards import FIRST, Card
 from tests.unit.arbiter.groups import IDLE, WANTED, messages, process, requeues, sample, steps
 from tests.unit.arbiter.test_keys import EVENTS, decided
@@ -61,16 +60,6 @@ SEEN = EVENTS | st.sampled_from(
 )
 
 
-def without_waits(actions: list[Any]) -> list[Any]:
-    """Return what is done or written."""
-    return [action for action in actions if not isinstance(action, RequeueAt)]
-
-
-def first_wait(actions: list[Any]) -> float:
-    """Return the moment that is asked for; infinity without one."""
-    return min((action.at for action in actions if isinstance(action, RequeueAt)), default=math.inf)
-
-
 HISTORIES = st.lists(st.tuples(SEEN, st.floats(0, 40)), max_size=4)
 
 
@@ -100,8 +89,8 @@ def test_an_event_touches_every_group_whose_decision_it_alters(
         after = apply_events(state, [Observation(event, now)])
         for key in {*keys(state), *keys(after)} - set(touched(state, after, event)):
             earlier, later = list(decided(state, key, now)), list(decided(after, key, now))
-            assert without_waits(earlier) == without_waits(later), (key, event)
-            assert first_wait(earlier) <= first_wait(later), (key, event)
+            assert effects(earlier) == effects(later), (key, event)
+            assert due_at(earlier) <= due_at(later), (key, event)
         state = after
 
 

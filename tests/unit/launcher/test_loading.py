@@ -22,7 +22,7 @@ from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation
 from tests.builders import NOW, a_state
-from tests.keyed import on_all_models
+from tests.keyed import effects, on_all_models
 from tests.runtimes import a_runtime
 from tests.unit.launcher.deciding import (
     LOADING,
@@ -473,7 +473,7 @@ def test_the_error_of_a_failed_pull_is_kept_while_the_kubelet_backs_off() -> Non
     pod = its_pod(
         model, running=False, phase="Pending", reason="ImagePullBackOff", message="Back-off pulling image"
     )
-    writes = [a for a in decided(model, holding(model, pod)) if not isinstance(a, RequeueAt)]
+    writes = effects(decided(model, holding(model, pod)))
     assert [message(a) for a in writes] == [
         "image pull failed: ErrImagePull: no such tag"
     ]  # stage and restarts
