@@ -1,13 +1,14 @@
 """`python -m tests.mutants.drawn [--seed N] [--count N] [--jobs N]`: mutants of the deciding modules, drawn by a seed.
 
 cosmic-ray finds where its operators apply in the pure modules of the components that decide, and makes the mutants. A draw
-takes places first and then one operator of each, so that a comparison, which has many operators, is not drawn more often. Each
-mutant is tried on the unit tests of its component, then on the first histories of the simulation. The survivors must be those of
+takes places first and then one operator of each, so that a comparison, which has many operators, is not drawn more often. It ranks
+places by a digest of their line, so that a change elsewhere leaves it, and the list of survivors, as they are. Each mutant is tried on the unit tests of its component, then on the first histories of the simulation. The survivors must be those of
 survivors.md, each with the reason why no test can or need notice it; else the exit code is 1.
 """
 
 import argparse
 import difflib
+import hashlib
 import random
 import sys
 import tomllib
@@ -66,26 +67,39 @@ def modules() -> Iterator[tuple[str, str]]:
             yield component, module[0]
 
 
-def places(component: str, module: str) -> Iterator[tuple[tuple[object, ...], Mutant]]:
-    """Yield where the operators apply in a module."""
-    tree = get_ast((ROOT / "services/flexinfer" / component / f"{module}.py").read_text())
+def places(component: str, module: str) -> Iterator[tuple[str, Mutant]]:
+    """Yield where the operators apply in a module, by the text of the line and the columns.
+
+    Left out: the options of a struct, which are not observed, and the mark of keyword arguments, which is no operator.
+    """
+    source = (ROOT / "services/flexinfer" / component / f"{module}.py").read_text()
+    tree, lines = get_ast(source), source.splitlines()
     for name in sorted(operator_names()):
         if get_operator(name).arguments() or name.startswith(_UNION):
             continue
         operator = get_operator(name)()
-        found = (place for node in ast_nodes(tree) for place in operator.mutation_positions(node))
-        for occurrence, place in enumerate(found):
-            yield (component, module, *place), Mutant(component, module, name, occurrence)
+        positions = (position for node in ast_nodes(tree) for position in operator.mutation_positions(node))
+        for occurrence, ((line, first), (_, last)) in enumerate(positions):
+            text = lines[line - 1]
+            if not text.startswith("class ") and not text[first:].startswith("*,"):
+                yield (
+                    f"{component}/{module} {first}-{last} {text}",
+                    Mutant(component, module, name, occurrence),
+                )
 
 
 def draw(seed: int, count: int) -> Sequence[Mutant]:
-    """Return mutants at so many places; the same for the same seed and tree."""
-    by_place: dict[tuple[object, ...], list[Mutant]] = {}
+    """Return mutants at so many places; those of a line that has not changed are the same whatever changes elsewhere."""
+    by_place: dict[str, list[Mutant]] = {}
     for component, module in modules():
         for place, mutant in places(component, module):
             by_place.setdefault(place, []).append(mutant)
-    drawing = random.Random(seed)
-    return [drawing.choice(by_place[place]) for place in drawing.sample(sorted(by_place), count)]
+    ranked = sorted(by_place, key=lambda place: _digest(seed, place))[:count]
+    return [random.Random(_digest(seed, place)).choice(by_place[place]) for place in ranked]
+
+
+def _digest(seed: int, place: str) -> bytes:
+    return hashlib.sha256(f"{seed} {place}".encode()).digest()
 
 
 class Trial(NamedTuple):
