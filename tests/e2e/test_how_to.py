@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from flexinfer.local.supervisor.provisioning import small_model
-from tests.engines import installed
+from tests.engines.installed import diffusers_server
 from tests.instance import BIN, Running, instance
 from tests.integration.prefetcher.hub import served
 from tests.patience import patient
@@ -84,8 +84,8 @@ def test_an_image_model_is_served(api: str, tmp_path: Path) -> None:
         pytest.skip("once is enough")
     programs = tmp_path / "programs"
     programs.mkdir()
-    installed.program(programs)
-    pipeline = installed.tiny_pipeline(tmp_path / "pipeline")
+    diffusers_server.program(programs)
+    pipeline = diffusers_server.tiny_pipeline(tmp_path / "pipeline")
     with instance(tmp_path / "state", programs=programs) as running:
         printed = follow(running, "serve-an-image-model", tmp_path, PIPELINE=str(pipeline))
     with Image.open(tmp_path / "cube.png") as image:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.instance import STOPPED
 from flexinfer.launcher.metrics import in_flight
-from tests.engines import installed
+from tests.engines.installed import diffusers_server
 from tests.instance import Running, instance, until
 from tests.patience import patient
 
@@ -46,8 +46,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[Runn
     """Return an instance with the pipeline in its volume; skips where diffusers is not installed."""
     if api != "local":
         pytest.skip("once is enough")
-    programs = installed.program(tmp_path_factory.mktemp("programs"))
-    pipeline = installed.tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
+    programs = diffusers_server.program(tmp_path_factory.mktemp("programs"))
+    pipeline = diffusers_server.tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
     state = tmp_path_factory.mktemp("instance") / "state"
     with instance(state, programs=programs) as one:
         shutil.copytree(pipeline, state / "volumes" / "default" / "models" / "tiny")

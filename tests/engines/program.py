@@ -11,7 +11,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from flexinfer import backends
 from flexinfer.api.model import Gpu
@@ -22,6 +23,7 @@ from flexinfer.launcher.metrics import in_flight
 from flexinfer.local.images import IMAGES
 from localkube.kubelet.variable_expansion import expand
 from tests.builders import a_model
+from tests.engines.installed import vllm
 from tests.instance import until
 from tests.patience import patient
 
@@ -29,13 +31,40 @@ _hosts = (
     f"127.{128 + os.getpid() // 256 % 64}.{os.getpid() % 256}.{number}" for number in itertools.count(2)
 )
 """Addresses of this process alone, outside of the range of Pods, which may have any of that."""
-READY_SECONDS = 120
 GRACE_SECONDS = 30
-CONFIG: Mapping[str, Mapping[str, Any]] = {"llamacpp": {"contextSize": 1024, "threads": 1, "parallel": 2}}
+
+
+class Setup(NamedTuple):
+    """How a Model of a backend is set up for its checks; `inside` is the path of its weights in the container."""
+
+    config: Mapping[str, Any] = MappingProxyType({})
+    variables: Mapping[str, str] = MappingProxyType({})
+    gpu: Gpu | None = None
+    source: str = "pvc://c/m.gguf"
+    inside: str = "/models/m.gguf"
+    ready_seconds: float = 120
+
+
+SETUPS: Mapping[str, Setup] = {
+    "llamacpp": Setup({"contextSize": 1024, "threads": 1, "parallel": 2}),
+    "vllm": Setup(
+        {"maxModelLen": 4096, "maxNumSeqs": 4, "enforceEager": True},
+        vllm.VARIABLES,
+        gpu=Gpu(vendor="nvidia"),
+        ready_seconds=600,
+    ),
+    "ollama": Setup(
+        {"contextSize": 1024, "parallel": 2},
+        {"LLAMA_ARG_THREADS": "1"},
+        source="ollama://tiny:1b",
+        inside="/models",
+    ),
+}
+"""Backend -> how; others are set up by nothing."""
 
 
 class Program:
-    """One engine of a Model `m`; `path` is the file with its weights, in place of the claim."""
+    """One engine of a Model `m`; `path` is where its weights are, in place of the claim; `more` are further keys of its config."""
 
     def __init__(
         self,
@@ -46,27 +75,33 @@ class Program:
         host: str = "",
         extra: tuple[str, ...] = (),
         gpu: Gpu | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         backend = backends.find(name)
         assert backend is not None
         self.backend: Backend = backend
         self.host = host or next(_hosts)
         self.log = folder / f"{self.host}.log"
-        config = dict(CONFIG.get(name, {}))
+        self.setup = SETUPS.get(name, Setup())
+        gpu = gpu or self.setup.gpu
         placement = Placement(node="a", vendor=gpu.vendor) if gpu is not None else None
+        config = {**self.setup.config, **(more or {})}
         model = a_model(
-            "m", backend=name, source="pvc://c/m.gguf", config=config, gpu=gpu, placement=placement
+            "m", backend=name, source=self.setup.source, config=config, gpu=gpu, placement=placement
         )
+        self.served = backend.served_name("m", model.spec)
         made = template(model, LaunchSettings())
         assert made is not None
         container = made.spec["containers"][0]
         values = {"POD_IP": self.host}
-        words = [_local(expand(word, values), path) for word in container["args"]]
+
+        def local(word: str) -> str:
+            return str(path) if word == self.setup.inside else expand(word, values)
+
+        words = [local(word) for word in container["args"]]
         self.argv = [*IMAGES.find(container["image"]).command(container.get("command", ()), words), *extra]
-        variables = {
-            v["name"]: _local(expand(v["value"], values), path) for v in container["env"] if "value" in v
-        }
-        self.environment = os.environ | variables | values
+        variables = {v["name"]: local(v["value"]) for v in container["env"] if "value" in v}
+        self.environment = {**os.environ, **variables, **values, **self.setup.variables}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Program":
@@ -79,7 +114,7 @@ class Program:
 
     def ready(self) -> "Program":
         """Wait until it answers its health path."""
-        until(lambda: self.healthy() or self.ended, READY_SECONDS, "the engine is not ready")
+        until(lambda: self.healthy() or self.ended, self.setup.ready_seconds, "the engine is not ready")
         assert not self.ended, self.last_lines()
         return self
 
@@ -156,13 +191,14 @@ class Program:
 
     def stream(self, tokens: int, **fields: Any) -> "Stream":
         """Begin a stream of so many tokens, which does not end sooner."""
-        body = {"model": "m", "max_tokens": tokens, "stream": True, "messages": HELLO, "ignore_eos": True}
+        body = {
+            "model": self.served,
+            "max_tokens": tokens,
+            "stream": True,
+            "messages": HELLO,
+            "ignore_eos": True,
+        }
         return Stream(self, "/v1/chat/completions", body | fields)
-
-
-def _local(word: str, path: Path) -> str:
-    """Return a word with the path of the weights on this machine."""
-    return str(path) if word == "/models/m.gguf" else word
 
 
 HELLO = [{"role": "user", "content": "Count from one to one thousand in words."}]

@@ -1,6 +1,6 @@
 """What FlexInfer relies on of the server of images, on real diffusers with a random pipeline of 7 MB, on the CPU.
 
-`python -m tests.engines.installed` installs it into the user's cache folder, once; without it nothing of this counts: it is skipped by name.
+`python -m tests.engines.installed diffusers` installs it into the user's cache folder, once; without it nothing of this counts: it is skipped by name.
 """
 
 import base64
@@ -20,7 +20,8 @@ from PIL import Image
 from flexinfer.api.model import Gpu
 from flexinfer.backends import diffusers
 from flexinfer.backends.checks import IMAGE_CHECKS
-from tests.engines import installed
+from tests.engines.installed import diffusers_server
+from tests.engines.installed.torch_environment import PINNED
 from tests.engines.program import GRACE_SECONDS, Make, Program, Stream, seconds
 from tests.instance import until
 from tests.patience import patient
@@ -34,14 +35,14 @@ LONG: dict[str, Any] = SMALL | {"num_inference_steps": 900, "size": "128x128", "
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the program; skips where diffusers is not installed."""
-    return installed.program(tmp_path_factory.mktemp("programs"))
+    """Return a folder with the program; skips where diffusers is not images."""
+    return diffusers_server.program(tmp_path_factory.mktemp("programs"))
 
 
 @pytest.fixture(scope="module")
 def pipeline(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a random pipeline."""
-    return installed.tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
+    return diffusers_server.tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def make(programs: Path, pipeline: Path, tmp_path_factory: pytest.TempPathFactor
         return made[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FLEXINFER_PROGRAM_DIFFUSERS", str(programs / installed.PROGRAM))
+        patch.setenv("FLEXINFER_PROGRAM_DIFFUSERS", str(programs / diffusers_server.PROGRAM))
         yield one
     for program in made:
         program.end()
@@ -257,7 +258,7 @@ class TestImages:
 def test_what_counts_as_proven_names_the_versions_that_ran() -> None:
     """Those that are installed into the cache folder."""
     for name in ("diffusers", "torch"):
-        assert f"{name} {installed.PINNED[name]}" in diffusers.BACKEND.proven
+        assert f"{name} {PINNED[name]}" in diffusers.BACKEND.proven
 
 
 def test_every_check_of_images_is_one_of_the_suite_and_has_its_meaning() -> None:

@@ -1,15 +1,19 @@
-"""What FlexInfer relies on of each engine, on its real program. A check without the program does not count: it is skipped by name.
+"""What FlexInfer relies on of each engine that answers text, on its real program.
 
-The program is that of PATH, or the one that `FLEXINFER_PROGRAM_<BACKEND>` names. `flexinfer.backends.checks` says what each check means,
-and the page of backends which of them have run.
+A check without the program does not count: it is skipped by name. llama.cpp runs as the program of PATH, or that of `FLEXINFER_PROGRAM_LLAMACPP`, which is else our own server of it; and as llama-server
+where that is built. `python -m tests.engines.installed` builds and installs what is missing. `flexinfer.backends.checks` says what each
+check means, and the page of backends which of them have run.
 """
 
 import importlib.metadata
 import json
+import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -17,49 +21,105 @@ from flexinfer import backends
 from flexinfer.backends.checks import CHECKS
 from flexinfer.local.supervisor.provisioning import small_model
 from localkube.kubelet.image_runtimes import NoRuntimeError
+from tests.engines.installed import llama_server, ollama, vllm
 from tests.engines.program import GRACE_SECONDS, HELLO, Make, Program, seconds
 from tests.instance import until
 from tests.patience import patient
 
 pytestmark = pytest.mark.slow
-LONG = 900
-"""As many tokens as the context has room for: a thousand times as long as a test needs to see that the stream goes on."""
-WEIGHTS: dict[str, Callable[[], Path | None]] = {"llamacpp": small_model}
+ALL = os.environ.get("FLEXINFER_ENGINES") == "all"
+"""Whether engines run too that take half a minute of a core for each of their dozen starts."""
 
 
-@pytest.fixture(scope="module", params=WEIGHTS)
-def made(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Make]]:
-    """Return a backend and what makes engines of it; skips where its program or weights are missing."""
-    name: str = request.param
-    weights = WEIGHTS[name]()
-    if weights is None:
-        pytest.skip(f"{name}: its weights are not installed; not run")
-    folder, programs = tmp_path_factory.mktemp(name), []
+def gguf(_folder: Path) -> Path | None:
+    """Return the small model, None if it is not installed."""
+    return small_model()
 
-    def make(path: Path = weights, host: str = "", extra: tuple[str, ...] = ()) -> Program:
-        programs.append(Program(name, path, folder, host=host, extra=extra))
-        return programs[-1]
 
-    try:
-        make()
-    except NoRuntimeError as error:
-        pytest.skip(f"{name}: {error}; not run")
-    yield name, make
-    for program in programs:
-        program.end()
+class Engine(NamedTuple):
+    """A program and its weights. `program` is None for what is on PATH; `file` is the one with the weights in their folder, if they are one."""
+
+    name: str
+    backend: str
+    program: Callable[[], Path | None] | None
+    weights: Callable[[Path], Path | None]
+    file: str = ""
+    long: int = 900
+    """As many tokens as the context has room for: many times as long as a test needs to see that the stream goes on."""
+    always: bool = True
+
+    def prepare(self, patch: pytest.MonkeyPatch, folder: Path) -> Path:
+        """Choose the program and return the weights; skips where either is missing."""
+        if not (self.always or ALL):
+            pytest.skip(f"{self.name}: takes ten minutes; not run (FLEXINFER_ENGINES=all, or make test-long)")
+        program = self.program() if self.program is not None else None
+        if self.program is not None and program is None:
+            pytest.skip(f"{self.name}: not installed (python -m tests.engines.installed); not run")
+        if program is not None:
+            patch.setenv(f"FLEXINFER_PROGRAM_{self.backend.upper()}", str(program))
+        weights = self.weights(folder)
+        if weights is None:
+            pytest.skip(f"{self.name}: its weights are not installed; not run")
+        return weights
+
+    def damaged(self, weights: Path, folder: Path, damage: Callable[[bytes], bytes]) -> Path:
+        """Return a copy of the weights with other bytes."""
+        copy = folder / f"damaged-{weights.name}"
+        if self.file:
+            shutil.copytree(weights, copy)
+        (copy / self.file).write_bytes(damage((weights / self.file).read_bytes()))
+        return copy
+
+
+ENGINES = (
+    Engine("llamacpp", "llamacpp", None, gguf),
+    Engine("llama-server", "llamacpp", llama_server.program, gguf),
+    Engine("vllm", "vllm", vllm.program, vllm.tiny_model, "model.safetensors", long=3800, always=False),
+)
+
+
+@pytest.fixture(scope="module", params=ENGINES, ids=lambda engine: engine.name)
+def chosen(request: pytest.FixtureRequest) -> Engine:
+    """Return which engine the checks are for."""
+    engine: Engine = request.param
+    return engine
 
 
 @pytest.fixture(scope="module")
-def make(made: tuple[str, Make]) -> Make:
+def made(chosen: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Make]]:
+    """Return the weights and what makes engines of them; skips where program or weights are missing."""
+    folder, programs = tmp_path_factory.mktemp(chosen.name), []
+    with pytest.MonkeyPatch.context() as patch:
+        weights = chosen.prepare(patch, folder)
+
+        def make(path: Path = weights, host: str = "", extra: tuple[str, ...] = ()) -> Program:
+            programs.append(Program(chosen.backend, path, folder, host=host, extra=extra))
+            return programs[-1]
+
+        try:
+            make()
+        except NoRuntimeError as error:
+            pytest.skip(f"{chosen.name}: {error}; not run")
+        yield weights, make
+        for program in programs:
+            program.end()
+
+
+@pytest.fixture(scope="module")
+def weights(made: tuple[Path, Make]) -> Path:
+    """Return the weights of the engine."""
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def make(made: tuple[Path, Make]) -> Make:
     """Return what makes an engine that is not started."""
     return made[1]
 
 
 def failed(program: Program) -> str:
     """Wait until an engine has ended with an error; returns its last lines."""
-    assert program.start().code(patient(60)) != 0
+    assert program.start().code(patient(program.setup.ready_seconds / 2)) != 0
     return program.last_lines()
 
 
@@ -78,19 +138,13 @@ class TestEngine:
         """The path is in the Model's condition then."""
         assert "missing.gguf" in failed(make(tmp_path / "missing.gguf"))
 
-    def test_cut_weights(self, made: tuple[str, Make], tmp_path: Path) -> None:
+    def test_cut_weights(self, make: Make, chosen: Engine, weights: Path, tmp_path: Path) -> None:
         """As after a full disk."""
-        whole = WEIGHTS[made[0]]()
-        assert whole is not None
-        cut = tmp_path / "cut.gguf"
-        cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-        assert "cut.gguf" in failed(made[1](cut))
+        assert failed(make(chosen.damaged(weights, tmp_path, lambda whole: whole[: len(whole) // 2])))
 
-    def test_wrong_weights(self, make: Make, tmp_path: Path) -> None:
+    def test_wrong_weights(self, make: Make, chosen: Engine, weights: Path, tmp_path: Path) -> None:
         """An answer of a hub in place of the file, say."""
-        page = tmp_path / "page.gguf"
-        page.write_text("<html>not found</html>")
-        assert failed(make(page))
+        assert failed(make(chosen.damaged(weights, tmp_path, lambda _: b"<html>not found</html>")))
 
     def test_port_in_use(self, engine: Program, make: Make) -> None:
         """Two engines on one address."""
@@ -105,7 +159,7 @@ class TestEngine:
             codes.append(program.ask(program.backend.health)[0])
             return codes[-1] == 200
 
-        until(answers, 120, "not ready")
+        until(answers, program.setup.ready_seconds, "not ready")
         assert set(codes[:-1]) <= {0, 503}
         program.end()
 
@@ -135,7 +189,7 @@ class TestEngine:
 
     def test_stream(self, engine: Program) -> None:
         """Event by event."""
-        events = list(engine.stream(8).events())
+        events = list(engine.stream(32).events())
         assert len(events) > 4
         assert events[-1] == "[DONE]"
 
@@ -171,32 +225,32 @@ class TestEngine:
         """What a drain waits for."""
         until(lambda: engine.requests() == 0, 10, "a request is in flight")
 
-    def test_in_flight(self, engine: Program) -> None:
+    def test_in_flight(self, engine: Program, chosen: Engine) -> None:
         """While it works."""
-        stream = engine.stream(LONG)
+        stream = engine.stream(chosen.long)
         next(iter(stream.events()))
         assert engine.requests() == 1
         stream.close()
 
-    def test_parallel(self, engine: Program) -> None:
+    def test_parallel(self, engine: Program, chosen: Engine) -> None:
         """A short stream ends while a long one that began before it goes on."""
         until(lambda: engine.requests() == 0, 10, "nothing is in flight")
-        long = engine.stream(LONG)
+        long = engine.stream(chosen.long)
         next(iter(long.events()))
         assert list(engine.stream(4).events())
         assert engine.requests() == 1
         long.close()
 
-    def test_abort(self, engine: Program) -> None:
+    def test_abort(self, engine: Program, chosen: Engine) -> None:
         """Nothing is computed for a client that has gone."""
-        stream = engine.stream(LONG)
+        stream = engine.stream(chosen.long)
         next(iter(stream.events()))
         stream.close()
         until(lambda: engine.requests() == 0, 10, "the request goes on")
 
-    def test_after_abort(self, engine: Program) -> None:
+    def test_after_abort(self, engine: Program, chosen: Engine) -> None:
         """The slot is free."""
-        stream = engine.stream(LONG)
+        stream = engine.stream(chosen.long)
         next(iter(stream.events()))
         stream.close()
         body = {"model": "m", "messages": HELLO, "max_tokens": 1}
@@ -207,9 +261,9 @@ class TestEngine:
         fresh.kill(signal.SIGTERM)
         assert fresh.code(GRACE_SECONDS) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
-    def test_terminate_stream(self, fresh: Program) -> None:
+    def test_terminate_stream(self, fresh: Program, chosen: Engine) -> None:
         """What the client sees is true: the answer was not whole."""
-        stream = fresh.stream(LONG)
+        stream = fresh.stream(chosen.long)
         events = stream.events()
         next(events)
         began = time.monotonic()
@@ -219,9 +273,9 @@ class TestEngine:
         assert seconds(began) < GRACE_SECONDS
         assert "[DONE]" not in rest or any('"length"' in event or '"error"' in event for event in rest)
 
-    def test_killed_stream(self, fresh: Program) -> None:
+    def test_killed_stream(self, fresh: Program, chosen: Engine) -> None:
         """As by the kernel, for want of memory."""
-        stream = fresh.stream(LONG)
+        stream = fresh.stream(chosen.long)
         events = stream.events()
         next(events)
         fresh.kill()
@@ -241,7 +295,19 @@ class TestEngine:
         again.end()
 
 
-@pytest.mark.parametrize("name", sorted({*backends.names()} - {*WEIGHTS, "diffusers"}))
+PROVEN = {
+    "llamacpp": (
+        f"xllamacpp {importlib.metadata.version('xllamacpp')}",
+        f"llama-server of {llama_server.VERSION}",
+    ),
+    "diffusers": (),
+    "vllm": (f"vLLM {vllm.VERSION}", f"torch {vllm.TORCH}"),
+    "ollama": (f"Ollama {ollama.VERSION}", f"llama-server of {llama_server.VERSION}"),
+}
+"""Backend -> what its page names of the programs that ran; diffusers has a file of its own."""
+
+
+@pytest.mark.parametrize("name", sorted({*backends.names()} - {*PROVEN}))
 def test_nothing_is_claimed_of_an_engine_that_is_not_run(name: str) -> None:
     """Its checks are unproven, and the page of backends says so."""
     backend = backends.find(name)
@@ -259,9 +325,10 @@ def test_every_check_is_one_of_the_suite_and_has_its_meaning() -> None:
     assert len(CHECKS) >= 25
 
 
-def test_what_counts_as_proven_names_the_version_that_ran() -> None:
-    """Of the program that runs here where no other is installed."""
-    backend = backends.find("llamacpp")
+@pytest.mark.parametrize("name", backends.names())
+def test_what_counts_as_proven_names_the_versions_that_ran(name: str) -> None:
+    """Of the programs that are installed here, and of those that the cache folder gets."""
+    backend = backends.find(name)
     assert backend is not None
-    assert f"xllamacpp {importlib.metadata.version('xllamacpp')}" in backend.proven
-    assert [b.name for b in backends.all_backends() if b.proven] == ["diffusers", "llamacpp"]
+    assert bool(backend.proven) is (name in PROVEN)
+    assert all(words in backend.proven for words in PROVEN.get(name, ()))

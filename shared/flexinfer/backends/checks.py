@@ -69,3 +69,39 @@ IMAGE_CHECKS: Mapping[str, str] = {
     "killed_stream": "a stream whose engine is killed has no image",
 }
 """The same of an engine that draws images."""
+STORE_CHECKS: Mapping[str, str] = {
+    **{
+        name: CHECKS[name]
+        for name in (
+            "unknown_flag",
+            "port_in_use",
+            "health",
+            "address",
+            "served_name",
+            "chat",
+            "completions",
+            "stream",
+            "stream_usage",
+            "stop_length",
+            "bad_json",
+            "unknown_path",
+            "too_long",
+            "parallel",
+            "after_abort",
+            "terminate",
+            "terminate_stream",
+            "killed_stream",
+            "release",
+            "restart",
+        )
+    },
+    "variables": "it is set up by the variables that a Model becomes: its context has the length of `contextSize`",
+    "store": "it lists what FlexInfer has pulled, under the name of the source, and asks no registry for it",
+    "missing_weights": "a store without the model lists none, so that the engine is never ready",
+    "cut_weights": "weights that were cut in half are an error, not nonsense",
+    "wrong_weights": "a layer that holds no weights is an error",
+    "first_request": "the first request loads the model and is answered",
+    "keeps": "it does not unload the model by itself",
+    "killed_runner": "a stream whose runner is killed does not end as if it were whole, and the next request is answered",
+}
+"""The same of an engine that serves a store and loads the model at the first request. It has no metrics of its requests."""
