@@ -284,20 +284,22 @@ async def test_a_stream_is_relayed_event_by_event(running_proxy: RunningProxy) -
             assert await answer.content.read() == b"data: [DONE]\n\n"
 
 
+@pytest.mark.parametrize("regularly", [False, True], ids=["it is cut off", "the engine ends it regularly"])
 @pytest.mark.parametrize(
     "sent", [EVENT, EVENT + EVENT[:9]], ids=["at a boundary", "in the middle of an event"]
 )
-async def test_a_stream_whose_engine_died_never_ends_regularly(
-    running_proxy: RunningProxy, sent: bytes
+async def test_a_stream_without_its_end_never_ends_regularly(
+    running_proxy: RunningProxy, sent: bytes, *, regularly: bool
 ) -> None:
-    """An error event, no [DONE], and an aborted connection."""
+    """An error event, no [DONE], and a closed connection: the engine died, or the process behind it (Ollama)."""
 
     async def dies(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         await response.write(sent)
-        assert request.transport is not None
-        request.transport.abort()
+        if not regularly:
+            assert request.transport is not None
+            request.transport.abort()
         return response
 
     text = b""

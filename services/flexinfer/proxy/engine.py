@@ -1,12 +1,14 @@
 """The engine's side of HTTP: what is sent to an engine, and how its response reaches the client.
 
-A stream whose engine died ends in an error event and an aborted connection, never in a regular end.
+A stream whose engine died ends in an error event and a closed connection, never in a regular end; also where the engine closed it
+regularly, but without the event that ends a stream in OpenAI's API: Ollama does so when the process that runs the model is killed.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
+import re
 
 import aiohttp
 from aiohttp import web
@@ -22,6 +24,11 @@ STALLED_SECONDS = 300.0
 """A client has so long to take each piece of a response: it holds a slot meanwhile."""
 _ABORT_SECONDS = 1.0
 _OK, _REDIRECT, _CLIENT_ERROR = 200, 300, 400
+_LONGEST_END = 64
+"""So many of the last bytes of a stream are looked at."""
+_DONE = re.compile(rb"data: ?\[DONE\]\s*$")
+_ENDS_WITH_DONE = frozenset({"/v1/chat/completions", "/v1/completions"})
+"""Whose streams end with `data: [DONE]` (OpenAI's API reference, Streaming); those of /v1/responses and /v1/messages end otherwise."""
 
 
 def engine_session() -> aiohttp.ClientSession:
@@ -71,7 +78,7 @@ def cause_of(error: Exception) -> str:
 async def relay(request: web.Request, upstream: aiohttp.ClientResponse, model: Model) -> web.StreamResponse:
     """Send an engine's response to the client, chunk by chunk as it arrives.
 
-    Once it has begun nothing else can be answered: any failure aborts the connection. Raises RequestError (502) for a redirect or
+    Once it has begun nothing else can be answered: any failure closes the connection. Raises RequestError (502) for a redirect or
     a change of protocol: neither is for a client of the proxy to follow.
     """
     if upstream.status < _OK or _REDIRECT <= upstream.status < _CLIENT_ERROR:
@@ -83,7 +90,11 @@ async def relay(request: web.Request, upstream: aiohttp.ClientResponse, model: M
         async for chunk in upstream.content.iter_any():
             async with asyncio.timeout(STALLED_SECONDS):
                 await response.write(chunk)
-            tail = (tail + chunk)[-2:]
+            tail = (tail + chunk)[-_LONGEST_END:]
+        if _lacks_its_end(upstream, tail):
+            log.info("the engine ended a stream without [DONE]")
+            await _abort(request, response, tail, sse=True)
+            return response
         async with asyncio.timeout(STALLED_SECONDS):
             await response.write_eof()
     except TimeoutError:
@@ -110,10 +121,16 @@ def _takes_an_event(upstream: aiohttp.ClientResponse) -> bool:
     return plain and upstream.content_type == "text/event-stream"
 
 
+def _lacks_its_end(upstream: aiohttp.ClientResponse, tail: bytes) -> bool:
+    """Tell whether a response is a stream of events of OpenAI's API that ended without the last one."""
+    named = upstream.status == _OK and upstream.url.path in _ENDS_WITH_DONE
+    return named and _takes_an_event(upstream) and _DONE.search(tail) is None
+
+
 async def _abort(request: web.Request, response: web.StreamResponse, tail: bytes, *, sse: bool) -> None:
     """Abort the connection to the client; a stream first gets an error event, at an event's boundary."""
     if sse:
-        separator = b"" if tail == b"\n\n" else b"\n\n"
+        separator = b"" if tail.endswith(b"\n\n") else b"\n\n"
         with contextlib.suppress(OSError):  # the client may be gone, or take nothing
             async with asyncio.timeout(_ABORT_SECONDS):
                 await response.write(separator + b"data: " + errors.response_cut().body() + b"\n\n")
