@@ -7,7 +7,7 @@ from markdown_cells import cell, codes
 from flexinfer import backends
 from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
 from flexinfer.backends import generations
-from flexinfer.backends.checks import CHECKS, IMAGE_CHECKS
+from flexinfer.backends.checks import CHECKS, IMAGE_CHECKS, STORE_CHECKS
 from flexinfer.backends.options import INTEGER, LARGEST, NUMBER, Key
 from flexinfer.runtime import settings
 
@@ -32,16 +32,17 @@ def _proof() -> str:
         f"{backend.name} with {backend.proven}" for backend in backends.all_backends() if backend.proven
     ]
     unproven = codes(backend.name for backend in backends.all_backends() if not backend.proven)
-    rows, of_images = (
+    rows, of_images, of_stores = (
         "".join(f"| `{name}` | {meaning} |\n" for name, meaning in checks.items())
-        for checks in (CHECKS, IMAGE_CHECKS)
+        for checks in (CHECKS, IMAGE_CHECKS, STORE_CHECKS)
     )
     return (
         "## What is proven\n\nFlexInfer relies on these of an engine. `tests/engines` runs each check on the real program, with the command line that a "
         f"Model becomes. They have run on {'; '.join(proven)}. Of {unproven} none has run: each of these checks is unproven for them, and what stands "
         "below follows their documentation and lists of flags (`tests/unit/backends/flags`, with the versions that these are from).\n\n"
         f"| Check | What must hold |\n|---|---|\n{rows}\n"
-        f"Of `diffusers`, which draws images, these:\n\n| Check | What must hold |\n|---|---|\n{of_images}"
+        f"Of `diffusers`, which draws images, these:\n\n| Check | What must hold |\n|---|---|\n{of_images}\n"
+        f"Of `ollama`, which loads a model at the first request, these:\n\n| Check | What must hold |\n|---|---|\n{of_stores}"
     )
 
 

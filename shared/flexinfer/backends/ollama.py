@@ -128,4 +128,5 @@ BACKEND = base.Backend(
     capacity=capacity,
     demand=demand,
     served_name=tag_of,
+    proven="Ollama 0.34.0 with llama-server of 11434.0.0, on the CPU",
 )
