@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from flexinfer.runtime import log
+from flexinfer.runtime import event_loop, log
 from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.controller import A, Controller, F, M
 from flexinfer.runtime.health import Health, served
@@ -74,10 +74,7 @@ def run_all(runnables: Sequence[Runnable]) -> None:
     log.set_up(name, settings.log_level)
     for sentence in warnings(os.environ):
         logger.warning(sentence)
-    with contextlib.suppress(ImportError):
-        import uvloop  # noqa: PLC0415 -- an extra
-
-        uvloop.install()
+    event_loop.install()
     try:
         asyncio.run(_serve(runnables, settings))
     except ApiError as error:

@@ -14,16 +14,16 @@ foreign:
 Every problem is a DescriptionError that names its field and what to write instead.
 """
 
-import difflib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
 
 from flexinfer.api.durations import seconds
 from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.nearest import nearest
 from flexinfer.local.simulation.profiles import PROFILES, Profile
 
 SIMULATED_LABEL = "flexinfer.ai/simulated"
@@ -161,8 +161,8 @@ def _gpu_problems(field: str, gpu: Gpu) -> Iterator[str]:
 
 
 def _nearest(profile: str) -> str:
-    nearest: Sequence[str] = difflib.get_close_matches(profile.lower().replace(" ", "-"), PROFILES, 1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    near = nearest(profile.lower().replace(" ", "-"), PROFILES)
+    hint = f"did you mean {near}? " if near else ""
     return f"{hint}Choose one of: {', '.join(PROFILES)}"
 
 
