@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from flexinfer import backends
 from flexinfer.api.model import Model
@@ -69,7 +68,7 @@ class Route:
         """Return when the request may go on, when the Model becomes ready or stops being ready, or after `timeout` seconds."""
         if self._readiness is None:
             self._readiness = asyncio.get_running_loop().create_future()
-        either: list[asyncio.Future[Any]] = [admission, self._readiness]
+        either: tuple[Admission, asyncio.Future[None]] = (admission, self._readiness)
         await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
     def _notify(self) -> None:
