@@ -1,4 +1,4 @@
-"""The house as DESIGN 2 draws it: folders, import-linter and console scripts agree."""
+"""The layout of the tree: folders, import-linter and console scripts agree; modules and functions are short."""
 
 import ast
 import statistics
