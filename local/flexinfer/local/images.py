@@ -112,6 +112,6 @@ IMAGES = ImageRuntimes(
         ImageRuntime(("flexinfer.local/process", "flexinfer.local/process:*"), bare),
         PROCESS,
     ),
-    advice=f"it runs {', '.join(backends.local_programs())} by programs installed on this machine. "
-    "Choose one of those backends, or move to a Kubernetes cluster",
+    advice=f"it runs the backends {', '.join(backends.local_programs())} as programs installed on this machine. "
+    "Choose one of those and remove spec.image, or move to a Kubernetes cluster",
 )
