@@ -161,7 +161,7 @@ def settings_page() -> str:
         "with an architecture, such as `FLEXINFER_IMAGE_VLLM_GFX1100` or, for all of a generation, `FLEXINFER_IMAGE_OLLAMA_SM_5`, takes precedence "
         "over one with a vendor, and that over the one without; `spec.image` of a Model over all. Defaults are on [Backends](backends.md).\n\n"
         f"| Variable | Replaces |\n|---|---|\n{overrides}\n\n"
-        "## Other variables\n\nThese begin with the same prefix and are no settings of a service.\n\n"
+        "## Other variables\n\nThese begin with the same prefix and are not settings of a service.\n\n"
         f"| Variable | Meaning |\n|---|---|\n{others}\n"
     )
 

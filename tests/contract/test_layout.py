@@ -21,7 +21,7 @@ def packages(root: str) -> set[str]:
 
 
 def test_import_linter_knows_every_package() -> None:
-    """A new folder must say where it stands in the arrow of imports."""
+    """A new folder must say where it is in the arrow of imports."""
     known = set(PROJECT["tool"]["importlinter"]["root_packages"])
     ours = {f"flexinfer.{name}" for root in ROOTS for name in packages(root)}
     assert known == ours | {"localkube"}

@@ -245,7 +245,7 @@ heading("spec.source (required)")
 
 @says("Model source URI.")
 def test_a_source_is_required() -> None:
-    """What is no URI is refused."""
+    """What is not a URI is refused."""
     assert "source" in field("spec")["required"]
     assert "must be one of HF://" in refused(source="meta-llama/Llama-3")
 

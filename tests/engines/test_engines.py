@@ -23,7 +23,7 @@ from tests.patience import patient
 
 pytestmark = pytest.mark.slow
 LONG = 900
-"""As many tokens as the context has room for: a thousand times as long as a test needs to see that the stream goes on."""
+"""As many tokens as the context has room for: a thousand times as long as a test needs to see that the stream continues."""
 WEIGHTS: dict[str, Callable[[], Path | None]] = {"llamacpp": small_model}
 
 
@@ -179,7 +179,7 @@ class TestEngine:
         stream.close()
 
     def test_parallel(self, engine: Program) -> None:
-        """A short stream ends while a long one that began before it goes on."""
+        """A short stream ends while a long one that began before it continues."""
         until(lambda: engine.requests() == 0, 10, "nothing is in flight")
         long = engine.stream(LONG)
         next(iter(long.events()))
@@ -192,7 +192,7 @@ class TestEngine:
         stream = engine.stream(LONG)
         next(iter(stream.events()))
         stream.close()
-        until(lambda: engine.requests() == 0, 10, "the request goes on")
+        until(lambda: engine.requests() == 0, 10, "the request continues")
 
     def test_after_abort(self, engine: Program) -> None:
         """The slot is free."""

@@ -71,7 +71,7 @@ def list_query(query: Mapping[str, str], name: str = "") -> Query:
 
 
 def watch_options(query: Mapping[str, str]) -> WatchOptions:
-    """Return the options of a watch; raises ApiError 400 for a timeout that is no number."""
+    """Return the options of a watch; raises ApiError 400 for a timeout that is not a number."""
     return WatchOptions(
         since=query.get("resourceVersion", ""),
         bookmarks=parse_bool(query, "allowWatchBookmarks"),

@@ -171,7 +171,7 @@ def _counted(chunk: object) -> int:
 
 
 def metrics_of(model: Model, samples: Sequence[Sample], now: datetime) -> MetricsStatus:
-    """Return the medians of samples as they stand in status."""
+    """Return the medians of samples as they are in status."""
     name = backends.canonical(model.spec.backend)
     return MetricsStatus(
         tokens_per_second=round(statistics.median(s.per_second for s in samples), 1),

@@ -27,7 +27,7 @@ def read(body: bytes) -> RequestFields:
 
 
 def with_model(body: bytes, name: str) -> bytes:
-    """Return a body with another `model`, and all else as the client wrote it; raises RequestError (400) for one that is no JSON.
+    """Return a body with another `model`, and all else as the client wrote it; raises RequestError (400) for one that is not JSON.
 
     Only the object itself is decoded: a body may be tens of MiB of base64.
     """

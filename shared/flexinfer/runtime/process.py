@@ -157,7 +157,7 @@ async def runtime_for(
 ) -> AsyncIterator[tuple[Runtime, client.KubernetesClient]]:
     """Open the connections of a component; yields its runtime and the client behind `Runtime.cluster`.
 
-    Waits for NATS as long as it takes. Raises ApiError if there is no way to the API server.
+    Waits for NATS as long as it takes. Raises ApiError if there is no access to the API server.
     """
     async with (
         _nats(name, settings, readiness) as link,

@@ -1,4 +1,4 @@
-"""The proxy on real sockets, between clients and engines that send anything: it answers, and goes on."""
+"""The proxy on real sockets, between clients and engines that send anything: it answers, and continues."""
 
 import asyncio
 import contextlib
@@ -199,7 +199,7 @@ def test_whatever_a_client_sends_it_gets_an_answer(
 @FEW
 @given(request=st.binary(max_size=200))
 def test_whatever_bytes_arrive_the_proxy_goes_on(do: Do, request: bytes) -> None:
-    """Also what is no HTTP."""
+    """Also what is not HTTP."""
 
     async def main(pair: ProxyWithEngine) -> None:
         with contextlib.suppress(TimeoutError):

@@ -141,19 +141,19 @@ def _problems(described: Description) -> Iterator[str]:
 def _node_problems(field: str, node: Node) -> Iterator[str]:
     if not _NAME.fullmatch(node.name):
         yield (
-            f"{field}.name: {node.name[:40]!r} is no node name; use lower case letters, digits, '-' and '.', "
+            f"{field}.name: {node.name[:40]!r} is not a node name; use lower case letters, digits, '-' and '.', "
             "at most 63 characters"
         )
     for key, value in node.labels.items():
         if not (_LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value)):
-            yield f"{field}.labels: {key[:40]}={value[:40]} is no label of Kubernetes; use letters, digits, '-', '_' and '.'"
+            yield f"{field}.labels: {key[:40]}={value[:40]} is not a label of Kubernetes; use letters, digits, '-', '_' and '.'"
     for index, gpu in enumerate(node.gpus):
         yield from _gpu_problems(f"{field}.gpus[{index}]", gpu)
 
 
 def _gpu_problems(field: str, gpu: Gpu) -> Iterator[str]:
     if gpu.profile not in PROFILES:
-        yield f"{field}.profile: {gpu.profile[:40]!r} is no known card; {_nearest(gpu.profile)}"
+        yield f"{field}.profile: {gpu.profile[:40]!r} is not a known card; {_nearest(gpu.profile)}"
     try:
         seconds(gpu.release_delay)
     except ValueError as error:

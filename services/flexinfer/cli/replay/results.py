@@ -10,7 +10,7 @@ COLD_START_SECONDS = 60.0
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """One request; times in seconds from the begin of the trace.
+    """One request; times in seconds from the beginning of the trace.
 
     `swapped`: another Model had to leave before it was answered. `cut`: its answer was not complete when the drain deadline ended it.
     """
