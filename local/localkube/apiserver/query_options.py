@@ -123,7 +123,7 @@ def patch_options(query: Mapping[str, str], agent: str, *, apply: bool) -> Optio
 
 
 def delete_options(query: Mapping[str, str], body: Object | None) -> DeleteOptions:
-    """Return the options of a deletion; those of the body take precedence over the query's."""
+    """Return the options of a deletion; those of the body take precedence over the query's. Raises ApiError 422."""
     options = body or {}
     conditions = options.get("preconditions") or {}
     policy = options.get("propagationPolicy") or query.get("propagationPolicy") or None

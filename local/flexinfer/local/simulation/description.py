@@ -27,7 +27,7 @@ from flexinfer.api.nearest import nearest
 from flexinfer.local.simulation.profiles import PROFILES, Profile
 
 SIMULATED_LABEL = "flexinfer.ai/simulated"
-"""On the Nodes of a simulation, so that one which is described no more can be deleted."""
+"""On the Nodes of a simulation, so that one which is no longer described can be deleted."""
 DEFAULT_RELEASE_DELAY = "1s"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")

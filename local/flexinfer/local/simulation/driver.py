@@ -193,7 +193,7 @@ class NodeClient(Protocol):
 
 
 async def delete_other_nodes(client: NodeClient, described: Description) -> None:
-    """Delete the Nodes of an earlier simulation that are described no more; retries until the API server has answered."""
+    """Delete the Nodes of an earlier simulation that are no longer described; retries until the API server has answered."""
     names = {node.name for node in described.nodes}
     while True:
         try:
