@@ -24,7 +24,7 @@ Tensor = tuple[str, tuple[int, ...], int]
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """The hyperparameters of a model; `experts` 0: it is no mixture of experts."""
+    """The hyperparameters of a model; `experts` 0: it is not a mixture of experts."""
 
     name: str
     architecture: str

@@ -54,7 +54,7 @@ def _generations() -> str:
     )
     return (
         "## GPU generations\n\nThe placer puts no Model on a GPU that its backend cannot run on, and says so in `Placed`; where it may fail, "
-        "`Placed` has a warning. Of what stands in neither column nothing is known. The annotation "
+        "`Placed` has a warning. Nothing is known of a generation that is in neither column. The annotation "
         f"`{ALLOW_UNSUPPORTED_ANNOTATION}: <why>` of a Model lets it run anywhere; the reason given is repeated in `Placed`. Details and "
         "sources stand with each backend below.\n\n"
         f"| Architecture | Generation | Cannot run | May fail |\n|---|---|---|---|\n{rows}"

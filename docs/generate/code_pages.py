@@ -150,7 +150,7 @@ def settings_page() -> str:
         f"| `{_variable(field)}` | {cell(why)} |" for field, why in user_settings.SET_BY_THE_INSTANCE.items()
     )
     return (
-        "# Settings\n\nEvery service reads these variables when it starts. A bad value stops the process with a message that names the variable. "
+        "# Settings\n\nEvery component reads these variables when it starts. A bad value stops the process with a message that names the variable. "
         "An unknown variable that begins with `FLEXINFER_` is ignored, with a warning in the log that names the nearest known one.\n\n"
         f"| Variable | Default | Meaning |\n|---|---|---|\n{rows}\n\n"
         "## With `flexinfer up`\n\nSet a variable in the environment of the command: every component gets it, and one with another value "
@@ -161,7 +161,7 @@ def settings_page() -> str:
         "with an architecture, such as `FLEXINFER_IMAGE_VLLM_GFX1100` or, for all of a generation, `FLEXINFER_IMAGE_OLLAMA_SM_5`, takes precedence "
         "over one with a vendor, and that over the one without; `spec.image` of a Model over all. Defaults are on [Backends](backends.md).\n\n"
         f"| Variable | Replaces |\n|---|---|\n{overrides}\n\n"
-        "## Other variables\n\nThese begin with the same prefix and are no settings of a service.\n\n"
+        "## Other variables\n\nThese begin with the same prefix and are not settings of a service.\n\n"
         f"| Variable | Meaning |\n|---|---|\n{others}\n"
     )
 

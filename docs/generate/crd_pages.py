@@ -1,5 +1,6 @@
 """The pages of the three kinds of objects, from the CRDs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,11 @@ def _table(plural: str) -> str:
     return f"| Field | Type | Default | Meaning |\n|---|---|---|---|\n{rows}\n"
 
 
+def default_code(value: object) -> str:
+    """Return a default as code, as YAML has it: true, {}, 5m."""
+    return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
+
+
 def _fields(schema: dict[str, Any], path: str) -> list[str]:
     rows = []
     for name, field in schema.get("properties", {}).items():
@@ -66,8 +72,8 @@ def _fields(schema: dict[str, Any], path: str) -> list[str]:
         kind = field.get("type") or ("integer or string" if field.get("x-kubernetes-int-or-string") else "")
         choices = field.get("enum")
         words = cell(str(field.get("description", "")))
-        allowed = f" One of {', '.join(f'`{c}`' for c in choices)}." if choices else ""
-        default = f"`{field['default']}`" if "default" in field else ""
+        allowed = f" One of {', '.join(f'`{c}`' if c else 'empty' for c in choices)}." if choices else ""
+        default = default_code(field["default"]) if "default" in field else ""
         if path:
             rows.append(f"| `{here}` | {kind} | {default} | {words}{allowed} |")
         rows += _fields(field, here)

@@ -10,8 +10,10 @@ def codes(texts: Iterable[str]) -> str:
 
 
 def code(value: object) -> str:
-    """Return a default as code; `empty` for an empty text or what is neither text nor number."""
-    return f"`{value}`" if isinstance(value, str | float) and value != "" else "empty"
+    """Return a default as code, true and false as YAML has them; `empty` for an empty text or what is neither text nor number."""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value}`" if isinstance(value, str | int | float) and value != "" else "empty"
 
 
 def cell(text: str) -> str:

@@ -79,7 +79,7 @@ def problem(folder: Path) -> str:
 
 
 def rotate(path: Path, limit: int = MAX_LOG_BYTES) -> None:
-    """Copy a log that is larger than `limit` bytes beside itself and empty it; its writers, who append, go on.
+    """Copy a log that is larger than `limit` bytes beside itself and empty it; its writers, who append, continue.
 
     On a full disk it is emptied without a copy. What is written between copy and emptying is lost.
     """

@@ -158,7 +158,7 @@ async def replicas(plane: Running, folder: Path) -> AsyncIterator[Replicas]:
 
 
 def _forget(plane: Running, folder: Path) -> None:
-    """Delete all that the replicas worked on, finalizers aside: those of the next test would go on with it."""
+    """Delete all that the replicas worked on, finalizers aside: those of the next test would continue with it."""
     kinds = "models,sharedgroups,gpuleases"
     items = json.loads(plane.kubectl("get", kinds, "--all-namespaces", "-o", "json"))["items"]
     for item in items:

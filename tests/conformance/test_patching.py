@@ -40,7 +40,7 @@ def test_a_json_patch_applies_its_operations_in_order(server: ApiServer, one: st
         {"op": "add", "path": "/metadata/labels", "value": {"a~b": "c"}},
     ]
     reply = server.patch(one, steps, JSON_PATCH)
-    assert reply.code == 422  # a~b is no valid label
+    assert reply.code == 422  # a~b is not a valid label
     obj = server.patch(one, steps[:-1], JSON_PATCH).json["spec"]
     assert (obj["gpu"]["shared"], obj["serviceLabels"]) == ("code", ["code", "chat"])
     assert "nodeSelector" not in obj

@@ -69,7 +69,7 @@ json.dump({
     "accepted": accepted(model(warp=9)).status,
     "refused": accepted(model(wrap=9)).message,
     "vendors": need.vendors,
-    "runs on": [a for a, device in gpus.items() if need.runs_on(device)],
+    "runs on": [a for a, device in gpus.items() if not need.unsupported_reason(device)],
     "warnings": warnings(os.environ),
     "engine": engine_pod(model(warp=9), 1, made)["spec"]["containers"][0],
     "program": backends.local_programs()["made-up"].program,

@@ -1,4 +1,4 @@
-"""The glossary names code that exists: each name of its third column stands in the source."""
+"""The glossary names code that exists: each name of its third column is in the source."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ NAMES = re.findall(
 
 
 def exists(name: str) -> bool:
-    """Whether a name of the glossary stands in the source: a file or folder, a module and what it defines, or a word of the code."""
+    """Whether a name of the glossary is in the source: a file or folder, a module and what it defines, or a word of the code."""
     if "/" in name and "flexinfer.ai/" not in name:
         return any(name in path.as_posix() for path in SOURCES) or (ROOT / name).exists()
     if name.startswith(("flexinfer.", "localkube.")) and "flexinfer.ai/" not in name:

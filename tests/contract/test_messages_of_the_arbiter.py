@@ -17,18 +17,18 @@ from flexinfer.arbiter import (
     decide,
     effects,
     expected,
+    foreign_holders,
     grant,
     granted,
     group,
+    lease_effects,
     leases,
-    lend,
     member,
     overdue,
     perform,
     policy,
     release,
     status,
-    strangers,
     turns,
 )
 from flexinfer.arbiter.effects import Advance, Grant, Initialize, Preempt, Rebind, Report, TellLease
@@ -47,8 +47,8 @@ from tests.unit.arbiter.groups import member as a_member
 from tests.unit.launcher.world import World
 
 MODULES = (
-    *(budget, decide, effects, expected, grant, granted, group, leases, lend, member),
-    *(overdue, perform, policy, release, status, strangers, turns),
+    *(budget, decide, effects, expected, grant, granted, group, lease_effects, leases, member),
+    *(overdue, perform, policy, release, status, foreign_holders, turns),
 )
 NOT_SHOWN = ("it is loading",)
 

@@ -123,7 +123,7 @@ def rendered() -> list[str]:
 
 
 def test_every_message_of_the_watcher_is_whole() -> None:
-    """Of refusals, remarks, phases, and what cannot go on."""
+    """Of refusals, remarks, phases, and what cannot continue."""
     assert {wrong for message in rendered() if message for wrong in glued(message)} == set()
 
 

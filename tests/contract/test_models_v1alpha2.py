@@ -40,7 +40,7 @@ from tests.unit.placer.test_extender import a_pod_of
 from tests.unit.reaper.test_decide import GATES, HEARTBEAT, SERVING, changes, later
 
 PAGE = ROOT / "tests" / "contract" / "models-v1alpha2.md"
-ADR = ROOT / "docs" / "adr" / "0020-names-and-places-in-the-house.md"
+ADR = ROOT / "docs" / "adr" / "0020-names-and-places.md"
 FROM_HUB: dict[str, Any] = {"source": "HF://a/b", "config": {"ggufFile": "x-q4.gguf"}}
 SETTINGS, PREFETCH = LaunchSettings(image="ours"), PrefetchSettings(image="ours")
 T = TypeVar("T", bound=Callable[..., Any])
@@ -245,7 +245,7 @@ heading("spec.source (required)")
 
 @says("Model source URI.")
 def test_a_source_is_required() -> None:
-    """What is no URI is refused."""
+    """What is not a URI is refused."""
     assert "source" in field("spec")["required"]
     assert "must be one of HF://" in refused(source="meta-llama/Llama-3")
 

@@ -50,6 +50,31 @@ def fields_of_settings() -> dict[str, str]:
     return texts
 
 
+def defaults_of_settings() -> dict[str, object]:
+    """Return the default of each field of Settings whose source is a literal."""
+    source = (ROOT / "shared" / "flexinfer" / "runtime" / "settings.py").read_text()
+    body = next(
+        n.body for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == "Settings"
+    )
+    return {
+        node.target.id: node.value.value
+        for node in body
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(node.value, ast.Constant)
+    }
+
+
+def test_every_setting_has_its_default_on_the_page() -> None:
+    """A number too; `empty` is an empty text and nothing else."""
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    literals = defaults_of_settings()
+    assert {type(value) for value in literals.values()} >= {str, int, float}
+    for field, value in literals.items():
+        default = "empty" if value == "" else f"`{value}`"
+        assert f"| `FLEXINFER_{field.upper()}` | {default} |" in page, field
+
+
 def test_every_setting_has_its_meaning_on_the_page() -> None:
     """The page is compared with the source of Settings, not with its generator."""
     page = (ROOT / "docs" / "reference" / "settings.md").read_text()

@@ -38,7 +38,7 @@ FAULTS: Mapping[str, str] = {
     "X1": "a download that is cut or killed: resumed, and complete only at its end",
     "X2": "a disk that is too small or becomes full: the reason, the space given back, recovery",
     "X3": "several downloads of one repository on one volume, of one revision and of two: all intact",
-    "X4": "a writer that was killed while it held the lock: the next one goes on",
+    "X4": "a writer that was killed while it held the lock: the next one continues",
     "X5": "other bytes of the right size: refused and deleted",
     "X6": "a revision that moves during a download: all files of one commit",
     "X7": "another revision, file or pattern: other bytes are served, never the previous ones",

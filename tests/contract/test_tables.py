@@ -1,4 +1,4 @@
-"""Reasons and components stand in one table each; what is derived from them agrees with them."""
+"""Reasons and components are in one table each; what is derived from them agrees with them."""
 
 import ast
 import importlib
@@ -58,7 +58,7 @@ def test_a_controller_subscribes_to_what_its_row_says(name: str) -> None:
 
 
 def test_every_component_has_a_row_and_every_row_a_component() -> None:
-    """`credentials` runs once as a Job, `cli` is no component."""
+    """`credentials` runs once as a Job, `cli` is not a component."""
     folders = {p.parent.name for p in (ROOT / "services" / "flexinfer").glob("*/__main__.py")}
     assert folders - {"cli", "credentials", "local"} == set(SERVICES)
 
@@ -108,7 +108,7 @@ def test_no_reason_is_spelled_as_text() -> None:
 
 
 def test_remedies_can_be_filled_in() -> None:
-    """Only the Model's namespace and name stand in them."""
+    """Only the Model's namespace and name are in them."""
     for reason in Reason:
         assert "{" not in reasons.remedy(reason, namespace="default", name="a")
     assert reasons.remedy("SomethingElse", namespace="default", name="a") == ""

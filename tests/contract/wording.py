@@ -46,7 +46,7 @@ def public(module: ModuleType) -> set[str]:
 def not_rendered(
     modules: Iterable[ModuleType], rendered: Iterable[str], other: Iterable[str] = ()
 ) -> list[str]:
-    """Return the texts of these modules that are in none of the rendered messages: strings of several words, as they stand in the source.
+    """Return the texts of these modules that are in none of the rendered messages: strings of several words, as they are in the source.
 
     `other` begin those that no condition, Event or response shows.
     """

@@ -199,7 +199,7 @@ class TestImages:
         stream.close()
 
     def test_progress(self, engine: Program) -> None:
-        """It goes on."""
+        """It continues."""
         stream = Stream(engine, IMAGES, LONG)
         next(stream.events(": "))
         until(lambda: 1 < engine.ask("/health")[1].get("step", 0) < 900, 30, "no step is told")
@@ -210,7 +210,7 @@ class TestImages:
         stream = Stream(engine, IMAGES, LONG)
         next(stream.events(": "))
         stream.close()
-        until(lambda: engine.requests() == 0, 10, "the request goes on")
+        until(lambda: engine.requests() == 0, 10, "the request continues")
 
     def test_after_abort(self, engine: Program) -> None:
         """Its thread is free with the next step."""

@@ -246,7 +246,7 @@ class TestEngine:
         stream = engine.stream(chosen.long)
         next(iter(stream.events()))
         stream.close()
-        until(lambda: engine.requests() == 0, 10, "the request goes on")
+        until(lambda: engine.requests() == 0, 10, "the request continues")
 
     def test_after_abort(self, engine: Program, chosen: Engine) -> None:
         """The slot is free."""

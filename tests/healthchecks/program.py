@@ -19,7 +19,7 @@ def target(environment: Mapping[str, str]) -> Path:
 
 
 def build(environment: Mapping[str, str]) -> Path:
-    """Build the program unless it is there. Raises CalledProcessError, FileNotFoundError without Go on PATH."""
+    """Build the program unless it is there. Raises CalledProcessError, FileNotFoundError without Continue PATH."""
     path = target(environment)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

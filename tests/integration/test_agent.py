@@ -187,7 +187,7 @@ def test_devices_are_known_by_uuid_whatever_their_order(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_after_an_xid_that_breaks_the_device_it_is_out_of_use_until_it_was_seen_gone(tmp_path: Path) -> None:
-    """A reset takes the device away for a moment; the other devices go on (reliability G11)."""
+    """A reset takes the device away for a moment; the other devices continue (reliability G11)."""
     cards = (H100, RTX_3090)
     gone = Step((changed(H100, handle=nvml.RESET_REQUIRED), RTX_3090))
     taken = samples(tmp_path, Step(cards), Step(cards, xids=((0, 79),)), Step(cards), gone, Step(cards))

@@ -1,4 +1,4 @@
-"""A disk without room: what runs goes on, changes are rejected, and everything is whole once there is room.
+"""A disk without room: what runs keeps running, changes are rejected, and everything is whole once there is room.
 
 A process whose file size is limited to nothing has each write rejected by the kernel, as on a full disk.
 """
@@ -42,7 +42,7 @@ def create(running: Running, name: str) -> str:
 
 
 def test_a_write_that_finds_no_room_ends_no_process(running: Running) -> None:
-    """Reads go on, the supervisor restarts what ends, and its record is written later."""
+    """Reads continue, the supervisor restarts what ends, and its record is written later."""
     supervisor = lock_holder(running.state)
     api = running.pid("kubernetes")
     proxy = running.pid("proxy")

@@ -87,7 +87,7 @@ def settled_size(file: Path) -> int:
 
 
 def test_a_journal_that_finds_no_room_rejects_writes_until_there_is_some(own_api: LocalApi) -> None:
-    """A write that is not on disk is not acknowledged; reads go on, and so does the process."""
+    """A write that is not on disk is not acknowledged; reads continue, and so does the process."""
     size = settled_size(own_api.state / "api.journal")
     _, hard = resource.prlimit(own_api.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(own_api.process.pid, resource.RLIMIT_FSIZE, (size + 10, hard))

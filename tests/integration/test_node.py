@@ -327,7 +327,7 @@ def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace_period(node: Local
             {"image": "vllm/vllm-openai:v0"},
             [],
             ("ProgramNotInstalled",),
-            "FLEXINFER_PROGRAM_VLLM is /no/vllm, which is no program",
+            "FLEXINFER_PROGRAM_VLLM is /no/vllm, which is not a program",
             id="program",
         ),
         pytest.param(

@@ -70,7 +70,7 @@ def modules() -> Iterator[tuple[str, str]]:
 def places(component: str, module: str) -> Iterator[tuple[str, Mutant]]:
     """Yield where the operators apply in a module, by the text of the line and the columns.
 
-    Left out: the options of a struct, which are not observed, and the mark of keyword arguments, which is no operator.
+    Left out: the options of a struct, which are not observed, and the mark of keyword arguments, which is not an operator.
     """
     source = (ROOT / "services/flexinfer" / component / f"{module}.py").read_text()
     tree, lines = get_ast(source), source.splitlines()

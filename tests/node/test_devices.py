@@ -290,7 +290,7 @@ def by_plugin(files: Product) -> Iterator[Product]:
 
 
 def test_an_engine_gets_a_card_of_the_device_plugin_and_the_placement_names_it(by_plugin: Product) -> None:
-    """The plugin picks; the placement follows what stands in the Pod's status."""
+    """The plugin picks; the placement follows what is in the Pod's status."""
     assert a_model(by_plugin, "plugged", 5000)["binding"] == "DevicePlugin"
     card = environment(by_plugin, "plugged")
     assert card in (LARGE, SMALL)

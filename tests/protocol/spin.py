@@ -34,7 +34,7 @@ class Run(NamedTuple):
 
     @property
     def cycles(self) -> bool:
-        """Whether the run looks for histories that never come to rest."""
+        """Whether the run looks for histories that never settle."""
         return "LIVE=1" in self.switches.split()
 
 

@@ -1,6 +1,6 @@
 """Kubelet: the node agent of one machine, whose engines are records.
 
-It starts every Pod at once, so it hides no error in the turns of a group. While it is silent, its engines go on
+It starts every Pod at once, so it hides no error in the turns of a group. While it is silent, its engines continue
 and the API hears nothing of them; what it missed it learns when it is back.
 """
 

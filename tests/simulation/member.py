@@ -76,7 +76,7 @@ class Member:
         return self.is_leader()
 
     def pause(self, seconds: float, *, fenced: bool) -> None:
-        """Pause it; without fencing it goes on as if it had looked at its Lease just before."""
+        """Pause it; without fencing it continues as if it had looked at its Lease just before."""
         now = self.simulation.clock()
         leads = self._elector is not None and self._elector.is_leader(now)
         self.paused_until = now + seconds

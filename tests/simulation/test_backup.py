@@ -32,7 +32,7 @@ def _touch(simulation: Simulation, timeout: str) -> None:
 
 
 def test_a_restored_store_is_as_it_was_and_gives_its_versions_out_again() -> None:
-    """An object that came since is gone, one that was deleted is back, and those who observe it go on."""
+    """An object that came since is gone, one that was deleted is back, and those who observe it continue."""
 
     async def main() -> None:
         simulation = _simulation()

@@ -268,7 +268,7 @@ class Loop:
         return writes, effects, due
 
     def advance(self, now: float) -> float:
-        """Let the clock go on to the next time that a key asked for, and decide on what is due then; returns the time, infinite if there is none."""
+        """Let the clock continue to the next time that a key asked for, and decide on what is due then; returns the time, infinite if there is none."""
         due = min(self._due.values(), default=math.inf)
         if due < math.inf:
             now = max(due, math.nextafter(now, math.inf))

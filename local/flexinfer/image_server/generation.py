@@ -124,7 +124,7 @@ def _decoded(data: bytes) -> _Body:
         param = unknown[1] if unknown is not None else where[1] if where is not None else None
         raise invalid(text.replace("$.", ""), param) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise invalid(f"the body is no JSON: {error}") from None
+        raise invalid(f"the body is not JSON: {error}") from None
 
 
 def _numbered(first: Generation, number: int) -> Generation:

@@ -134,7 +134,7 @@ class Worker:
         return image
 
     def stop(self) -> None:
-        """Take no more requests; those that were taken go on."""
+        """Take no more requests; those that were taken continue."""
         if self.state is not State.BROKEN:
             self.state, self.detail = State.STOPPING, ""
 

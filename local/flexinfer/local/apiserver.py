@@ -8,6 +8,8 @@ from pathlib import Path
 
 from flexinfer.local.cluster_content import content
 from flexinfer.local.tls import tls_files
+from flexinfer.runtime import event_loop
+from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp
 from localkube.apiserver.server import ServerOptions, run
 
 
@@ -33,5 +35,6 @@ def options(arguments: Sequence[str]) -> ServerOptions:
 
 
 if __name__ == "__main__":
+    event_loop.install()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     sys.exit(run(options(sys.argv[1:])))

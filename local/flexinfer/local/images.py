@@ -67,7 +67,7 @@ def engine(name: str, local: LocalProgram, environment: Mapping[str, str]) -> Ca
         path = which(chosen) if chosen else which(local.program) or _console_script(local.fallback, which)
         if chosen and not path:
             raise NoProgramError(
-                f"{setting} is {chosen}, which is no program; correct it, or remove it to use {local.program} on PATH"
+                f"{setting} is {chosen}, which is not a program; correct it, or remove it to use {local.program} on PATH"
             )
         if not path:
             remedy = (
@@ -112,6 +112,6 @@ IMAGES = ImageRuntimes(
         ImageRuntime(("flexinfer.local/process", "flexinfer.local/process:*"), bare),
         PROCESS,
     ),
-    advice=f"it runs {', '.join(backends.local_programs())} by programs installed on this machine. "
-    "Choose one of those backends, or move to a Kubernetes cluster",
+    advice=f"it runs the backends {', '.join(backends.local_programs())} as programs installed on this machine. "
+    "Choose one of those and remove spec.image, or move to a Kubernetes cluster",
 )

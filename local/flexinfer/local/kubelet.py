@@ -15,6 +15,8 @@ from flexinfer.local.identities import NODE_NAME
 from flexinfer.local.images import IMAGES
 from flexinfer.local.storage import CLASS
 from flexinfer.local.tls import tls_files
+from flexinfer.runtime import event_loop
+from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp
 from localkube.kubelet import device_manager
 from localkube.kubelet.node import NodeOptions, run
 
@@ -132,5 +134,6 @@ def _resources(parsed: argparse.Namespace) -> device_manager.Devices:
 
 
 if __name__ == "__main__":
+    event_loop.install()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run(options(sys.argv[1:]))

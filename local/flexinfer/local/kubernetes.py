@@ -7,6 +7,7 @@ import logging
 import sys
 
 from flexinfer.local import apiserver, kubelet
+from flexinfer.runtime import event_loop
 from localkube import single_process
 
 
@@ -17,5 +18,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    event_loop.install()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     sys.exit(main(sys.argv[1:]))

@@ -92,7 +92,7 @@ def _shares(text: str) -> list[float]:
     try:
         shares = [float(share) for share in re.split("[,/]", text)]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of shares such as 3,1") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of shares such as 3,1") from None
     if len(shares) > _MOST_DEVICES:
         raise argparse.ArgumentTypeError(
             f"{len(shares)} shares; llama.cpp has {_MOST_DEVICES} devices at most"

@@ -84,7 +84,7 @@ class Discovery:
         self._cache: dict[tuple[str, str], Document] = {}
 
     def answer(self, path: str, accept: str) -> Document | None:
-        """Return the document of a path, None if it is no discovery path. Raises ApiError 404 and 406."""
+        """Return the document of a path, None if it is not a discovery path. Raises ApiError 404 and 406."""
         if self._registry.version != self._cached_version:
             self._cached_version, self._cache = self._registry.version, {}
             self._resources = _with_unserved(self._registry.resources())

@@ -176,7 +176,7 @@ def _not_applicable() -> ApiError:
 def strategic_merge(target: Any, patch: Any) -> Any:
     """Return target after a strategic merge patch: a merge patch that merges lists by their merge keys.
 
-    Raises ApiError 400 when the patch is no object, or an item lacks the merge key of its list.
+    Raises ApiError 400 when the patch is not an object, or an item lacks the merge key of its list.
     """
     if not isinstance(patch, dict):
         raise bad_request("error decoding patch: a strategic merge patch is an object")

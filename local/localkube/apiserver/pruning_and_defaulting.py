@@ -98,7 +98,7 @@ def correlate(node: SchemaNode, old: Any) -> dict[Any, Any]:
 
 
 def identity(node: SchemaNode, item: Any) -> Any:
-    """Return the values of the list-map-keys of an item, MISSING when it is no object."""
+    """Return the values of the list-map-keys of an item, MISSING when it is not an object."""
     if not isinstance(item, dict):
         return MISSING
     names = [item.get(key, _default(node, key)) for key in node.keys]

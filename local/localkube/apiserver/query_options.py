@@ -71,7 +71,7 @@ def list_query(query: Mapping[str, str], name: str = "") -> Query:
 
 
 def watch_options(query: Mapping[str, str]) -> WatchOptions:
-    """Return the options of a watch; raises ApiError 400 for a timeout that is no number."""
+    """Return the options of a watch; raises ApiError 400 for a timeout that is not a number."""
     return WatchOptions(
         since=query.get("resourceVersion", ""),
         bookmarks=parse_bool(query, "allowWatchBookmarks"),
@@ -123,7 +123,7 @@ def patch_options(query: Mapping[str, str], agent: str, *, apply: bool) -> Optio
 
 
 def delete_options(query: Mapping[str, str], body: Object | None) -> DeleteOptions:
-    """Return the options of a deletion; those of the body take precedence over the query's."""
+    """Return the options of a deletion; those of the body take precedence over the query's. Raises ApiError 422."""
     options = body or {}
     conditions = options.get("preconditions") or {}
     policy = options.get("propagationPolicy") or query.get("propagationPolicy") or None

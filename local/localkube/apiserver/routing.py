@@ -28,7 +28,7 @@ class Target:
 
 
 def resolve(registry: Registry, path: str) -> Target | None:
-    """Return what a path names, None if it is no resource path.
+    """Return what a path names, None if it is not a resource path.
 
     Raises ApiError 404 when the resource is not served.
     """

@@ -100,7 +100,7 @@ async def _serve(options: ServerOptions, journal: Journal, companion: Companion 
 async def _serving(options: ServerOptions, journal: Journal) -> AsyncIterator[None]:
     """Serve, and run the controllers, for the duration of the block.
 
-    While the journal cannot be written, reads and watches go on, and each write is rejected.
+    While the journal cannot be written, reads and watches continue, and each write is rejected.
     """
     registry = builtin_registry()
     store = Store(registry, now=_now, journal=journal)

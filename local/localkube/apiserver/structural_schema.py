@@ -124,7 +124,7 @@ def compile_schema(schema: Object, path: str = "") -> SchemaNode:
 
 
 def _check_field_paths(node: SchemaNode, path: str) -> None:
-    """Raise SchemaError for a rule whose fieldPath is no field of the schema that it stands at."""
+    """Raise SchemaError for a rule whose fieldPath is not a field of the schema that it stands at."""
     for index, rule in enumerate(node.rules):
         at: SchemaNode | None = node
         for name in rule.field_path.split(".")[1:]:

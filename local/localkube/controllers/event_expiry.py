@@ -1,6 +1,6 @@
 """Event expiry: deletes an Event one hour after its last write.
 
-kube-apiserver gives Events a lease in etcd (`--event-ttl`, 1h). Here they stand in a queue in the order of their last writes, so that each
+kube-apiserver gives Events a lease in etcd (`--event-ttl`, 1h). Here they are in a queue in the order of their last writes, so that each
 costs the same however many there are. One that was written again has a later entry too; its earlier one is skipped.
 """
 

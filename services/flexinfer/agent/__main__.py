@@ -19,7 +19,7 @@ _SAMPLE_SECONDS = 1.0
 _AWAITED_SECONDS, _AWAITED_FOR_SECONDS = 0.1, 5.0
 """The interval between samples while one is waited for, and how long that is after the hint: memory that comes back later is seen within a second."""
 _CERTAIN_SECONDS = 0.25
-"""So long after a hint every sample is published, changed or not: the one that is waited for must be of after the step was seen, not of just before."""
+"""So long after a hint every sample is published, changed or not: the one that is waited for must be from after the step was seen, not of just before."""
 _BLIND_SECONDS = 60.0
 """A library that has failed for so long does not come back to this process."""
 

@@ -72,7 +72,7 @@ def _device(device: Device) -> Iterator[str]:
         yield f"  errors: {', '.join(device.errors)}"
     yield from (f"  {_process(process)}" for process in device.processes)
     if not device.processes_known:
-        yield "  which processes use its memory is not known, or not of all: its driver or the rights of this user do not tell"
+        yield "  which processes use its memory is not known for all of them: the driver does not report it, or not to this user"
 
 
 def _memory(device: Device) -> str:

@@ -24,9 +24,7 @@ def checked(device: Device, previous: Device | None) -> tuple[Device, str]:
         return device, ""
     total_mb = max(0, device.total_mb)
     rejected = msgspec.structs.replace(device, healthy=False, total_mb=total_mb, free_mb=0, used_mb=0)
-    message = (
-        f"device {device.uuid}: {reason}; it is not used until its driver reports memory that can be true"
-    )
+    message = f"device {device.uuid}: {reason}; it is not used until its driver reports plausible figures"
     return rejected, message if device.healthy else ""
 
 

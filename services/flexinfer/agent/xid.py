@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeAlias
 
-Handles: TypeAlias = Mapping[str, Any]
+Handles: TypeAlias = Mapping[str, object]
 """The library's handles (ctypes pointers) of devices, by uuid."""
 ERRORS_KEPT = 8
 OUT_OF_USE = MappingProxyType(
@@ -73,7 +73,7 @@ class Xids:
         """Forget which devices were out of use: the driver that is loaded next has reset them."""
         self._out.clear()
 
-    def _register(self, nvml: ModuleType, handle: Any) -> None:
+    def _register(self, nvml: ModuleType, handle: object) -> None:
         unsupported = (
             nvml.NVMLError_NotSupported,
             nvml.NVMLError_FunctionNotFound,
@@ -95,7 +95,7 @@ class Xids:
             self._note(uuid, int(event.eventData))
         return True
 
-    def _concerned(self, device: Any) -> list[str]:
+    def _concerned(self, device: object) -> list[str]:
         """Return the device of an event; all devices if the event names none of them.
 
         Handles are compared, also with those of devices that no longer answer: these do not tell their uuid.

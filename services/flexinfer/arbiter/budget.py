@@ -3,7 +3,7 @@
 On every device the memory of all holders that are on the list, what others use, and what the next holder needs must be within the budget: the
 total of the device less the group's reserve. What others use is all that is in use beyond what the processes of the holders are seen to hold,
 each counted at most with its entry: a holder that outgrew its entry, memory that came back late and a foreign process all count. The sample
-must be of after the last release. What would be so without some of the holders is asked for a plan: all that those use comes back then.
+must be from after the last release. What would be so without some of the holders is asked for a plan: all that those use comes back then.
 
 Where that cannot be judged, or where a member requests it, there is one holder at a time.
 """
@@ -28,7 +28,7 @@ _ROUND_MB = 512
 class Room(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a member may be one more holder; else `why` not, in words that do not change with every sample.
 
-    `sampled`: telemetry of after the last release has been seen, so that it was judged at all.
+    `sampled`: telemetry from after the last release has been seen, so that it was judged at all.
     """
 
     fits: bool
@@ -64,7 +64,7 @@ def room(
         text for need in placement.devices if (text := _short(need, entries, group, sample, state, staying))
     ]
     sampled = sample.at >= state.released_at.get(group.key, 0.0)
-    awaited = "waiting for telemetry of after the last release"
+    awaited = "waiting for telemetry from after the last release"
     return Room(
         fits=sampled and not short, why="; ".join(short) or ("" if sampled else awaited), sampled=sampled
     )

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from flexinfer.api.sharedgroup import GRANTED, SharedGroup
 from flexinfer.arbiter import status
+from flexinfer.arbiter.foreign_holders import held_by_another
 from flexinfer.arbiter.member import Member
 from flexinfer.arbiter.objects import protect, put, tell
-from flexinfer.arbiter.strangers import held_by_another
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent

@@ -107,7 +107,7 @@ def _status(
     expired = holder.reason == LeaseReason.EXPIRED
     why = f"its time of {lease.spec.duration} is over" if expired else holder.reason
     reason = LeaseReason.EXPIRED if expired else LeaseReason.RELEASED
-    message = f"turn {holder.turn} has ended: {why}; end its processes, and take another lease to go on"
+    message = f"turn {holder.turn} has ended: {why}; end its processes, and take another lease to continue"
     return msgspec.structs.replace(
         _plain(shared, lease, conditions.FALSE, reason, message),
         turn=holder.turn,

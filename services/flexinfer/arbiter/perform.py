@@ -40,7 +40,7 @@ from flexinfer.arbiter.effects import (
 )
 from flexinfer.arbiter.grant import grant
 from flexinfer.arbiter.group import has_opened, has_returned, may_hold, must_leave, where
-from flexinfer.arbiter.lend import claimed, perform_on_lease, still_due, waiting_lease
+from flexinfer.arbiter.lease_effects import claimed, perform_on_lease, still_due, waiting_lease
 from flexinfer.arbiter.member import Member, of_model
 from flexinfer.arbiter.objects import deleted, protect, put, read, read_model, set_finalizers, tell
 from flexinfer.arbiter.telemetry import Telemetry
@@ -137,7 +137,7 @@ async def _initialize(runtime: Runtime, action: Initialize, current: SharedGroup
         runtime,
         written,
         INITIALIZED,
-        f"turns go on above {first.turn}; {counted(len(first.holders), 'holder')} at the start",
+        f"turns continue above {first.turn}; {counted(len(first.holders), 'holder')} at the start",
     )
     return [*leases, events.GroupObserved(group=written)]
 

@@ -2,7 +2,7 @@
 
 A holder may be made to leave for a member that is in demand
 
-    at once                     if its priority is lower (its requests in flight are drained), if it makes its initial start, or if it is idle
+    at once                     if its priority is lower (its requests in flight are drained), if it is in its initial start, or if it is idle
     once it has stayed minStay  if it is idle, but others had to leave for it, and the Model has itself left less than minStay ago: else two
                                 Models that are in demand by turns would do nothing but load
     once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority; for a Model that always runs,
@@ -89,7 +89,7 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
         why = f"priority {mine} of {member.label} is above its {its}"
         return Leave(holder=holder, allowed=True, why=why, again=again, cost=cost)
     if standing.verifies and is_loading(current):
-        return Leave(holder=holder, allowed=True, why="it makes its initial start", again=again, cost=cost)
+        return Leave(holder=holder, allowed=True, why="it is in its initial start", again=again, cost=cost)
     if standing.ready_since is None:
         return Leave(holder=holder, allowed=False, why="it is loading", again=again)
     idle = standing.idle_since is not None
@@ -113,7 +113,7 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
 
 
 def _until(other: Member | None) -> str:
-    """Return until when a holder stays that is no Model any more, or is a lease: that is never made to leave."""
+    """Return until when a holder stays that is not a Model any more, or is a lease: that is never made to leave."""
     if other is None:
         return "it was deleted and is about to stop"
     expires_at = other.object.status.expires_at if isinstance(other.object, GPULease) else ""

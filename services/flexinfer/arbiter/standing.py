@@ -17,7 +17,7 @@ from flexinfer.state.observed import ObservedState
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """One member; times are monotonic seconds.
 
-    `in_demand`: requests need its engine now (`requested`), or it always runs. `verifies`: it makes its initial start, which no request needs.
+    `in_demand`: requests need its engine now (`requested`), or it always runs. `verifies`: it is in its initial start, which no request needs.
     `idle_since` is from when its engine counts as idle, None while it does not. `ready_since` is when that became ready, None
     if it is not. `again` is when time alone may change any of this.
     """

@@ -74,7 +74,7 @@ def preempted(
 
 
 def _turns_of(member: Model | GPULease) -> tuple[int, int]:
-    """Return the last turns that a status names: of the group that a Model was in before too, above which it goes on."""
+    """Return the last turns that a status names: of the group that a Model was in before too, above which it continues."""
     if isinstance(member, GPULease):
         return member.status.turn, 0
     held, engine = member.status.shared_group, member.status.backend
@@ -143,7 +143,7 @@ def initialized(
 
     A lease whose status says Granted holds its devices again.
 
-    Pods whose gate is open hold the devices; gated and terminating ones, and those of a deleted Model, are about to leave. Turns go on
+    Pods whose gate is open hold the devices; gated and terminating ones, and those of a deleted Model, are about to leave. Turns continue
     above the highest that was seen, and above the object's own resourceVersion: numbers of a former life of the group stay unused.
     """
     by_name = {model.metadata.name: model for model in models}

@@ -5,9 +5,9 @@ import asyncio
 from flexinfer.api.lease import GPULease
 from flexinfer.api.sharedgroup import Holder, SharedGroup
 from flexinfer.arbiter import budget, policy
+from flexinfer.arbiter.foreign_holders import Nodes
 from flexinfer.arbiter.member import Member, of_lease
 from flexinfer.arbiter.release import STALE_SECONDS, Seen, is_recent
-from flexinfer.arbiter.strangers import Nodes
 from flexinfer.state.leases import leased_on
 from flexinfer.state.observed import ObservedState, Sample
 

@@ -12,12 +12,12 @@ from flexinfer.api.numbers import listed
 from flexinfer.api.placement import PlacedDevice
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
 from flexinfer.arbiter.budget import alone, recent, room
+from flexinfer.arbiter.foreign_holders import withheld
 from flexinfer.arbiter.group import Group
 from flexinfer.arbiter.member import Member
 from flexinfer.arbiter.policy import Leave, Plan, plan
 from flexinfer.arbiter.release import stale_at
 from flexinfer.arbiter.standing import standing_of_member
-from flexinfer.arbiter.strangers import withheld
 from flexinfer.state.observed import ObservedState
 
 
@@ -50,11 +50,11 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
     """Return what is due in the queue of an initialised group."""
     if shared.deleting:
         return Turns()
-    strangers = withheld(group, state)
+    foreign = withheld(group, state)
     kept: _Kept | None = None
-    turns, waits, again = Turns(), dict(strangers), [*_silent_at(group, state, now)]
+    turns, waits, again = Turns(), dict(foreign), [*_silent_at(group, state, now)]
     for member in group.queue:
-        if member.uid in strangers:
+        if member.uid in foreign:
             continue
         fits, why = _fits(member, shared, kept, state, now)
         if fits:

@@ -22,7 +22,7 @@ from flexinfer.api.model import MetricsStatus, Model
 from flexinfer.api.numbers import counted
 from flexinfer.api.services import BENCH
 from flexinfer.cli import reach
-from flexinfer.cli.chat import ChatClient
+from flexinfer.cli.chat import ChatClient, delta
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.target import target_arguments
 from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, ForbiddenError, Kind, NotFoundError
@@ -130,7 +130,7 @@ def body(model: Model, number: int, max_tokens: int) -> dict[str, Any]:
     }
 
 
-async def sample(chunks: AsyncIterator[Any], clock: Callable[[], float]) -> Sample:
+async def sample(chunks: AsyncIterator[object], clock: Callable[[], float]) -> Sample:
     """Time the events of one answer. Tokens are those that the engine counts, else the events with text."""
     began = clock()
     first = last = began
@@ -146,25 +146,24 @@ async def sample(chunks: AsyncIterator[Any], clock: Callable[[], float]) -> Samp
     return Sample(first - began, last - first, counted or events, fingerprint)
 
 
-def _has_text(chunk: Any) -> bool:
+def _has_text(chunk: object) -> bool:
     """Tell whether an event brings some of the answer."""
-    choices = chunk.get("choices") if isinstance(chunk, Mapping) else None
-    delta = choices[0].get("delta") if choices else None
-    return isinstance(delta, Mapping) and any(delta.get(name) for name in _TEXTS)
+    added = delta(chunk)
+    return any(added.get(name) for name in _TEXTS)
 
 
-def _text_of(chunk: Any, name: str) -> str:
+def _text_of(chunk: object, name: str) -> str:
     value = chunk.get(name) if isinstance(chunk, Mapping) else None
     return value if isinstance(value, str) else ""
 
 
-def _version_of(chunk: Any) -> str:
+def _version_of(chunk: object) -> str:
     """Return the version of an engine as its answer states it; empty for llama.cpp's `b0-unknown`, of a build that knows none."""
     version = _text_of(chunk, "system_fingerprint")
     return "" if version.endswith("-unknown") else version
 
 
-def _counted(chunk: Any) -> int:
+def _counted(chunk: object) -> int:
     """Return how many tokens an engine says that it generated; 0 where it says nothing."""
     usage = chunk.get("usage") if isinstance(chunk, Mapping) else None
     count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
@@ -172,7 +171,7 @@ def _counted(chunk: Any) -> int:
 
 
 def metrics_of(model: Model, samples: Sequence[Sample], now: datetime) -> MetricsStatus:
-    """Return the medians of samples as they stand in status."""
+    """Return the medians of samples as they are in status."""
     name = backends.canonical(model.spec.backend)
     return MetricsStatus(
         tokens_per_second=round(statistics.median(s.per_second for s in samples), 1),
@@ -225,7 +224,7 @@ async def keep(api: StatusWriter, model: Model, metrics: MetricsStatus) -> None:
     raise CommandError(f"the result is not kept: Model {model.key} was deleted while it was measured")
 
 
-def _patch(model: Model, metrics: MetricsStatus) -> dict[str, object]:
+def _patch(model: Model, metrics: MetricsStatus) -> dict[str, Any]:
     """Return what is applied: the resourceVersion keeps it off a later Model of the same name."""
     meta = model.metadata
     return {

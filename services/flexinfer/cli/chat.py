@@ -5,8 +5,7 @@ import asyncio
 import contextlib
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import aiohttp
 import msgspec
@@ -77,18 +76,18 @@ class ChatClient:
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
-    async def ask(self, body: dict[str, Any]) -> str:
+    async def ask(self, body: Mapping[str, object]) -> str:
         """Return the answer of one chat completion."""
         async with self._sent(body) as response:
             reply = msgspec.json.decode(await response.read())
             return str(reply["choices"][0]["message"]["content"])
 
-    async def stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
+    async def stream(self, body: Mapping[str, object]) -> AsyncIterator[str]:
         """Yield the answer of one chat completion as it arrives."""
         async for chunk in self.chunks(body):
             yield _text(chunk)
 
-    async def chunks(self, body: dict[str, Any]) -> AsyncIterator[Any]:
+    async def chunks(self, body: Mapping[str, object]) -> AsyncIterator[object]:
         """Yield the events of one chat completion as they arrive, each as JSON."""
         async with self._sent({**body, "stream": True}) as response:
             async for line in response.content:
@@ -104,7 +103,7 @@ class ChatClient:
         raise CommandError("the stream ended before the answer was complete")
 
     @contextlib.asynccontextmanager
-    async def _sent(self, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _sent(self, body: Mapping[str, object]) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
         # aiohttp's own context may have been made without the authorities of this system (`flexinfer.runtime.without_authorities`).
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context())
@@ -121,11 +120,17 @@ class ChatClient:
                 raise CommandError(f"{self._url} does not answer: {error or type(error).__name__}") from error
 
 
-def _text(chunk: Any) -> str:
-    try:
-        return chunk["choices"][0]["delta"].get("content") or "" if chunk["choices"] else ""
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return ""
+def delta(chunk: object) -> Mapping[str, object]:
+    """Return what an event of a stream adds to the answer; nothing for one without a choice."""
+    choices = chunk.get("choices") if isinstance(chunk, Mapping) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    added = first.get("delta") if isinstance(first, Mapping) else None
+    return added if isinstance(added, Mapping) else {}
+
+
+def _text(chunk: object) -> str:
+    content = delta(chunk).get("content")
+    return content if isinstance(content, str) else ""
 
 
 def _error(body: bytes) -> str:

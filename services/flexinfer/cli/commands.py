@@ -3,7 +3,6 @@
 import argparse
 import importlib
 from collections.abc import Collection, Mapping
-from importlib.metadata import version
 from types import MappingProxyType
 
 from flexinfer.cli.target import context_argument
@@ -51,9 +50,11 @@ def parser_of(program: str, loaded: Collection[str]) -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Print the version, which is read only then: the metadata of a package takes milliseconds."""
+    """Print the version."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print and exit with 0."""
+        from importlib.metadata import version  # noqa: PLC0415 -- 2 MiB that `flexinfer up` need not keep
+
         print(f"flexinfer {version('flexinfer')}")
         parser.exit()

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from flexinfer.cli import demo_download, down, why
 from flexinfer.cli.chat import SYSTEM, ChatClient
@@ -209,7 +208,7 @@ class Demo:
         observed = {condition["observedGeneration"] for condition in model["status"]["conditions"]}
         return observed == {model["metadata"]["generation"]}
 
-    def _engine(self) -> tuple[Any, ...]:
+    def _engine(self) -> tuple[object, ...]:
         """Return what differs between two engine processes; nothing if it is scaled to zero, as a slow machine may have it already."""
         printed = self._kubectl("get", "pod", f"{MODEL}-0", "-o", "json", "--ignore-not-found")
         if not printed.strip():

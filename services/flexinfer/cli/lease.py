@@ -69,7 +69,7 @@ def memory_mb(text: str) -> int:
     """Return a size such as 8Gi, 8192Mi or 8192 in MiB. Raises ArgumentTypeError."""
     size = _MEMORY.fullmatch(text)
     if size is None:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no size such as 8Gi or 8192 (MiB)")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a size such as 8Gi or 8192 (MiB)")
     return int(size[1]) * (1024 if size[2] == "Gi" else 1)
 
 
@@ -107,7 +107,7 @@ def asked_for(options: argparse.Namespace) -> GPULease:
 
 
 def _timeout(options: argparse.Namespace) -> float | None:
-    """Return --timeout in seconds; None without one. Raises CommandError if it is no duration, or without --wait."""
+    """Return --timeout in seconds; None without one. Raises CommandError if it is not a duration, or without --wait."""
     if not options.timeout:
         return None
     if not options.wait:
@@ -203,7 +203,7 @@ async def give(api: Cluster, namespace: str, name: str) -> int:
         raise CommandError(
             f"lease {name!r} not found in namespace {namespace}; `kubectl get gl -A` lists all leases"
         ) from error
-    held = "; the models of its group return as they are asked for, once its processes have ended"
+    held = "; the models of its group start again with their next request, once its processes have ended"
     print(f"lease {lease.key} given back{held if lease.granted else ''}")
     return 0
 

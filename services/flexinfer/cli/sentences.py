@@ -128,7 +128,7 @@ def _hint(event: AnyEvent) -> str:
         case events.EngineReady(namespace=namespace, name=name):
             return f"{namespace}/{name}: engine ready"
         case events.SampleAwaited(node=node):
-            return f"node {node}: a sample of its devices is waited for"
+            return f"node {node}: a step waits for a sample of its devices"
         case events.DownloadObserved():
             return f"{event.namespace}/{event.name}: {_download(event)}"
         case _:

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     full = files.problem(instance.state)
     if full:
         sys.stderr.write(
-            f"nothing can be written into {instance.state}: {full}; what runs goes on, and changes are rejected: free space on that disk\n"
+            f"nothing can be written into {instance.state}: {full}; processes keep running, and changes are rejected: free space on that disk\n"
         )
     status = 0 if not full and all(row.health == HEALTHY for row in current) else 1
     if options.output == "json":

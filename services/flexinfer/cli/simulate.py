@@ -60,7 +60,7 @@ def read(filename: str) -> tuple[Trace, tuple[Request, ...]]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CommandError(f"{filename} is not YAML: {' '.join(str(error).split())}") from error
     except (msgspec.DecodeError, msgspec.ValidationError, TraceError) as error:
-        raise CommandError(f"{filename} is no trace: {error}") from error
+        raise CommandError(f"{filename} is not a trace: {error}") from error
 
 
 def chance(seed: str) -> Callable[[], float]:

@@ -157,7 +157,7 @@ async def _noticing_the_way(forward: PortForward | None, ended: asyncio.Future[N
     async def watch(forward: PortForward) -> None:
         while not await asyncio.to_thread(forward.ended_by, _WATCH_SECONDS):
             pass
-        _end(ended, CommandError("the way to NATS has ended"))
+        _end(ended, CommandError("the connection to NATS was closed"))
 
     watching = asyncio.create_task(watch(forward)) if forward is not None else None
     try:

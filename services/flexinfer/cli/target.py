@@ -18,7 +18,7 @@ def state_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def context_argument(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add --context, which may stand before the command or after it."""
+    """Add --context, which may come before the command or after it."""
     parser.add_argument(
         "--context",
         metavar="NAME",

@@ -1,6 +1,6 @@
 """`flexinfer verify`: read a Model's weights again and compare each file with the manifest that its download wrote.
 
-A Job on the Model's node does it, with the volume read-only; the engine goes on meanwhile. The Job is deleted afterwards.
+A Job on the Model's node does it, with the volume read-only; the engine continues meanwhile. The Job is deleted afterwards.
 """
 
 import argparse

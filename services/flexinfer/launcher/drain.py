@@ -78,7 +78,7 @@ def stop(context: ModelContext, cause: str, purpose: Purpose) -> Iterator[Action
 def _may_serve(context: ModelContext) -> bool:
     """Tell whether an engine may have requests although no drain was published.
 
-    Routed to it are none unless it is Ready, but those that it had go on while it is not heard (Unknown: a silent node)
+    Routed to it are none unless it is Ready, but those that it had continue while it is not heard (Unknown: a silent node)
     and while it answers no health check (Restarting): there, what a proxy reports tells.
     """
     ready = context.view.ready

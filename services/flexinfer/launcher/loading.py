@@ -85,7 +85,7 @@ def _not_asked_yet(context: ModelContext, pod: PodFacts) -> bool:
 
 
 def _bound_by(context: ModelContext) -> float:
-    """Return until when a Pod without a node is not reported as waiting; a start that was reported already goes on being reported."""
+    """Return until when a Pod without a node is not reported as waiting; a start that was reported already continues being reported."""
     began = started_at(context)
     return context.now if context.view.ready.loading or began is None else began + BINDING_SECONDS
 

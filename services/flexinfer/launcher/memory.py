@@ -43,7 +43,7 @@ class Probe(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a Pod's engine has loaded, and when it last went on (monotonic seconds).
+    """How far a Pod's engine has loaded, and when it last made progress (monotonic seconds).
 
     `seen` is what its health endpoint has answered: only an answer that was never given before is progress, and only so many, since what
     alternates or counts must not extend a deadline without end. `device_mb` is the most that its processes were seen to hold of its devices,
@@ -60,7 +60,7 @@ _MOST_STAGES = 8
 
 
 LOADED_MB = 64
-"""What an engine must have loaded since it last went on: an engine that waits holds not quite the same all the time."""
+"""What an engine must have loaded since it last made progress: an engine that waits holds not quite the same all the time."""
 
 
 class MemoryLoaded(msgspec.Struct, frozen=True, kw_only=True):

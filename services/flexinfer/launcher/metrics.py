@@ -21,7 +21,7 @@ _NUMBER = re.compile(
 def in_flight(text: str, metrics: tuple[str, ...]) -> int | None:
     """Return the sum of gauges in the Prometheus text format.
 
-    None if it is unknown: the text has none of them, one of them is no number of requests, or there are more samples than an engine has.
+    None if it is unknown: the text has none of them, one of them is not a number of requests, or there are more samples than an engine has.
     """
     samples = [sample for name in metrics for sample in _samples(text[:LONGEST_TEXT], name)]
     values = [_requests(sample) for sample in samples]
@@ -39,7 +39,7 @@ def _samples(text: str, name: str) -> list[str]:
 
 
 def _requests(sample: str) -> float | None:
-    """Return the number of a sample, which a timestamp may follow; None if it is no number of requests."""
+    """Return the number of a sample, which a timestamp may follow; None if it is not a number of requests."""
     words = sample.split(maxsplit=2)
     if len(words) not in (1, 2) or _NUMBER.fullmatch(words[0]) is None:
         return None

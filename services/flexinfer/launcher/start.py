@@ -12,8 +12,7 @@ anywhere in here leaves at most a gated Pod, or a patch that no longer applies.
 """
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from flexinfer.api import kube
 from flexinfer.api.conditions import clause
@@ -168,7 +167,7 @@ async def put_finalizer(runtime: Runtime, asked: Model) -> Model:
     return model
 
 
-def _finalizer_patch(model: Model) -> list[dict[str, Any]]:
+def _finalizer_patch(model: Model) -> Sequence[Mapping[str, object]]:
     """Return the JSON patch that adds the finalizer to this uid.
 
     An empty list cannot be tested for, and `add` would replace the list that another client has put there meanwhile: the

@@ -67,7 +67,7 @@ class ReadyView(msgspec.Struct, frozen=True):
 
     @property
     def unknown(self) -> bool:
-        """Whether the engine's node is silent: no request is routed to it, and those that it had may go on."""
+        """Whether the engine's node is silent: no request is routed to it, and those that it had may continue."""
         return self.status == conditions.UNKNOWN
 
     @property

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from flexinfer.api.bindings import DEVICE_PLUGIN, DRA
 from flexinfer.api.model import Model
 from flexinfer.api.placement import Placement
@@ -75,9 +73,3 @@ def offered_twice(placements: "PlacementState", placement: Placement) -> Sequenc
     """Return the devices of a placement that a device plugin offers as well as their DRA driver."""
     given = offers_on(placements, placement.node).get(placement.vendor, Offer())
     return [uuid for uuid in placement.uuids if uuid in given.twice] if placement.driver else []
-
-
-def with_memory(placement: Placement, each_mb: int) -> Placement:
-    """Return a placement with what the Model takes of each of its devices, in MiB."""
-    devices = tuple(msgspec.structs.replace(device, memory_mb=each_mb) for device in placement.devices)
-    return msgspec.structs.replace(placement, devices=devices)

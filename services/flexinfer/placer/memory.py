@@ -39,7 +39,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True):
-    """Memory that is not free, in MiB, and by whom: a Model, or what is no Model's, a process or a ResourceClaim; empty: no process is seen to hold it."""
+    """Memory that is not free, in MiB, and by whom: a Model, or what is not a Model's, a process or a ResourceClaim; empty: no process is seen to hold it."""
 
     by: str
     mb: int

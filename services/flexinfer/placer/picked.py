@@ -1,6 +1,6 @@
 """The devices that a running Model's engine has, as its node's device plugin has picked them, and which of them is out of use. Pure.
 
-A Pod cannot ask a device plugin for one device: the placement names the one that has room, the plugin takes any. What it took stands in the
+A Pod cannot ask a device plugin for one device: the placement names the one that has room, the plugin takes any. What it took is in the
 Pod's status; the placement names that one from then on, since that is where the Model's memory is.
 """
 

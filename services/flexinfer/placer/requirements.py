@@ -65,10 +65,6 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
         ours = taint.key in _GPU_TAINTS or (taint.key, taint.value) == ("dedicated", "gpu")
         return ours and self.devices > 0 and taint.effect == "NoSchedule"
 
-    def runs_on(self, device: Device) -> bool:
-        """Return whether the engine can use a device at all, its free memory aside."""
-        return device.healthy and not self.unsupported_reason(device)
-
     def unsupported_reason(self, device: Device) -> str:
         """Return why the engine cannot run on a device of this architecture, as its backend says; empty if it can."""
         return "" if self.excuse else self.doubt(device.vendor, device.architecture, certain=True)

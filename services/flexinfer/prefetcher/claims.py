@@ -1,7 +1,7 @@
 """The audit of caches: each carries the policy of its Model, and one whose policy is Delete goes once the API server says that its Model is gone.
 
 A PVC has no ownerReference: where Models are restored from a backup with other uids, a garbage collector would delete every one of
-them. The policy stands on the PVC as a label, so it is known when the Model is not any more, whatever was down at that time. All PVCs of
+them. The policy is on the PVC as a label, so it is known when the Model is not any more, whatever was down at that time. All PVCs of
 caches are listed once a resync, and at once after a deletion or a change of a policy. A PVC of the user's own is never listed.
 """
 

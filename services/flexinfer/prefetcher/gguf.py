@@ -49,7 +49,7 @@ class LyingHeaderError(Exception):
 
 
 def fault(path: Path) -> str:
-    """Return why no engine can load a file, as `<name> is ...`; empty if nothing speaks against it. Raises OSError.
+    """Return why no engine can load a file, as `<name> is ...`; empty if it looks valid. Raises OSError.
 
     Any file may be a git-lfs pointer; the other faults are those of a GGUF file, by its name or its beginning.
     """
@@ -61,11 +61,11 @@ def fault(path: Path) -> str:
         if not is_gguf(path.name, start):
             return ""
         if not start.startswith(MAGIC):
-            return f"{path.name} is no GGUF file: {_beginning(start[:4])}"
+            return f"{path.name} is not a GGUF file: {_beginning(start[:4])}"
         try:
             promised = Header(file, size).promised
         except LyingHeaderError as error:
-            return f"{path.name} is no valid GGUF file of {size:,} bytes: {error}"
+            return f"{path.name} is not a valid GGUF file of {size:,} bytes: {error}"
     if promised > size:
         return f"{path.name} is incomplete: {size:,} of the {promised:,} bytes that its header promises"
     return ""

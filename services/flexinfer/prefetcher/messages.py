@@ -130,8 +130,8 @@ def pvc_pending(model: Model, plan: Plan, storage_class: str, waiting: str) -> s
     other = "; or set spec.cache.storageClass and delete the PVC" if plan.location.owned else ""
     return (
         f"PersistentVolumeClaim {plan.pvc} is Pending: StorageClass {storage_class} has made no volume for it within a minute{cause}. "
-        f"Remedy: mend what the Events of the provisioner name (kubectl describe pvc {plan.pvc} -n {model.metadata.namespace}){other}; "
-        "the Job goes on by itself"
+        f"Remedy: fix what the provisioner's Events name (kubectl describe pvc {plan.pvc} -n {model.metadata.namespace}){other}; "
+        "the Job continues by itself"
     )
 
 

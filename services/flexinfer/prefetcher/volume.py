@@ -29,7 +29,7 @@ class Fault(NamedTuple):
 
 
 def fault(model: Model, plan: Plan, state: ObservedState, job: JobFacts) -> Fault | None:
-    """Return what is wrong with the volume of a Job that does not run; None if nothing speaks against it."""
+    """Return what is wrong with the volume of a Job that does not run; None if it looks valid."""
     claim = _claim(model, plan, state)
     if claim is None or job.address:
         return None

@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 import secrets
 
+from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp
+
+# isort: split
 from aiohttp import web
 
 from flexinfer.proxy.activity import ActivityReporter

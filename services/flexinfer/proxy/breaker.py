@@ -15,7 +15,7 @@ MAX_QUEUED = 512
 MAX_QUEUED_BYTES = 64 << 20
 UNLIMITED = 1 << 30
 Admission: TypeAlias = "asyncio.Future[bool]"
-"""Done when a request may go on: True with a slot, False without one, to be checked again."""
+"""Done when a request may continue: True with a slot, False without one, to be checked again."""
 
 
 class QueueFullError(Exception):

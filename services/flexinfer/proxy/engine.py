@@ -69,7 +69,7 @@ def cause_of(error: Exception) -> str:
     if isinstance(cause, OSError) and cause.errno:
         return os.strerror(cause.errno)
     return (
-        "its response is no valid HTTP"
+        "its response is not valid HTTP"
         if isinstance(cause, aiohttp.ClientResponseError)
         else "the connection broke"
     )

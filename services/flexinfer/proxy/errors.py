@@ -82,7 +82,7 @@ def invalid_header(name: str, cause: str, status: int = 400) -> RequestError:
 
 
 def invalid_path(cause: str) -> RequestError:
-    """400: a path that is no text, or leaves the one that it names; `cause` says which."""
+    """400: a path that is not text, or leaves the one that it names; `cause` says which."""
     message = f"the path is not valid: {cause}; send the path of the engine's API itself"
     return RequestError(400, message, "invalid_path")
 
@@ -102,7 +102,7 @@ def too_many_headers(limit: int) -> RequestError:
 
 
 def invalid_http(cause: str) -> RequestError:
-    """400: what arrived is no HTTP that every server reads the same way."""
+    """400: what arrived is not HTTP that every server reads the same way."""
     message = f"the request is not valid HTTP/1.1: {cause}; send it with an HTTP library, without a proxy that rewrites it"
     return RequestError(400, message, "invalid_http")
 
@@ -245,7 +245,7 @@ def not_passed_on(model: Model, status: int) -> RequestError:
     """502: a response that a client of the proxy cannot act upon."""
     message = (
         f"the engine of model {model.metadata.name} answered HTTP {status}, which the proxy does not pass on: "
-        "a redirect or a change of protocol would lead past it"
+        "a redirect or a protocol upgrade would bypass the proxy"
     )
     return RequestError(502, message, "bad_gateway", kind="upstream_error")
 

@@ -40,7 +40,7 @@ def is_form(content_type: str) -> bool:
 
 
 def model_field(body: bytes, content_type: str) -> Field | None:
-    """Return the field `model`, None if there is none. Raises RequestError (400) for what is no form, or has two of them."""
+    """Return the field `model`, None if there is none. Raises RequestError (400) for what is not a form, or has two of them."""
     fields = [
         part for part in _parts(body, _boundary(content_type)) if _name(body[part.head : part.start]) == b"model"
     ]  # fmt: skip
@@ -54,7 +54,7 @@ def model_field(body: bytes, content_type: str) -> Field | None:
     try:
         return Field(body[start:end].decode(), start, end)
     except UnicodeDecodeError:
-        raise errors.invalid_form("its field `model` is no UTF-8") from None
+        raise errors.invalid_form("its field `model` is not UTF-8") from None
 
 
 def with_model(body: bytes, field: Field, name: str) -> bytes:

@@ -75,7 +75,7 @@ def to_engine(received: Mapping[str, str]) -> dict[str, str]:
     headers = {k: v for k, v in received.items() if k.lower() in TO_ENGINES - options}
     for name, value in headers.items():
         if not _is_text(value):
-            raise errors.invalid_header(name, "holds bytes that are no text; send it as UTF-8 or ASCII")
+            raise errors.invalid_header(name, "holds bytes that are not text; send it as UTF-8 or ASCII")
     return headers | {"Accept-Encoding": "identity", "User-Agent": "flexinfer-proxy"}
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
@@ -28,7 +27,7 @@ def read(body: bytes) -> RequestFields:
 
 
 def with_model(body: bytes, name: str) -> bytes:
-    """Return a body with another `model`, and all else as the client wrote it; raises RequestError (400) for one that is no JSON.
+    """Return a body with another `model`, and all else as the client wrote it; raises RequestError (400) for one that is not JSON.
 
     Only the object itself is decoded: a body may be tens of MiB of base64.
     """
@@ -39,7 +38,7 @@ def with_model(body: bytes, name: str) -> bytes:
         raise errors.invalid_body(error) from error
 
 
-def model_entry(model: Model, default_namespace: str, name: str = "") -> dict[str, Any]:
+def model_entry(model: Model, default_namespace: str, name: str = "") -> dict[str, object]:
     """Return one entry of `/v1/models`; Models scaled to zero are listed too, with their phase.
 
     `name` is an alias or a label; `root` is then the Model that a request by that name goes to now.

@@ -18,14 +18,14 @@ _SAFE = "/!$&'()*+,:=@"
 def normalise(raw: str) -> str:
     """Return a path as it was sent, decoded once and without empty segments: `/v1//models/` is `/v1/models`.
 
-    Raises RequestError (400) for one that has dot segments or is no text.
+    Raises RequestError (400) for one that has dot segments or is not text.
     """
     try:
         path = unquote(raw, errors="strict")
     except UnicodeDecodeError:
-        raise errors.invalid_path("its escapes are no UTF-8") from None
+        raise errors.invalid_path("its escapes are not UTF-8") from None
     if _NOT_TEXT.search(path):
-        raise errors.invalid_path("it holds bytes that are no text")
+        raise errors.invalid_path("it holds bytes that are not text")
     segments = [segment for segment in path.split("/") if segment]
     dots = next((s for s in segments if s in {".", ".."}), None)
     if dots is not None:
@@ -39,5 +39,5 @@ def is_plain(path: str) -> bool:
 
 
 def encode(path: str) -> str:
-    """Return a normalised path as it stands in a request line."""
+    """Return a normalised path as it appears in a request line."""
     return quote(path, safe=_SAFE)

@@ -19,7 +19,7 @@ class Payload(msgspec.Struct, frozen=True):
     def for_engine(self, name: str) -> bytes:
         """Return the body with the name that the engine knows: all else, and all of a form that names no Model, as the client sent it.
 
-        Raises RequestError (400) for JSON that is no object.
+        Raises RequestError (400) for JSON that is not an object.
         """
         if self.is_form:
             if self.field is None or self.model == name:

@@ -55,7 +55,7 @@ class RefusalLog:
 
 
 def _line(refused: Refused, error: RequestError, left_out: int) -> str:
-    """Return the line in ASCII: a path and a message may quote bytes that are no text."""
+    """Return the line in ASCII: a path and a message may quote bytes that are not text."""
     line = (
         f"{refused.method} {refused.path[:_PATH_LIMIT]} refused with {error.status} {error.code} after {refused.waited:.1f}s, "
         f"model {refused.model or 'unknown'}"

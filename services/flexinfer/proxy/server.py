@@ -1,4 +1,4 @@
-"""The server: the proxy's sockets, and what is answered to that which is no HTTP.
+"""The server: the proxy's sockets, and what is answered to that which is not HTTP.
 
 aiohttp's strict parser refuses what two servers could read differently, before there is a request. Such an error has OpenAI's
 shape too, and repeats nothing of what was sent: it may be a key.
@@ -50,7 +50,7 @@ class ProxyRunner(web.AppRunner):
 
 
 class _Server(web.Server):
-    """A server whose connections answer what is no HTTP in OpenAI's shape."""
+    """A server whose connections answer what is not HTTP in OpenAI's shape."""
 
     def __init__(self, handler: _RequestHandler, origins: Cors, **kwargs: Any) -> None:
         super().__init__(handler, **kwargs)
@@ -81,7 +81,7 @@ class _Connection(RequestHandler):
         if status >= _SERVER_ERROR:
             log.error("a request failed", exc_info=exc)
         else:
-            log.info("refused what is no HTTP: %s", type(exc).__name__)
+            log.info("refused what is not HTTP: %s", type(exc).__name__)
         response = error_response(_error_of(exc) if status < _SERVER_ERROR else errors.internal())
         response.headers.update(self._error_headers)
         response.force_close()

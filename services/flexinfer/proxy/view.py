@@ -1,7 +1,7 @@
 """The view: a route and a queue for each Model, kept up to date with what is observed.
 
 The view follows the state stream and applies what changes to the routes. While NATS is unavailable it keeps
-them: Models that are ready go on serving. A hint that an engine is ready only makes it read that Model, and so
+them: Models that are ready continue serving. A hint that an engine is ready only makes it read that Model, and so
 does an engine that refuses a connection; the API server's answer counts, whatever was observed before.
 """
 
@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from flexinfer import backends
 from flexinfer.api.model import Model
@@ -66,10 +65,10 @@ class Route:
             self._readiness = None
 
     async def wait_for_admission(self, admission: Admission, timeout: float) -> None:  # noqa: ASYNC109 -- no error
-        """Return when the request may go on, when the Model becomes ready or stops being ready, or after `timeout` seconds."""
+        """Return when the request may continue, when the Model becomes ready or stops being ready, or after `timeout` seconds."""
         if self._readiness is None:
             self._readiness = asyncio.get_running_loop().create_future()
-        either: list[asyncio.Future[Any]] = [admission, self._readiness]
+        either: tuple[Admission, asyncio.Future[None]] = (admission, self._readiness)
         await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
     def _notify(self) -> None:
@@ -194,7 +193,7 @@ class ModelView:
                     MODELS, before.metadata.namespace, before.metadata.name
                 )
             except NotFoundError:
-                log.info("%s is not there any more", before.key)
+                log.info("%s no longer exists", before.key)
             except ApiError as error:
                 log.info("%s could not be read: %s", before.key, error)
                 return
@@ -269,7 +268,7 @@ def _not_older(model: Model, other: Model) -> bool:
 
 
 def _capacity(model: Model) -> int:
-    """Return how many requests the engine works on at once; without a limit for a config that is no number."""
+    """Return how many requests the engine works on at once; without a limit for a config that is not a number."""
     backend = backends.find(model.spec.backend)
     try:
         capacity = backend.capacity(model.spec) if backend is not None else None

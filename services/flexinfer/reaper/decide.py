@@ -226,7 +226,7 @@ def _recheck_at(item: ModelState, condition: Condition, now: float) -> float | N
 
 
 def _idle_at(item: ModelState) -> float:
-    """Return when the Model has been idle for its idleTimeout, the default's for a text that is no duration; infinity if that does not count."""
+    """Return when the Model has been idle for its idleTimeout, the default's for a text that is not a duration; infinity if that does not count."""
     if item.demand.idle_since is None:
         return math.inf
     return item.demand.idle_since + item.model.spec.serverless.idle_seconds

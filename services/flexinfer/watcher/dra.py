@@ -33,7 +33,7 @@ def dra_devices(slices: Sequence[resource_api.ResourceSlice], node: str) -> tupl
 def device_claims(
     slices: Sequence[resource_api.ResourceSlice], claims: Iterable[resource_api.ResourceClaim], node: str
 ) -> tuple[DeviceClaim, ...]:
-    """Return which cards of a node claims have that are no Model's, by the names of the claims; at most 256."""
+    """Return which cards of a node claims have that are not a Model's, by the names of the claims; at most 256."""
     cards = {f"{pool}/{facts.name}": facts for pool, facts in _named(slices, node)}
     taken = [
         _taken(claim, result, cards[name])

@@ -37,7 +37,7 @@ def node_facts(
     """Condense a Node; `requested` is the sum over its Pods, in thousandths.
 
     `slices` are the ResourceSlices that name it, `claims` the ResourceClaims that have devices of their pools. `runtime_classes` are those of
-    the settings, by vendor. Which handlers a node has stands in its status with containerd 2.0 and CRI-O 1.31 or newer; a RuntimeClass is taken
+    the settings, by vendor. Which handlers a node has is in its status with containerd 2.0 and CRI-O 1.31 or newer; a RuntimeClass is taken
     to have the name of its handler.
     """
     handlers = {handler.name for handler in node.status.runtime_handlers if handler.name}

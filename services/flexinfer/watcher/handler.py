@@ -61,7 +61,7 @@ class WatchHandler:
 
 
 def _log_odd_numbers(pod: kube.Pod) -> None:
-    """Log what is no number on a Pod that claims to be a Model's."""
+    """Log what is not a number on a Pod that claims to be a Model's."""
     odd = odd_numbers(pod) if model_uid(pod.metadata) else []
     if odd:
         log.warning(

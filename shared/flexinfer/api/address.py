@@ -1,4 +1,4 @@
-"""Addresses: host and port as one text, as it stands in a status and in a URL. Pure."""
+"""Addresses: host and port as one text, as it appears in a status and in a URL. Pure."""
 
 
 def host_port(host: str, port: int | str) -> str:

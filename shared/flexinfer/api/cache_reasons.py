@@ -56,13 +56,13 @@ CACHE_FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.CLAIM_PENDING: Facts(
             conditions=(CACHED,),
             meaning="The StorageClass has made no volume for the PersistentVolumeClaim for a minute; the message has what its Pod waits for.",
-            remedy="look for the cause among the provisioner's Events: kubectl describe pvc -n {namespace}; the download goes on by itself",
+            remedy="look for the cause among the provisioner's Events: kubectl describe pvc -n {namespace}; the download continues by itself",
             warning=True,
         ),
         Reason.STORAGE_CLASS_MISSING: Facts(
             conditions=(CACHED,),
             meaning="No volume can be created: the StorageClass does not exist, or none is named and the cluster has no default.",
-            remedy="create a StorageClass or mark one as the default; the download goes on by itself: kubectl get sc",
+            remedy="create a StorageClass or mark one as the default; the download continues by itself: kubectl get sc",
             warning=True,
         ),
         Reason.SOURCE_NOT_FOUND: Facts(
@@ -105,7 +105,7 @@ CACHE_FACTS: Mapping[Reason, Facts] = MappingProxyType(
         Reason.HUB_UNAVAILABLE: Facts(
             conditions=(CACHED,),
             meaning="The hub cannot be reached or does not serve the repository now; the message has its answer. The retry is automatic.",
-            remedy="check the network, the proxy and the hub; the retry is automatic and goes on where the download stopped",
+            remedy="check the network, the proxy and the hub; the retry is automatic and resumes where the download stopped",
             warning=True,
         ),
         Reason.DISK_FULL: Facts(
@@ -122,7 +122,7 @@ CACHE_FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.STALLED_DOWNLOAD: Facts(
             conditions=(CACHED,),
-            meaning="No byte came for 60 s on open connections. The retry is automatic and goes on where the download stopped.",
+            meaning="No byte came for 60 s on open connections. The retry is automatic and resumes where the download stopped.",
             remedy="check the network between the node and the hub; the retry is automatic",
             warning=True,
         ),

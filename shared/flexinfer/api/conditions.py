@@ -65,12 +65,12 @@ def stamped(condition: Condition, previous: Condition | None, now: str) -> Condi
 
 
 def clause(text: str) -> str:
-    """Return a quoted text as a part of a sentence that goes on: without the full stop or colon that it ends with."""
+    """Return a quoted text as a part of a sentence that continues: without the full stop or colon that it ends with."""
     return text.rstrip().rstrip(".:;,").rstrip()
 
 
 def one_line(text: str) -> str:
-    """Return text as it may stand in a condition: one line, printable, at most 1,024 characters.
+    """Return text as it may appear in a condition: one line, printable, at most 1,024 characters.
 
     Messages quote engines and users; control sequences must not reach a terminal.
     """

@@ -51,7 +51,7 @@ def device_class(driver: str) -> str:
 
 
 def identity(driver: str, attributes: Mapping[str, str]) -> tuple[str, str]:
-    """Return uuid and PCI address of a device by its attributes, each empty if it says none; of what is no whole card both are."""
+    """Return uuid and PCI address of a device by its attributes, each empty if it says none; of what is not a whole card both are."""
     row = driver_of(driver)
     if row.whole and _of(driver, attributes, "type") != row.whole:
         return "", ""

@@ -27,7 +27,7 @@ class Headers(Resource, frozen=True, kw_only=True):
     feed_forward_length: int = 0
     """Of one token: in a mixture of experts, of those that it uses together."""
     experts_used: int = 0
-    """Experts that a token uses together; 0: the model is no mixture of experts."""
+    """Experts that a token uses together; 0: the model is not a mixture of experts."""
     heads: int = 0
     kv_heads: int = 0
     key_length: int = 0

@@ -32,7 +32,7 @@ class GPULeaseSpec(Resource, frozen=True, kw_only=True):
 
     @property
     def seconds(self) -> float:
-        """Duration in seconds; the default's for a text that is no duration."""
+        """Duration in seconds; the default's for a text that is not a duration."""
         return seconds_or(self.duration, GPULeaseSpec(group=self.group).duration)
 
 

@@ -54,12 +54,12 @@ LEASE_FACTS: Mapping[LeaseReason, LeaseFacts] = MappingProxyType(
         ),
         LeaseReason.EXPIRED: LeaseFacts(
             meaning="Its time is over. The memory goes back to the group once its processes have ended; none of them is killed.",
-            remedy="end its processes; take another lease to go on",
+            remedy="end its processes; take another lease to continue",
             final=True,
         ),
         LeaseReason.RELEASED: LeaseFacts(
             meaning="It had to give the GPUs back before its time was over; the message says why.",
-            remedy="end its processes; take another lease to go on",
+            remedy="end its processes; take another lease to continue",
             final=True,
         ),
     }

@@ -49,7 +49,7 @@ class Serverless(Resource, frozen=True, kw_only=True):
 
     @property
     def idle_seconds(self) -> float:
-        """IdleTimeout in seconds; the default's for a text that is no duration."""
+        """IdleTimeout in seconds; the default's for a text that is not a duration."""
         return seconds_or(self.idle_timeout, Serverless().idle_timeout)
 
 

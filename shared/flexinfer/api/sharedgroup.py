@@ -114,12 +114,12 @@ class SharedGroupSpec(Resource, frozen=True, kw_only=True):
 
     @property
     def stay_seconds(self) -> float:
-        """MinStay in seconds; the default's for a text that is no duration."""
+        """MinStay in seconds; the default's for a text that is not a duration."""
         return seconds_or(self.min_stay, SharedGroupSpec(group=self.group).min_stay)
 
     @property
     def wait_seconds(self) -> float:
-        """MaxWait in seconds; the default's for a text that is no duration."""
+        """MaxWait in seconds; the default's for a text that is not a duration."""
         return seconds_or(self.max_wait, SharedGroupSpec(group=self.group).max_wait)
 
 

@@ -58,7 +58,7 @@ class AcceptedStatus(OwnedStatus, frozen=True, kw_only=True):
 CONDITION_FIELDS = frozenset({"condition", "stalled"})
 """Fields of these structs that are conditions."""
 OTHER_FIELDS = CONDITION_FIELDS | {"expected_at"}
-"""Those that are no field of `Model.status` of their own; all others are."""
+"""Those that are not fields of `Model.status` of their own; all others are."""
 
 
 class PlacedStatus(OwnedStatus, frozen=True, kw_only=True):

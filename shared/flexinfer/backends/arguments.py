@@ -37,11 +37,11 @@ class Extra(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the engine takes `--ho` for `--host`, as Python's argparse does."""
 
     def faults(self, values: object, keys: Mapping[str, Key]) -> Iterator[str]:
-        """Yield a sentence on each argument that may not be given; values that are no list of strings are refused elsewhere."""
+        """Yield a sentence on each argument that may not be given; values that are not lists of strings are refused elsewhere."""
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
             return
         if values and not values[0].startswith("-"):
-            yield f"spec.config.{EXTRA} begins with {values[0]!r}, which is no flag; begin with one, such as --flag"
+            yield f"spec.config.{EXTRA} begins with {values[0]!r}, which is not a flag; begin with one, such as --flag"
         for value in values:
             if value.startswith("-") and (why := self._why_not(value, keys)):
                 yield f"spec.config.{EXTRA} has {value!r}: {why}"
@@ -49,7 +49,7 @@ class Extra(msgspec.Struct, frozen=True, kw_only=True):
     def _why_not(self, argument: str, keys: Mapping[str, Key]) -> str:
         name = flag_of(argument)
         if name.strip("-") == "":
-            return "it is no flag; remove it"
+            return "it is not a flag; remove it"
         name = self.spellings.get(name, name)
         for pattern, why in self.denied.items():
             if fnmatchcase(name, pattern):

@@ -139,7 +139,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     unsupported_architectures: tuple[ArchitectureRule, ...] = ()
     """GPU generations that the engine cannot run on; the placer never chooses them, unless an annotation of the Model allows it."""
     experimental_architectures: tuple[ArchitectureRule, ...] = ()
-    """GPU generations on which the engine may fail; the placer warns. Of what stands in neither, nothing is known."""
+    """GPU generations on which the engine may fail; the placer warns. Nothing is known of a generation that is in neither."""
     most_devices: int = 0
     """The most GPUs that one engine can use; 0: as many as the spec may ask for."""
     local_program: LocalProgram | None = None

@@ -18,7 +18,7 @@ CHECKS: Mapping[str, str] = {
     "stream": "a stream has several events and ends with `[DONE]`",
     "stream_usage": "a stream has the number of tokens if it was asked for",
     "stop_length": "an answer that was cut by `max_tokens` says so",
-    "bad_json": "a body that is no JSON is a client error",
+    "bad_json": "a body that is not JSON is a client error",
     "unknown_path": "a path that it does not have is 404",
     "too_long": "a prompt longer than its context is a client error, or is said to be cut",
     "metrics": "its metrics count no request in flight while it has none",

@@ -1,6 +1,6 @@
 """GPU generations: what the architectures are called that telemetry reports. Pure.
 
-What an engine cannot run on, or may fail on, stands in that engine's file (`unsupported_architectures`,
+What an engine cannot run on, or may fail on, is in that engine's file (`unsupported_architectures`,
 `experimental_architectures`); a generation that neither names is one of which nothing is known: it is neither refused nor warned of.
 """
 

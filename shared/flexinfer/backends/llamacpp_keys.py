@@ -10,7 +10,7 @@ ALL_LAYERS = 999
 BATCH, UBATCH = 2048, 512
 """llama-server's defaults of --batch-size and --ubatch-size."""
 FIT_CONTEXT, FIT_MARGIN_MB = 4096, 1024
-"""llama-server's defaults of --fit-ctx and --fit-target: the least context that it makes do with, and what it leaves free of each GPU."""
+"""llama-server's defaults of --fit-ctx and --fit-target: the smallest context that it accepts, and what it leaves free of each GPU."""
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 CACHE_SHARES = {
     "f32": 2.0,

@@ -1,7 +1,7 @@
 """The memory that an engine needs of its GPUs, estimated from the headers of the weights and from the spec. Pure.
 
 It is the sum of weights, KV cache, the buffer that one step computes in, and what the engine and its driver take beside those. How an
-engine uses memory stands in its own file (`Demand`); the benchmark `benchmarks.estimate` holds the sum against what llama.cpp allocates.
+engine uses memory is in its own file (`Demand`); the benchmark `benchmarks.estimate` holds the sum against what llama.cpp allocates.
 """
 
 import math

@@ -3,11 +3,12 @@
 `spec.config` is an allow-list: a key that an engine does not know, or a value of the wrong type, is refused by name rather than dropped.
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import msgspec
+
+from flexinfer.api.nearest import nearest
 
 TEXT, INTEGER, NUMBER = "string", "integer", "number"
 SWITCH, TEXTS, PATH = "boolean", "list of strings", "relative path"
@@ -112,9 +113,9 @@ def whole(config: Mapping[str, Any], name: str, default: int) -> int:
 def unknown(name: str, value: object, keys: Mapping[str, Key], owner: str) -> str:
     """Return what is wrong with a key that is none of the owner's `keys`, with the nearest of them, as the end of a sentence."""
     folded = {_folded(key): key for key in keys}
-    near = difflib.get_close_matches(_folded(name), list(folded), 1)
+    near = nearest(_folded(name), folded)
     if near:
-        key = folded[near[0]]
+        key = folded[near]
         remedy = f"did you mean {key}, {form(keys[key])}?"
     else:
         remedy = f"remove it, or use one of {', '.join(sorted(keys))}" if keys else "remove it"

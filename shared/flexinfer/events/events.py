@@ -24,7 +24,7 @@ class ModelObserved(Event, frozen=True, kw_only=True):
 class ModelDeleted(Event, frozen=True, kw_only=True):
     """A Model was deleted; `version` is the resourceVersion of its deletion, or of a list without it.
 
-    Whatever of its name is older is gone too; `uid` is empty if that of what readers held last is not known.
+    Anything older of that name is gone too; `uid` is empty if that of what readers held last is not known.
     """
 
     namespace: str
@@ -68,7 +68,7 @@ class GroupObserved(Event, frozen=True, kw_only=True):
 class GroupDeleted(Event, frozen=True, kw_only=True):
     """A SharedGroup was deleted; `version` is the resourceVersion of its deletion, or of a list without it.
 
-    Whatever of its name is older is gone too; `uid` is empty if that of what readers held last is not known.
+    Anything older of that name is gone too; `uid` is empty if that of what readers held last is not known.
     """
 
     namespace: str
@@ -86,7 +86,7 @@ class LeaseObserved(Event, frozen=True, kw_only=True):
 class LeaseDeleted(Event, frozen=True, kw_only=True):
     """A GPULease was deleted; `version` is the resourceVersion of its deletion, or of a list without it.
 
-    Whatever of its name is older is gone too; `uid` is empty if that of what readers held last is not known.
+    Anything older of that name is gone too; `uid` is empty if that of what readers held last is not known.
     """
 
     namespace: str

@@ -81,7 +81,7 @@ class DraDevice(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
 
 
 class DeviceClaim(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A device of a node that a ResourceClaim has which is no Model's.
+    """A device of a node that a ResourceClaim has which is not a Model's.
 
     `name` is `namespace/name` of the claim, `uuid` and `pci` name the device as its DraDevice does. `shared`: other claims may have it too, and
     this one has `memory` bytes of it. `pods` are the uids of the Pods that use it, at most 16.

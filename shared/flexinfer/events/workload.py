@@ -19,7 +19,7 @@ from flexinfer.api.numbers import whole_number
 
 _ENDED = ("Succeeded", "Failed")
 NO_TURN = -1
-"""The turn of a Pod whose label is no number: that of no group."""
+"""The turn of a Pod whose label is not a number: that of no group."""
 _TEXT_LIMIT, _OUTPUT_LIMIT, _REPORT_LIMIT, _HASH_LIMIT = 1024, 2048, 4096, 128
 _DEVICES_LIMIT = 64
 """Characters of texts that others write: one annotation may have 256 KiB, one message of NATS 4 MB."""
@@ -98,7 +98,7 @@ class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 def pod_facts(pod: kube.Pod) -> PodFacts:
     """Return the facts of a Pod.
 
-    A turn that is no number is NO_TURN, a generation that is none is 0: every user who may label Pods may write
+    A turn that is not a number is NO_TURN, a generation that is none is 0: every user who may label Pods may write
     anything there. Texts are cut to what a condition quotes.
     """
     labels, container = pod.metadata.labels, _engine(pod)

@@ -1,4 +1,4 @@
-"""Plugins: objects that are found because their module stands in a package; nothing else names them. Pure.
+"""Plugins: objects that are found because their module is in a package; nothing else names them. Pure.
 
 Backends, source schemes and GPU vendors are found this way: to add one, add a file.
 """

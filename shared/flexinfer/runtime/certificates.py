@@ -44,11 +44,6 @@ class _Pair:
     certificate: x509.Certificate
 
 
-def authority_file(folder: Path) -> Path:
-    """Return where the authority's certificate is: what clients are to trust."""
-    return folder / f"{AUTHORITY}.crt"
-
-
 def issue(folder: Path, name: str, subject: Subject | None = None) -> None:
     """Make sure that there are an authority, and a certificate of that name which it signed (default: for a server on loopback)."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

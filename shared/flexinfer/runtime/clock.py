@@ -1,4 +1,4 @@
-"""The clock that deadlines are counted by: monotonic seconds that go on while the machine is suspended.
+"""The clock that deadlines are counted by: monotonic seconds that continue while the machine is suspended.
 
 `time.monotonic` (CLOCK_MONOTONIC on Linux) stands still in a suspend: a laptop or VM that resumes would still count as
 the leader for up to 4 s, and every deadline would be as far away as before. asyncio's timers are of that clock and

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from flexinfer.runtime import log
+from flexinfer.runtime import event_loop, log
 from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.controller import A, Controller, F, M
 from flexinfer.runtime.health import Health, served
@@ -74,10 +74,7 @@ def run_all(runnables: Sequence[Runnable]) -> None:
     log.set_up(name, settings.log_level)
     for sentence in warnings(os.environ):
         logger.warning(sentence)
-    with contextlib.suppress(ImportError):
-        import uvloop  # noqa: PLC0415 -- an extra
-
-        uvloop.install()
+    event_loop.install()
     try:
         asyncio.run(_serve(runnables, settings))
     except ApiError as error:
@@ -160,7 +157,7 @@ async def runtime_for(
 ) -> AsyncIterator[tuple[Runtime, client.KubernetesClient]]:
     """Open the connections of a component; yields its runtime and the client behind `Runtime.cluster`.
 
-    Waits for NATS as long as it takes. Raises ApiError if there is no way to the API server.
+    Waits for NATS as long as it takes. Raises ApiError if there is no access to the API server.
     """
     async with (
         _nats(name, settings, readiness) as link,

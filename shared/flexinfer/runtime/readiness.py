@@ -31,7 +31,7 @@ class Readiness:
     """Whether one component is ready, and if not, why.
 
     A problem that lasts longer than `timeout` seconds makes it not ready; None: no problem does, as for a proxy,
-    which goes on answering without NATS and without the API server.
+    which continues answering without NATS and without the API server.
     """
 
     def __init__(self, name: str, clock: Callable[[], float], timeout: float | None = BLIND_SECONDS) -> None:

@@ -4,12 +4,12 @@
 process with its variable and what it should be; an unknown variable is named in a warning, with the nearest known one.
 """
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 
 import msgspec
 
+from flexinfer.api.nearest import nearest
 from flexinfer.sources.pod import Hub, PodDefaults
 
 PREFIX = "FLEXINFER_"
@@ -202,8 +202,8 @@ def program_variables() -> tuple[str, ...]:
 
 
 def _remedy(name: str, readable: Collection[str]) -> str:
-    nearest = difflib.get_close_matches(name, sorted(readable), 1)
-    return f"did you mean {nearest[0]}?" if nearest else "remove it"
+    near = nearest(name, readable)
+    return f"did you mean {near}?" if near else "remove it"
 
 
 def variable(field: str) -> str:

@@ -14,7 +14,7 @@ def released_at(
 ) -> float | None:
     """Return it for a SharedGroup that is observed at `at`; None if no holder is off its list since `before`.
 
-    A holder is taken off by a sample of after its stop, if that stop was seen here. Of a group that is seen for the first time, only what
+    A holder is taken off by a sample from after its stop, if that stop was seen here. Of a group that is seen for the first time, only what
     comes later tells.
     """
     if before is None:

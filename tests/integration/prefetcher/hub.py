@@ -89,7 +89,7 @@ class Hub:
         self.hold_at = size
 
     def release(self) -> None:
-        """Go on sending."""
+        """Continue sending."""
         self.hold_at = None
         self.holding.set()
 

@@ -168,7 +168,7 @@ def test_a_token_of_the_machines_own_user_is_never_sent(hub: Hub, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "does not exist"), ("a b\nc", "5 characters that are no token")]
+    ("content", "words"), [(None, "does not exist"), ("a b\nc", "5 characters that are not a token")]
 )
 def test_a_named_secret_without_a_token_is_said_before_the_hub_is_asked(
     hub: Hub, tmp_path: Path, content: str | None, words: str

@@ -34,11 +34,11 @@ from flexinfer.arbiter.effects import (
     TimeLease,
     Unprotect,
 )
+from flexinfer.arbiter.foreign_holders import held_by_another
 from flexinfer.arbiter.grant import may_have
 from flexinfer.arbiter.group import has_returned, may_hold, may_hold_lease, must_leave
 from flexinfer.arbiter.leases import granted_status, is_told
 from flexinfer.arbiter.member import Member, of_model
-from flexinfer.arbiter.strangers import held_by_another
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus, written
@@ -81,7 +81,7 @@ class Arbiter:
             world.dirty.discard(key)
             self._due.pop(key, None)
             self._decide(key)
-        world.report_problem(f"decisions do not come to rest: {sorted(world.dirty)}")
+        world.report_problem(f"decisions do not settle: {sorted(world.dirty)}")
         world.dirty.clear()
 
     def _decide(self, key: str) -> None:

@@ -90,7 +90,7 @@ class History:
             if self._world.state is before and not self._arbiter.has_work:
                 self._laws.look()
                 return
-        self._world.report_problem("components do not come to rest")
+        self._world.report_problem("components do not settle")
 
     def _held(self) -> str:
         groups = self._world.state.groups.values()

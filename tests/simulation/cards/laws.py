@@ -88,7 +88,7 @@ class Laws:
                 )
 
     def _judge_memory(self, group: SharedGroup, holder: Holder, need: PlacedDevice) -> None:
-        """A grant is judged by a sample of after the last release, and there was room by what that showed."""
+        """A grant is judged by a sample from after the last release, and there was room by what that showed."""
         if not self._is_told(need.uuid):
             return  # then it is the only holder: `_judge_alone`
         if self._world.shown_at < self._released.get(group.key, 0.0):

@@ -72,7 +72,7 @@ class World:
         return self._agenda[0][0]
 
     def happen(self, at: float) -> None:
-        """Go on to a time, and let happen what happens at it."""
+        """Continue to a time, and let happen what happens at it."""
         self.now = at
         while self._agenda and self._agenda[0][0] <= at:
             heapq.heappop(self._agenda)[2]()

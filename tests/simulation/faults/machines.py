@@ -9,7 +9,7 @@ from tests.simulation.simulation import Simulation
 
 
 def silence(simulation: Simulation, chance: random.Random) -> None:
-    """Let a node fall silent for some seconds; its engines go on."""
+    """Let a node fall silent for some seconds; its engines continue."""
     node, seconds = chance.choice(NODES), chance.choice([2.0, 10.0, 25.0])
     simulation.record(f"node {node} is silent for {seconds:.0f} s")
     simulation.machines.silence(node)

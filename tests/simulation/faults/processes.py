@@ -33,7 +33,7 @@ def lose_lease(simulation: Simulation, chance: random.Random) -> None:
 
 
 def unfenced(simulation: Simulation, _chance: random.Random) -> None:
-    """Let a paused replica go on as if it had looked at its Lease just before."""
+    """Let a paused replica continue as if it had looked at its Lease just before."""
     simulation.fenced = False
 
 

@@ -36,7 +36,7 @@ class Subscription:
 
 
 class SimulatedClient:
-    """A connection of one process; `pause` returns when the process may go on."""
+    """A connection of one process; `pause` returns when the process may continue."""
 
     is_closed = False
 

@@ -31,7 +31,7 @@ class Drains(Law):
             if change.old is not None and not _is_ready(change.old):
                 self._unready_at.pop(
                     uid, None
-                )  # a restored backup may have it from before a drain, which goes on
+                )  # a restored backup may have it from before a drain, which continues
         else:
             self._unready_at.setdefault(uid, self.now)
 

@@ -1,4 +1,4 @@
-"""Addresses as they stand in URLs."""
+"""Addresses as they are in URLs."""
 
 import pytest
 

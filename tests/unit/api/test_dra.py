@@ -23,7 +23,7 @@ IDENTITIES = [
 def test_a_card_is_named_by_what_its_driver_says(
     driver: str, attributes: dict[str, str], names: tuple[str, str]
 ) -> None:
-    """What is no whole card has no name, so it is never asked for (G2)."""
+    """What is not a whole card has no name, so it is never asked for (G2)."""
     assert identity(driver, attributes) == names
 
 
@@ -43,7 +43,7 @@ def test_a_selector_picks_one_card_and_fails_on_none() -> None:
 
 
 def test_a_quote_in_a_name_ends_no_text() -> None:
-    """A name comes from a driver, and is no expression."""
+    """A name comes from a driver, and is not an expression."""
     assert selector("gpu.example", uuid='" || true || "').endswith(r'== "\" || true || \""')
 
 

@@ -56,7 +56,7 @@ def test_a_wall_clock_that_was_wrong_does_not_order_the_queue() -> None:
 
 
 def test_a_place_in_the_queue_survives_a_restart_of_the_arbiter() -> None:
-    """It stands in the Model's status; who came meanwhile goes behind."""
+    """It is in the Model's status; who came meanwhile goes behind."""
     state = a_state(
         member("new"), member("b", shared_group=queued(2)), member("c", shared_group=queued(1)), a_group()
     )
@@ -324,7 +324,7 @@ ELSEWHERE = Placement(node="b", devices=placed_devices(["GPU-2"]))
 
 
 def test_a_holder_that_is_placed_elsewhere_is_released() -> None:
-    """Its turn is of node a: there its memory is looked for, so nothing starts on b by it. Once it could: what runs goes on before."""
+    """Its turn is of node a: there its memory is looked for, so nothing starts on b by it. Once it could: what runs keeps running before."""
     state = a_state(member("a", placement=ELSEWHERE), held("a"))
     [advance] = [action for action in decided(state) if isinstance(action, Advance)]
     assert (advance.step, advance.reason) == (

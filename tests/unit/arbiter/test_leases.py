@@ -214,7 +214,7 @@ def test_a_lease_stops_only_once_it_was_told_that_it_is_over() -> None:
     assert steps(state, NOW + 1) == []
     assert told(state)["game"] == (
         LeaseReason.EXPIRED,
-        "turn 9 has ended: its time of 2h is over; end its processes, and take another lease to go on",
+        "turn 9 has ended: its time of 2h is over; end its processes, and take another lease to continue",
     )
     over = a_lease(told=LeaseReason.EXPIRED, status=TOLD)
     assert steps(observed(Card(), over, entry=entry), NOW + 1) == [("Advance", STOPPED)]

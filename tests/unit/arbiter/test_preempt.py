@@ -1,4 +1,4 @@
-"""A holder makes room for another Model: what is read again before it is written, and what stands in the SharedGroup then."""
+"""A holder makes room for another Model: what is read again before it is written, and what is in the SharedGroup then."""
 
 from typing import Any
 

@@ -282,7 +282,7 @@ def test_a_holder_of_unknown_memory_leaves_for_one_that_needs_what_it_uses() -> 
 
 
 def test_one_that_outgrew_its_footprint_leaves_with_all_that_it_uses() -> None:
-    """Its growth is no foreign memory: it does not keep another from the room that its leaving makes."""
+    """Its growth is not foreign memory: it does not keep another from the room that its leaving makes."""
     card = Card()
     card.holds("grown", 8_000, used_mb=12_000)
     card.waits("large", 20_000)
@@ -353,7 +353,7 @@ def test_nothing_is_granted_by_a_sample_from_before_the_last_release() -> None:
         **{f: getattr(state, f) for f in state.__struct_fields__} | {"released_at": {"default/card": NOW + 2}}
     )
     assert steps(released, NOW + 3) == []
-    assert "telemetry of after the last release" in messages(released, NOW + 3)["default/b"]
+    assert "telemetry from after the last release" in messages(released, NOW + 3)["default/b"]
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_an_argument_that_takes_the_engine_over_is_refused(name: str, argument: 
     ],
 )
 def test_a_refused_argument_says_why(name: str, argument: str, cause: str) -> None:
-    """And what stands in its place, if something does."""
+    """And what is in its place, if something does."""
     (problem,) = the(name).refuse(a_spec(name, config={"extraArgs": [argument]}))
     assert cause in problem.message
 

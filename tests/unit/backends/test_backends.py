@@ -151,7 +151,7 @@ GENERATIONS["vllm-omni"] = GENERATIONS["vllm"]
 
 @pytest.mark.parametrize("name", GENERATIONS)
 def test_a_backend_names_the_gpus_that_it_cannot_run_on_and_those_that_it_may_fail_on(name: str) -> None:
-    """By vendor and prefix; what stands in neither list is not spoken of."""
+    """By vendor and prefix; what is in neither list is not spoken of."""
     for architecture, expected in GENERATIONS[name].items():
         vendor = "amd" if architecture.startswith("gfx") else "nvidia"
         cannot, may_fail = doubts(name, vendor, architecture)

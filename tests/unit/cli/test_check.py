@@ -1,4 +1,4 @@
-"""`flexinfer check`: what a Model needs and a cluster lacks, each with what mends it."""
+"""`flexinfer check`: what a Model needs and a cluster lacks, each with what fixes it."""
 
 import argparse
 from typing import Any
@@ -168,7 +168,7 @@ UNPUBLISHED = "ghcr.io/flexinfer/prefetcher:0.1.0"
     ],
 )
 def test_an_image_that_no_registry_has_must_be_on_a_node(nodes: tuple[Any, ...], status: str) -> None:
-    """That of download Jobs too, which stands in a variable; a node that lists no images is no evidence."""
+    """That of download Jobs too, which is in a variable; a node that lists no images is no evidence."""
     variable = {"env": [{"name": "FLEXINFER_IMAGE", "value": UNPUBLISHED}]}
     finding = only("images", workloads=(a_workload(container=variable),), nodes=nodes)
     assert finding.status == status

@@ -302,7 +302,7 @@ def test_the_status_of_a_model_is_no_part_of_its_plan(tmp_path: Path) -> None:
         ("", "holds no Model"),
         ("{", "is not YAML"),
         ("{kind: Pod}", "document 1 is Pod; plan reads Models alone"),
-        (f"{MODEL}\n---\n3", "document 2 is no object"),
+        (f"{MODEL}\n---\n3", "document 2 is not an object"),
         (MODEL.replace("name: a", "uid: a"), "document 1 has no metadata.name"),
         (
             MODEL.replace("source: pvc://models/a.gguf", "source: 3"),

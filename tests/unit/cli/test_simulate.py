@@ -62,7 +62,7 @@ def test_jsonl_holds_the_same_with_an_arrival_a_line(trace: Path, tmp_path: Path
     ("text", "words"),
     [
         ("card: [", "is not YAML"),
-        ("card: {memoryMB: 1}", "is no trace: Object missing required field `models`"),
+        ("card: {memoryMB: 1}", "is not a trace: Object missing required field `models`"),
         ("card: {memoryMB: 1, colour: red}\nmodels: []", "unknown field `colour`"),
         (TRACE.replace("chat, at: 0", "chart, at: 0"), "arrivals name chart"),
     ],

@@ -25,7 +25,8 @@ def test_a_file_with_a_mistake_is_refused_with_its_field(
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert (
-        "file.yaml: nodes[0].gpus[0].profile: 'rx-7900' is no known card; did you mean rx-7900-xtx?" in told
+        "file.yaml: nodes[0].gpus[0].profile: 'rx-7900' is not a known card; did you mean rx-7900-xtx?"
+        in told
     )
 
 

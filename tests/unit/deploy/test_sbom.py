@@ -33,7 +33,7 @@ def metadata(name: str, version: str) -> str:
 
 @pytest.fixture
 def sbom(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the program, which is no part of a package."""
+    """Return the program, which is not part of a package."""
     monkeypatch.syspath_prepend(str(TOOLS))
     return importlib.import_module("sbom")
 

@@ -178,7 +178,7 @@ async def settled(world: World, runtime: Runtime, ready: bool = False) -> None: 
                     memory = remember(memory, reply, 0.0)
                 else:
                     state = apply_events(state, [Observation(reply, 0.0)])
-    raise AssertionError("it does not come to rest")
+    raise AssertionError("it does not settle")
 
 
 def answering(running: dict[str, Any]) -> EngineProbed:

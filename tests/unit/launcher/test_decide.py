@@ -339,7 +339,7 @@ def test_decides_the_same_again_and_comes_to_rest(
         if not writes:
             return
         state = after_writing(state, writes[0], now)
-    raise AssertionError("it goes on writing")
+    raise AssertionError("it continues writing")
 
 
 def after_writing(state: ObservedState, action: Any, now: float) -> ObservedState:

@@ -82,7 +82,7 @@ def test_a_loading_engine_that_is_no_longer_wanted_stops_at_once() -> None:
 
 
 def test_an_engine_on_a_silent_node_drains_before_it_stops() -> None:
-    """The requests that it had when the node fell silent go on; a Pod that is deleted cuts them once the node is back."""
+    """The requests that it had when the node fell silent continue; a Pod that is deleted cuts them once the node is back."""
     model = a_start(*IDLE, ready=("Unknown", Reason.NODE_UNREACHABLE))
     [action] = decided(model, holding(model, its_pod(model)))
     assert outcome(action) == ("False", Reason.DRAINING)

@@ -107,7 +107,7 @@ STOPPED_BY_NODE = "NodeShutdown: Pod was terminated in response to imminent node
 def test_an_engine_that_its_node_stopped_at_a_shutdown_starts_and_loads_without_a_warning(
     ready: tuple[str, str],
 ) -> None:
-    """An orderly shutdown of the node is no crash of the engine, whatever the engine did before."""
+    """An orderly shutdown of the node is not a crash of the engine, whatever the engine did before."""
     before = BackendStatus(loading_stage="Restart" if ready[1] == Reason.BACK_OFF else "", restarts=2)
     model = a_start(ready=ready, backend_status=before)
     stopped = its_pod(

@@ -121,5 +121,5 @@ def test_a_variable_names_the_program_of_an_engine() -> None:
 def test_a_variable_that_names_no_program_is_said_by_its_name() -> None:
     """Nothing else is started in its place."""
     table = of_ollama({"FLEXINFER_PROGRAM_OLLAMA": "/opt/none"})
-    with pytest.raises(NoProgramError, match="FLEXINFER_PROGRAM_OLLAMA is /opt/none, which is no program"):
+    with pytest.raises(NoProgramError, match="FLEXINFER_PROGRAM_OLLAMA is /opt/none, which is not a program"):
         table.find("ollama/ollama:1", installed("ollama"))

@@ -59,7 +59,7 @@ def test_a_port_that_is_taken_meanwhile_is_stepped_over(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("alone")
 def test_a_port_that_our_own_process_has_is_kept(tmp_path: Path) -> None:
-    """An adopted process goes on listening where it does."""
+    """An adopted process continues listening where it does."""
     former = ensure(tmp_path)
     with listening(former.ports.api):
         assert ensure(tmp_path, held=frozenset({"api"})).ports == former.ports
@@ -136,7 +136,7 @@ def test_the_lock_is_held_by_one_and_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
-    """A file stands in the way."""
+    """A file is in the way."""
     (tmp_path / "file").touch()
     with pytest.raises(InstanceError, match="cannot be used as state folder"):
         ensure(tmp_path / "file" / "state")

@@ -53,7 +53,7 @@ def test_every_flag_reaches_its_parameter() -> None:
         pytest.param("-m x --numa distribute", "unknown flag --numa", id="unknown"),
         pytest.param("--port 1", "--model is missing", id="no model"),
         pytest.param("-m x --flash-attn maybe", "invalid choice: 'maybe'", id="no such value"),
-        pytest.param("-m x -ts 1,half", "'1,half' is no list of shares such as 3,1", id="no shares"),
+        pytest.param("-m x -ts 1,half", "'1,half' is not a list of shares such as 3,1", id="no shares"),
         pytest.param("-m x --mod y", "unknown flag --mod", id="no abbreviations"),
     ],
 )

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flexinfer.local.tls import accepted, tls_files
-from flexinfer.runtime import certificates
+from flexinfer.local.tls import AUTHORITY, accepted, tls_files
 from localkube import tls
 
 
@@ -14,7 +13,7 @@ def test_a_client_that_trusts_the_authority_trusts_its_servers(tmp_path: Path) -
     """Handshake by name and by address, in memory."""
     server = tls.server_context(tls_files(tmp_path))
     for name in ("127.0.0.1", "localhost"):
-        client = ssl.create_default_context(cafile=str(certificates.authority_file(tmp_path)))
+        client = ssl.create_default_context(cafile=str(tmp_path / AUTHORITY))
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         ours = client.wrap_bio(to_client, to_server, server_hostname=name)
         theirs = server.wrap_bio(to_server, to_client, server_side=True)

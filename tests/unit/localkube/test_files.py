@@ -1,4 +1,4 @@
-"""Files of processes that go on whatever the disk does."""
+"""Files of processes that continue whatever the disk does."""
 
 import asyncio
 import contextlib

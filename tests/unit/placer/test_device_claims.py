@@ -1,4 +1,4 @@
-"""ResourceClaims of other users: a card that one has is no Model's, and of a shared card what it was promised is not free (G20)."""
+"""ResourceClaims of other users: a card that one has is not a Model's, and of a shared card what it was promised is not free (G20)."""
 
 import random
 from typing import Any

@@ -172,7 +172,7 @@ async def test_the_tightest_fit_has_the_highest_score(extender: Extender) -> Non
 
 
 async def test_nodes_that_came_as_objects_go_back_as_they_came(extender: Extender) -> None:
-    """`nodeCacheCapable: false`: the scheduler goes on with what it is given."""
+    """`nodeCacheCapable: false`: the scheduler continues with what it is given."""
     nodes = [{"metadata": {"name": name, "labels": {"odd": name}}, "status": {"x": [1]}} for name in NAMES]
     body = {"Pod": a_pod_of("20000"), "Nodes": {"metadata": {}, "items": nodes}, "NodeNames": None}
     status, result = await extender.post("filter", body)

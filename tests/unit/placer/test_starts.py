@@ -115,7 +115,7 @@ class World:
             self.step_of(self.state.models[f"default/{self.chance.choice(NAMES)}"])
 
     def step_of(self, model: Model) -> None:
-        """Let a Model go on: it is wanted, starts, loads, is ready, is wanted no longer, and stops."""
+        """Let a Model continue: it is wanted, starts, loads, is ready, is wanted no longer, and stops."""
         engine, wanted = self.engines.get(model.key), model.is_true("Wanted")
         if engine is None and not wanted:
             self.observe(self.changed(model, "Wanted", "True", Reason.REQUESTED, since=f"{self.now:.1f}"))

@@ -124,7 +124,7 @@ def test_a_pvc_that_was_never_observed_is_read_at_once() -> None:
 def test_a_job_that_has_not_begun_is_created_again_with_other_pull_secrets(
     *, facts: dict[str, Any], replaced: bool
 ) -> None:
-    """A template of a Job cannot be changed, and an image that cannot be pulled would wait a day; a download that runs goes on."""
+    """A template of a Job cannot be changed, and an image that cannot be pulled would wait a day; a download that runs continues."""
     old = a_model(conditions=PLACED)
     model = a_model(conditions=PLACED, pull_secrets=("mine",))
     job = a_job(model, fingerprint=planned(old).fingerprint, **facts)
@@ -489,7 +489,7 @@ def test_a_volume_that_is_not_made_within_a_minute_is_the_reason() -> None:
 
 
 def test_a_volume_that_is_pending_stays_the_reason_until_it_is_made() -> None:
-    """Also when its Job ended meanwhile, which says nothing; then the download goes on."""
+    """Also when its Job ended meanwhile, which says nothing; then the download continues."""
     model = a_model(conditions=(*PLACED, ("Cached", "False", Reason.CLAIM_PENDING)), source="HF://a/b")
     assert state(decided(model, a_pending_volume(model, UNBOUND))[-1]) == ("False", Reason.CLAIM_PENDING)
     ended = a_pending_volume(model, "", active=0, failed_reason="DeadlineExceeded: too long")

@@ -43,9 +43,9 @@ def test_a_file_that_was_cut_says_how_long_it_should_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        pytest.param(b"", "is no GGUF file: it is empty", id="empty"),
-        pytest.param(b"\x00\xffab", "is no GGUF file: it begins with the bytes 00 ff 61 62", id="binary"),
-        pytest.param(b"<html>", 'is no GGUF file: it begins with "<htm"', id="an error page"),
+        pytest.param(b"", "is not a GGUF file: it is empty", id="empty"),
+        pytest.param(b"\x00\xffab", "is not a GGUF file: it begins with the bytes 00 ff 61 62", id="binary"),
+        pytest.param(b"<html>", 'is not a GGUF file: it begins with "<htm"', id="an error page"),
         pytest.param(HEADER[:-1], "ends within its header", id="cut in the header"),
         pytest.param(b"GGUF" + struct.pack("<IQQ", 3, 2**64 - 1, 0), "claims 18,446,744,073", id="tensors"),
         pytest.param(b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63), "claims 9,223,372,036", id="values"),

@@ -1,4 +1,4 @@
-"""The proxy on real sockets, between clients and engines that send anything: it answers, and goes on."""
+"""The proxy on real sockets, between clients and engines that send anything: it answers, and continues."""
 
 import asyncio
 import contextlib
@@ -77,7 +77,7 @@ BODIES = st.one_of(
 )
 
 
-class House:
+class ProxyWithEngine:
     """A proxy, an engine that sends what it is told to, and a client that sends raw bytes."""
 
     def __init__(self) -> None:
@@ -129,34 +129,34 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def a_house() -> AsyncIterator[House]:
+async def proxy_with_engine() -> AsyncIterator[ProxyWithEngine]:
     """Run all three."""
-    house = House()
-    house.follow = asyncio.create_task(house.parts.view.follow())
-    engine = await asyncio.start_server(house.engine, "127.0.0.1", 0)
-    await house.parts.replay(ready(address=f"127.0.0.1:{engine.sockets[0].getsockname()[1]}"))
+    pair = ProxyWithEngine()
+    pair.follow = asyncio.create_task(pair.parts.view.follow())
+    engine = await asyncio.start_server(pair.engine, "127.0.0.1", 0)
+    await pair.parts.replay(ready(address=f"127.0.0.1:{engine.sockets[0].getsockname()[1]}"))
     async with engine_session() as session:
-        runner = ProxyRunner(application(house.parts.gateway, session, "secret"), Cors("*"), 1.0)
+        runner = ProxyRunner(application(pair.parts.gateway, session, "secret"), Cors("*"), 1.0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0, reuse_address=True)
         await site.start()
-        house.port = runner.addresses[0][1]
-        yield house
+        pair.port = runner.addresses[0][1]
+        yield pair
         await runner.cleanup()
     engine.close()
-    house.follow.cancel()
+    pair.follow.cancel()
 
 
-Do = Callable[[Callable[[House], Awaitable[None]]], None]
+Do = Callable[[Callable[[ProxyWithEngine], Awaitable[None]]], None]
 
 
 @pytest.fixture(scope="module")
 def do() -> Iterator[Do]:
-    """Return what runs a coroutine function with the house, on one loop for all examples."""
+    """Return what runs a coroutine function with the proxy, on one loop for all examples."""
     with asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
-        house = runner.run(stack.enter_async_context(a_house()))
-        yield lambda test: runner.run(with_deadline(test(house)))
+        pair = runner.run(stack.enter_async_context(proxy_with_engine()))
+        yield lambda test: runner.run(with_deadline(test(pair)))
         runner.run(stack.aclose())
 
 
@@ -185,13 +185,13 @@ def test_whatever_a_client_sends_it_gets_an_answer(
 ) -> None:
     """The engine's, or an error in OpenAI's shape that is not the proxy's own failure."""
 
-    async def main(house: House) -> None:
-        house.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-        answer = await house.post(path, headers, body)
+    async def main(pair: ProxyWithEngine) -> None:
+        pair.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        answer = await pair.post(path, headers, body)
         status, code = error_of(answer)
         assert status < 400 or code, answer
         assert code != "internal_error"
-        await house.is_well()
+        await pair.is_well()
 
     do(main)
 
@@ -199,14 +199,14 @@ def test_whatever_a_client_sends_it_gets_an_answer(
 @FEW
 @given(request=st.binary(max_size=200))
 def test_whatever_bytes_arrive_the_proxy_goes_on(do: Do, request: bytes) -> None:
-    """Also what is no HTTP."""
+    """Also what is not HTTP."""
 
-    async def main(house: House) -> None:
+    async def main(pair: ProxyWithEngine) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.05):
-                answer = await house.send(request + b"\r\n\r\n")
+                answer = await pair.send(request + b"\r\n\r\n")
                 assert not answer or error_of(answer)[0] < 500
-        await house.is_well()
+        await pair.is_well()
 
     do(main)
 
@@ -250,12 +250,12 @@ def test_whatever_an_engine_sends_the_client_gets_its_answer_or_an_error(
 ) -> None:
     """Or a connection that is cut; never one that waits, and never a failure of the proxy."""
 
-    async def main(house: House) -> None:
+    async def main(pair: ProxyWithEngine) -> None:
         head = b"".join(name.encode() + b": " + value + b"\r\n" for name, value in headers)
-        house.answer = line + b"\r\n" + head + b"\r\n" + body
-        answer = await house.post(b"/v1/completions", [], b'{"model": "llama"}')
+        pair.answer = line + b"\r\n" + head + b"\r\n" + body
+        answer = await pair.post(b"/v1/completions", [], b'{"model": "llama"}')
         if answer:
             assert error_of(answer)[1] in {"", "bad_gateway"}
-        await house.is_well()
+        await pair.is_well()
 
     do(main)

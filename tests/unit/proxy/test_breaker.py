@@ -82,7 +82,7 @@ def test_bytes_count_only_while_they_are_queued() -> None:
 
 
 def test_a_released_queue_is_empty_and_holds_no_slots() -> None:
-    """Its requests go on without a slot, in their order."""
+    """Its requests continue without a slot, in their order."""
 
     async def main() -> None:
         breaker = Breaker()

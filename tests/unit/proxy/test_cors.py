@@ -39,7 +39,7 @@ def test_an_origin_that_is_allowed_may_read_answers(allowed: str, origin: str) -
     ],
 )
 def test_any_other_origin_gets_no_header_that_lets_it_read(allowed: str, origin: str) -> None:
-    """A name is no pattern but for its `*`."""
+    """A name is not a pattern but for its `*`."""
     assert "Access-Control-Allow-Origin" not in Cors(allowed).headers(origin)
 
 

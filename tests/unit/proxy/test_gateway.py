@@ -259,7 +259,7 @@ def test_a_full_queue_rejects_the_next_request() -> None:
 
 
 def test_a_short_outage_of_nats_rejects_no_request() -> None:
-    """A restart of nats-server takes a second or two: who waits for a cold start goes on waiting."""
+    """A restart of nats-server takes a second or two: who waits for a cold start continues waiting."""
 
     async def main(parts: Parts) -> None:
         await parts.observe(scaled_to_zero())
@@ -276,7 +276,7 @@ def test_a_short_outage_of_nats_rejects_no_request() -> None:
 
 
 def test_while_nats_is_unavailable_a_model_that_is_not_ready_is_rejected() -> None:
-    """Those queued already and those that arrive; a ready Model goes on serving."""
+    """Those queued already and those that arrive; a ready Model continues serving."""
 
     async def main(parts: Parts) -> None:
         await parts.observe(scaled_to_zero(), ready("other"))

@@ -165,7 +165,7 @@ async def test_a_large_body_reaches_the_engine_whole() -> None:
 
 
 async def test_a_key_that_is_no_text_is_a_wrong_key() -> None:
-    """Any bytes may stand in a header."""
+    """Any bytes may be in a header."""
     async with a_client() as client:
         answer = await raw(client, b"Authorization: Bearer \xff\r\n")
     assert answer.startswith(b"HTTP/1.1 401 ")

@@ -1,4 +1,4 @@
-"""Requests that are no JSON: what clients read from an engine, and the forms that they upload."""
+"""Requests that are not JSON: what clients read from an engine, and the forms that they upload."""
 
 import io
 import json

@@ -57,6 +57,6 @@ def test_a_path_that_another_server_would_read_differently_is_not_plain(path: st
     "path", ["/v1/chat/completions", "/object_info/Load VAE (x)", "/history/é", "/a?b#c"]
 )
 def test_an_encoded_path_is_the_same_path(path: str) -> None:
-    """And stands in a request line."""
+    """And can be part of a request line."""
     assert paths.normalise(paths.encode(path)) == path
     assert not set(" ?#") & set(paths.encode(path))

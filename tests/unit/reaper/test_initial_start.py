@@ -1,4 +1,4 @@
-"""Initial starts: one that makes no progress gives its place to the next, and goes on beside it."""
+"""Initial starts: one that makes no progress gives its place to the next, and continues beside it."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def test_a_start_without_progress_gives_its_place_to_the_next(reason: str, wante
     assert RequeueAt(place_ends) in list(decide(state, CLOCK, place_ends - 1))
     decided = changes(later(state, place_ends, HEARTBEAT), place_ends)
     assert decided["default/z"] == ("True", Reason.FIRST_START)
-    assert "default/a" not in decided, "it goes on beside the next one"
+    assert "default/a" not in decided, "it continues beside the next one"
 
 
 def test_progress_keeps_the_place() -> None:

@@ -31,10 +31,10 @@ def test_only_the_user_may_read_them(tmp_path: Path) -> None:
 def test_a_broken_certificate_is_made_anew_by_the_same_authority(tmp_path: Path) -> None:
     """Clients need not be told."""
     certificates.issue(tmp_path, "server")
-    authority = certificates.authority_file(tmp_path).read_bytes()
+    authority = (tmp_path / "ca.crt").read_bytes()
     (tmp_path / "server.crt").write_text("cut sho")
     certificates.issue(tmp_path, "server")
-    assert certificates.authority_file(tmp_path).read_bytes() == authority
+    assert (tmp_path / "ca.crt").read_bytes() == authority
     assert b"BEGIN CERTIFICATE" in (tmp_path / "server.crt").read_bytes()
 
 

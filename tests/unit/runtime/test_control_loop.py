@@ -220,7 +220,7 @@ def test_a_replay_in_place_of_what_was_asked_for_is_decided_on() -> None:
 
 
 def test_an_unavailable_api_server_is_retried() -> None:
-    """An outage is no failure of the component."""
+    """An outage is not a failure of the component."""
     recorder = Recorder(Poke("a", "x"))
     recorder.fails = [UnavailableError("no answer"), UnavailableError("no answer")]
     after(recorder, 10.0)
@@ -510,7 +510,7 @@ def test_a_bug_in_a_decision_costs_its_key_and_not_the_process() -> None:
 
 
 def test_the_same_action_for_a_day_ends_nothing() -> None:
-    """The back-off's exponent is bounded: 2 to the 1024th is no float."""
+    """The back-off's exponent is bounded: 2 to the 1024th is not a float."""
     keyed = Keyed(lambda key: [Poke(key, "again")])
     keyed.run(86_400.0, "a")
     assert 1024 < len(keyed.performed) < 86_400 / 9

@@ -1,4 +1,4 @@
-"""Two requests side by side: nothing goes on behind an effect that has ended."""
+"""Two requests side by side: nothing continues behind an effect that has ended."""
 
 import asyncio
 

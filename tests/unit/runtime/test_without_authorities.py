@@ -1,4 +1,4 @@
-"""What a component's process does not hold: the certificate authorities of its system, which it verifies nothing by."""
+"""What a long-lived process does not hold: the certificate authorities of its system, which it verifies nothing by."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+
+from flexinfer.api.services import SERVICES
 
 PROGRAM = """
 import gc, importlib, json, os, ssl, sys
@@ -25,13 +27,15 @@ def authorities(module: str, **environment: str) -> tuple[int, int, str]:
     return held, later, variable
 
 
-@pytest.mark.parametrize(
-    "name", ["agent", "watcher", "placer", "reaper", "arbiter", "launcher", "prefetcher"]
-)
-def test_a_component_holds_none_and_a_context_made_later_has_all(name: str) -> None:
+COMPONENTS = [f"flexinfer.{name}.__main__" for name in SERVICES]
+OF_AN_INSTANCE = ["flexinfer.local.kubernetes", "flexinfer.local.apiserver", "flexinfer.local.kubelet"]
+
+
+@pytest.mark.parametrize("module", COMPONENTS + OF_AN_INSTANCE)
+def test_a_process_holds_none_and_a_context_made_later_has_all(module: str) -> None:
     """As many as any other process of this machine."""
     _, all_of_them, _ = authorities("json")
-    assert authorities(f"flexinfer.{name}.__main__") == (0, all_of_them, "")
+    assert authorities(module) == (0, all_of_them, "")
 
 
 def test_a_variable_that_names_them_is_kept() -> None:

@@ -167,7 +167,7 @@ def test_what_others_write_on_pods_fits_into_a_message() -> None:
 def test_a_node_is_condensed_with_the_requests_of_all_its_pods() -> None:
     """Limits count where there is no request; what has ended takes nothing.
 
-    What is no quantity does not count.
+    What is not a quantity does not count.
     """
     cache = a_cache()
     cache.upsert(NODES, a_node())

@@ -529,7 +529,7 @@ def write(scene: Scene, *written: str | tuple[str, str, str]) -> None:
 
 
 def restore(scene: Scene, backup: Mapping[str, Any], version: int) -> None:
-    """Restore the API server from a backup of its Models: it goes on from the version of that time."""
+    """Restore the API server from a backup of its Models: it continues from the version of that time."""
     scene.cluster.objects["models"] = dict(backup)
     scene.cluster.version = version
     scene.cluster.end_watches(MODELS)

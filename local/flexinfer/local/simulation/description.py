@@ -14,20 +14,20 @@ foreign:
 Every problem is a DescriptionError that names its field and what to write instead.
 """
 
-import difflib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated
 
 import msgspec
 
 from flexinfer.api.durations import seconds
 from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.nearest import nearest
 from flexinfer.local.simulation.profiles import PROFILES, Profile
 
 SIMULATED_LABEL = "flexinfer.ai/simulated"
-"""On the Nodes of a simulation, so that one which is described no more can be deleted."""
+"""On the Nodes of a simulation, so that one which is no longer described can be deleted."""
 DEFAULT_RELEASE_DELAY = "1s"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -141,19 +141,19 @@ def _problems(described: Description) -> Iterator[str]:
 def _node_problems(field: str, node: Node) -> Iterator[str]:
     if not _NAME.fullmatch(node.name):
         yield (
-            f"{field}.name: {node.name[:40]!r} is no node name; use lower case letters, digits, '-' and '.', "
+            f"{field}.name: {node.name[:40]!r} is not a node name; use lower case letters, digits, '-' and '.', "
             "at most 63 characters"
         )
     for key, value in node.labels.items():
         if not (_LABEL_KEY.fullmatch(key) and _LABEL_VALUE.fullmatch(value)):
-            yield f"{field}.labels: {key[:40]}={value[:40]} is no label of Kubernetes; use letters, digits, '-', '_' and '.'"
+            yield f"{field}.labels: {key[:40]}={value[:40]} is not a label of Kubernetes; use letters, digits, '-', '_' and '.'"
     for index, gpu in enumerate(node.gpus):
         yield from _gpu_problems(f"{field}.gpus[{index}]", gpu)
 
 
 def _gpu_problems(field: str, gpu: Gpu) -> Iterator[str]:
     if gpu.profile not in PROFILES:
-        yield f"{field}.profile: {gpu.profile[:40]!r} is no known card; {_nearest(gpu.profile)}"
+        yield f"{field}.profile: {gpu.profile[:40]!r} is not a known card; {_nearest(gpu.profile)}"
     try:
         seconds(gpu.release_delay)
     except ValueError as error:
@@ -161,8 +161,8 @@ def _gpu_problems(field: str, gpu: Gpu) -> Iterator[str]:
 
 
 def _nearest(profile: str) -> str:
-    nearest: Sequence[str] = difflib.get_close_matches(profile.lower().replace(" ", "-"), PROFILES, 1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    near = nearest(profile.lower().replace(" ", "-"), PROFILES)
+    hint = f"did you mean {near}? " if near else ""
     return f"{hint}Choose one of: {', '.join(PROFILES)}"
 
 

@@ -95,7 +95,7 @@ class Source:
         try:
             stat = self._file.stat()
         except OSError:
-            return  # removed: the instance goes on with what it was started with
+            return  # removed: the instance continues with what it was started with
         changed = (stat.st_mtime_ns, stat.st_size)
         if changed == self._changed:
             return
@@ -103,7 +103,7 @@ class Source:
         try:
             self._use(files.read(self._file))
         except SimulationError as error:
-            self.problem = f"{error}; the simulation goes on with the last file that could be used"
+            self.problem = f"{error}; the simulation continues with the last valid file"
             log.warning("%s", self.problem)
 
     def _use(self, described: Description) -> None:
@@ -193,7 +193,7 @@ class NodeClient(Protocol):
 
 
 async def delete_other_nodes(client: NodeClient, described: Description) -> None:
-    """Delete the Nodes of an earlier simulation that are described no more; retries until the API server has answered."""
+    """Delete the Nodes of an earlier simulation that are no longer described; retries until the API server has answered."""
     names = {node.name for node in described.nodes}
     while True:
         try:
@@ -210,7 +210,7 @@ async def delete_other_nodes(client: NodeClient, described: Description) -> None
 async def _delete(client: NodeClient, node: Object) -> None:
     metadata = node["metadata"]
     await client.delete(f"{_NODES}/{metadata['name']}", uid=metadata["uid"])
-    log.info("node %s is described no more and was deleted", metadata["name"])
+    log.info("node %s is no longer described and was deleted", metadata["name"])
 
 
 async def drive(instance: Instance, port_file: str) -> None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from flexinfer.local.instance import Instance, InstanceError, write_private
 from flexinfer.local.simulation.description import Description, DescriptionError, description_of
@@ -22,6 +21,8 @@ class Simulation(msgspec.Struct, frozen=True, kw_only=True):
 
 def read(file: Path) -> Description:
     """Return what a file describes. Raises SimulationError."""
+    import yaml  # noqa: PLC0415 -- 1 MiB that `flexinfer up` without such a file need not keep
+
     try:
         return description_of(yaml.safe_load(file.read_text()))
     except OSError as error:

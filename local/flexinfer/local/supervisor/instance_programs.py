@@ -20,7 +20,6 @@ from flexinfer.local.simulation import files
 from flexinfer.local.simulation.description import SIMULATED_LABEL, Node
 from flexinfer.local.supervisor.program import AGENTS, API, NODE, STORES, Program
 from flexinfer.local.supervisor.readiness import Banner, Page
-from flexinfer.local.tls import AUTHORITY
 
 NODE_GRACE = 45.0
 """Seconds: longer than the termination grace period of an engine."""
@@ -96,8 +95,6 @@ def _local_api(instance: Instance) -> Program:
         name="api",
         stage=STORES,
         argv=(sys.executable, "-m", "flexinfer.local.apiserver", *_api_words(instance)),
-        # It connects to this instance's nodes alone: the system's authorities would only take memory.
-        variables={"SSL_CERT_FILE": str(instance.certificates / AUTHORITY)},
         probe=Page(port=instance.ports.api, tls=True),
     )
 

@@ -125,7 +125,7 @@ class _Snapshot:
     def __init__(self, nvml: ModuleType, proc: ProcessTable) -> None:
         self._nvml, self._proc = nvml, proc
         self._unsupported = tuple(getattr(nvml, name) for name in _UNSUPPORTED)
-        self.handles: dict[str, Any] = {}
+        self.handles: dict[str, object] = {}
         self.failures: list[str] = []
         self.messages: list[str] = []
 
@@ -153,7 +153,7 @@ class _Snapshot:
         except self._nvml.NVMLError:
             return otherwise
 
-    def _device(self, handle: Any) -> Device:
+    def _device(self, handle: object) -> Device:
         """Describe one device; one whose memory cannot be read is unhealthy, not free.
 
         Raises NVMLError without a uuid, and if the device does not answer.
@@ -188,7 +188,7 @@ class _Snapshot:
             processes=tuple(self._proc.describe(*key, used or 0) for key, used in (processes or {}).items()),
         )
 
-    def _memory(self, handle: Any) -> tuple[int, int, int] | None:
+    def _memory(self, handle: object) -> tuple[int, int, int] | None:
         """Return total, free and used memory in MiB; None where device, driver or rights do not tell it.
 
         Version 2 of the call does not count the driver's own share as used. Raises NVMLError if the device does not answer.
@@ -200,7 +200,7 @@ class _Snapshot:
                 return int(memory.total) // _MIB, int(memory.free) // _MIB, int(memory.used) // _MIB
         return None
 
-    def _temperature(self, handle: Any) -> int:
+    def _temperature(self, handle: object) -> int:
         """Return degrees Celsius; the older of two calls goes with CUDA 14, old drivers lack the other."""
         nvml = self._nvml
         try:
@@ -208,7 +208,7 @@ class _Snapshot:
         except self._unsupported:
             return int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
 
-    def _processes(self, handle: Any) -> Holdings:
+    def _processes(self, handle: object) -> Holdings:
         """Return the processes that hold memory, for computing or for graphics (a desktop, a game).
 
         Raises NVMLError where the driver does not list those that compute; without the others, none of them hold any.
@@ -222,7 +222,7 @@ class _Snapshot:
             processes[key] = None if used is None else max(processes.get(key) or 0, int(used))
         return processes
 
-    def _list(self, kind: str, handle: Any) -> list[Any]:
+    def _list(self, kind: str, handle: object) -> list[Any]:
         name = f"nvmlDeviceGet{kind}RunningProcesses"
         try:
             return list(getattr(self._nvml, f"{name}_v3")(handle))

@@ -1,4 +1,4 @@
-"""The checks: each looks at one thing that a Model needs, and says what is missing and what mends it. Pure and total."""
+"""The checks: each looks at one thing that a Model needs, and says what is missing and what fixes it. Pure and total."""
 
 from collections.abc import Callable, Iterator, Sequence
 

@@ -77,7 +77,7 @@ class Cluster:
         self.state = apply_events(self.state, [Observation(event, self.now) for event in events])
 
     def advance(self, at: float) -> None:
-        """Go on to a later time; what is published every few seconds until then is observed."""
+        """Continue to a later time; what is published every few seconds until then is observed."""
         self.state = apply_events(self.state, self._until(at))
         self.now = at
 

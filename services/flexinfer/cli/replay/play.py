@@ -12,9 +12,9 @@ from flexinfer.cli.replay.results import Outcome
 from flexinfer.cli.replay.trace import Request, Trace, seconds_of
 
 _ROUNDS = 1000
-"""Decisions at one time that each change something: more do not come to rest."""
+"""Decisions at one time that each change something: more do not settle."""
 _LONGEST_SECONDS = 3600.0
-"""How long after the last arrival a replay goes on, beyond twice maxWait: what is not answered by then never is, such as beside an always-on
+"""How long after the last arrival a replay continues, beyond twice maxWait: what is not answered by then never is, such as beside an always-on
 Model that holds the card alone."""
 
 
@@ -62,4 +62,4 @@ def _settle(cluster: Cluster, control: Control, node: Node) -> float | None:
         node.follow(control.swapped)
         if cluster.state is before:
             return due
-    raise RuntimeError(f"decisions at {cluster.now - BEGIN:.1f}s do not come to rest")
+    raise RuntimeError(f"decisions at {cluster.now - BEGIN:.1f}s do not settle")

@@ -31,7 +31,7 @@ def draw(filename: str, trace: Trace, outcomes: Sequence[Outcome]) -> None:
             figure.subplots(len(outcomes), 1, sharex=True, squeeze=False).flat, outcomes, strict=True
         ):
             _panel(axes, trace, outcome, unit)
-        axes.set_xlabel(f"{name} from the begin of the trace")
+        axes.set_xlabel(f"{name} from the beginning of the trace")
         axes.set_xlim(0, end / unit)
         figure.legend(handles=_legend(), loc="outside upper right", ncols=4, frameon=False)
         metadata = {"Date": None} if Path(filename).suffix == ".svg" else None

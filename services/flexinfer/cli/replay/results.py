@@ -10,7 +10,7 @@ COLD_START_SECONDS = 60.0
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """One request; times in seconds from the begin of the trace.
+    """One request; times in seconds from the beginning of the trace.
 
     `swapped`: another Model had to leave before it was answered. `cut`: its answer was not complete when the drain deadline ended it.
     """
@@ -60,17 +60,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, *models: str) -> "Waits":
         """Return the waits of some Models; of all if none is named."""
         return waits_of([one.wait for one in self.served if not models or one.model in models])
-
-    def peak_mb(self) -> int:
-        """Return the most memory that was held at any time, in MiB."""
-        changes = sorted(
-            (at, mb) for s in self.spans for at, mb in ((s.begin, s.memory_mb), (s.end, -s.memory_mb))
-        )
-        held, most = 0, 0
-        for _, change in changes:
-            held += change
-            most = max(most, held)
-        return most
 
 
 class Waits(msgspec.Struct, frozen=True, kw_only=True):

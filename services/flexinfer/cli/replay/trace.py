@@ -95,7 +95,7 @@ class Trace(_Part, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request; times in seconds from the begin of the trace."""
+    """One request; times in seconds from the beginning of the trace."""
 
     number: int
     model: str

@@ -27,7 +27,7 @@ from flexinfer.prefetcher.download.token import Token, read
 from flexinfer.sources.base import Files
 
 STALL_SECONDS = 60.0
-"""How long the hub may send nothing before the download ends; the next one goes on where it stopped."""
+"""How long the hub may send nothing before the download ends; the next one continues where it stopped."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -63,7 +63,7 @@ class Blob:
         return index * PART, min(self.file.size, (index + 1) * PART)
 
     def open(self) -> None:
-        """Make both files, or go on with them."""
+        """Make both files, or continue with them."""
         try:
             truncated = os.O_TRUNC if not self._done else 0
             self._log = os.open(self._journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND | truncated, 0o644)

@@ -10,7 +10,7 @@ _LIMIT = 300
 
 
 class DownloadError(Exception):
-    """A download cannot go on; `reason` and message are those of the report, `lacks` the bytes that the volume is too small by."""
+    """A download cannot continue; `reason` and message are those of the report, `lacks` the bytes that the volume is too small by."""
 
     def __init__(self, reason: Reason, message: str, lacks: int = 0) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
 """The folders of a download: `<fingerprint>` is complete, `.<fingerprint>.part` is being filled, `.blobs` in it holds large files.
 
-Started again after a kill, a download goes on with what is there. Complete folders of other selections lend their files.
+Started again after a kill, a download continues with what is there. Complete folders of other selections lend their files.
 """
 
 import contextlib

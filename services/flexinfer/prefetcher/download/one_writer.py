@@ -45,7 +45,7 @@ async def _wait(number: int, folder: Path, seconds: float) -> None:
         await asyncio.sleep(_EVERY_SECONDS)
     raise DownloadError(
         Reason.FETCH_FAILED,
-        f"another download has written to {folder} for {seconds:.0f}s. Remedy: none is needed, the next attempt goes on with what it leaves",
+        f"another download has written to {folder} for {seconds:.0f}s. Remedy: none is needed, the next attempt continues with what it leaves",
     )
 
 

@@ -35,7 +35,7 @@ class Progress:
         self._samples.append((self.moved, done))
 
     def add(self, size: int, file: str) -> None:
-        """Count bytes that came; fewer than none where some came in vain."""
+        """Count bytes that came; negative where some are discarded."""
         now = self._clock()
         self.done, self.file, self.moved = self.done + size, file, now
         if now - self._samples[-1][0] >= 1.0:

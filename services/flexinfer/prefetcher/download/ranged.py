@@ -1,6 +1,6 @@
 """The ranged download: several parts of large files at a time, each by a request for its bytes.
 
-A part whose connection breaks goes on from its last byte, for as long as any byte comes: only a silence of all streams
+A part whose connection breaks continues from its last byte, for as long as any byte comes: only a silence of all streams
 ends the download. A killed process has lost what was in flight, one part a stream.
 """
 
@@ -130,7 +130,7 @@ class Ranged:
         """Take the digest as far as parts have come, and end the file after the last; one stream does it at a time."""
         lock = self._hashing.setdefault(blob.file.sha256, asyncio.Lock())
         if lock.locked() and blob.missing:
-            return  # the stream that holds it, or a later one, goes on
+            return  # the stream that holds it, or a later one, continues
         async with lock:
             while await self._blocking(blob.hash_some):
                 pass
@@ -156,7 +156,7 @@ class Ranged:
                 await asyncio.sleep(_back_off(failures, error))
 
     def _note(self, error: Exception) -> None:
-        """Keep an error as the cause of a silence; a connection that says nothing is no error of its own."""
+        """Keep an error as the cause of a silence; a connection that says nothing is not an error of its own."""
         if not isinstance(error, TimeoutError):
             self._cause = line(error)
 

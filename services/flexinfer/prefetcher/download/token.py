@@ -36,7 +36,7 @@ def read(folder: Path, secret: str, *, required: bool = False) -> Token:
     if value and not (value.isascii() and value.isprintable() and " " not in value):
         raise DownloadError(
             Reason.SECRET_NOT_FOUND,
-            f"the Secret {secret} holds {len(value)} characters that are no token: a token is one word. "
+            f"the Secret {secret} holds {len(value)} characters that are not a token: a token is one word. "
             "Remedy: write it again, without quotes and line breaks",
         )
     if not value and required:

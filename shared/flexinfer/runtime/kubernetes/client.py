@@ -50,7 +50,7 @@ async def connected(
     try:
         access = kubeconfigs.access(kubeconfig, context)
     except AccessError as error:
-        raise ApiError(f"no way to the API server: {error}") from error
+        raise ApiError(f"no access to the API server: {error}") from error
     async with transport.opened(access) as session:
         yield KubernetesClient(session, report_problem=report_problem)
 

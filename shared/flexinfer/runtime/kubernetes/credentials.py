@@ -29,7 +29,7 @@ _EXPIRY_MARGIN_SECONDS = 10.0
 
 
 class AccessError(Exception):
-    """There is no way to the API server; the message names the file, the field and the remedy."""
+    """There is no access to the API server; the message names the file, the field and the remedy."""
 
 
 class Credentials(Protocol):

@@ -103,7 +103,7 @@ class _Config(_Part, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where an entry stands: its file and its name, for paths relative to the file and for errors."""
+    """Where an entry is: its file and its name, for paths relative to the file and for errors."""
 
     file: Path
     entry: str
@@ -160,7 +160,7 @@ class Files:
             self.users.setdefault(user.name, (source, user.user))
 
     def entry(self, entries: Mapping[str, tuple[Source, T]], field: str, name: str) -> tuple[Source, T]:
-        """Return an entry by its name."""
+        """Return an entry by its name. Raises AccessError."""
         if name not in entries:
             names = ", ".join(entries) or "none"
             raise AccessError(f"{self._names}: {field} has no {name!r} (it has {names}); correct the name")

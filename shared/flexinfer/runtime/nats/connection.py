@@ -261,7 +261,7 @@ async def connected(
 async def _close(client: Client) -> None:
     """Close a connection, whose server may have closed it first.
 
-    While nats-py reconnects it cancels its own wait for the former transport, and raises that here: it is no cancellation of the caller.
+    While nats-py reconnects it cancels its own wait for the former transport, and raises that here: it is not a cancellation of the caller.
     """
     try:
         await client.close()

@@ -42,7 +42,7 @@ The watcher publishes one every few seconds.
 _STORE_SECONDS = 1.0
 """How long a publisher waits to be told that the live stream has stored its event."""
 _NOT_PLAIN = re.compile(r"[^ -~]")
-"""What may not stand in a header: a reason quotes the message that it is about."""
+"""What may not appear in a header: a reason quotes the message that it is about."""
 _READ_ERRORS = (ReplayRequiredError, NatsUnavailableError, StreamError, NatsError)
 
 

@@ -108,7 +108,9 @@ class StateStream:
                     self.created, self._deletions_expire = state.created, state.deletions_expire
                     await self._replay()
                 except _UNREAD as error:
-                    self._report(f"NATS does not give the state stream: {error or type(error).__name__}")
+                    self._report(
+                        f"the state stream cannot be opened on NATS: {error or type(error).__name__}"
+                    )
                     await asyncio.sleep(_RETRY_SECONDS)
                 else:
                     return
@@ -117,7 +119,9 @@ class StateStream:
         """Delete the state stream if the server cannot store into it any more, to be created again."""
         error = await self._streams.storage_error()
         if error:
-            self._report(f"NATS does not store: {error}; make room on its disk, or else restart nats-server")
+            self._report(
+                f"NATS cannot store messages: {error}; make room on its disk, or else restart nats-server"
+            )
             await self._streams.delete_state()
 
     def _report(self, trouble: str) -> None:
@@ -217,7 +221,7 @@ class StateStream:
         if self._unanswered_since is None:
             self._unanswered_since = monotonic() - _ACK_SECONDS
         if not self._trouble:
-            self._report("NATS does not answer what is published to the state stream")
+            self._report("NATS does not acknowledge what is published to the state stream")
 
     async def watermark(self) -> None:
         """Publish what a reader must have read by now. Raises StaleWriteError, NatsUnavailableError."""

@@ -71,17 +71,17 @@ def test_a_node_offers_the_cards_of_each_vendor_by_their_uuids() -> None:
             "nodes: [{name: a, gpu: []}]", r"nodes\[0\]: Object contains unknown field `gpu`", id="typo"
         ),
         pytest.param(
-            "nodes: [{name: A}]", r"nodes\[0\].name: 'A' is no node name; use lower case", id="name"
+            "nodes: [{name: A}]", r"nodes\[0\].name: 'A' is not a node name; use lower case", id="name"
         ),
         pytest.param(
             "nodes: [{name: a}, {name: a}]", r"nodes\[1\].name: there are two nodes named 'a'", id="twice"
         ),
         pytest.param(
-            "nodes: [{name: a, labels: {'b c': d}}]", r"nodes\[0\].labels: b c=d is no label", id="label"
+            "nodes: [{name: a, labels: {'b c': d}}]", r"nodes\[0\].labels: b c=d is not a label", id="label"
         ),
         pytest.param(
             "nodes: [{name: a, gpus: [{profile: RTX 3090}]}]",
-            r"nodes\[0\].gpus\[0\].profile: 'RTX 3090' is no known card; did you mean rtx-3090\? Choose one of: gtx-980-ti",
+            r"nodes\[0\].gpus\[0\].profile: 'RTX 3090' is not a known card; did you mean rtx-3090\? Choose one of: gtx-980-ti",
             id="profile",
         ),
         pytest.param(
@@ -118,7 +118,7 @@ def test_a_problem_names_its_field_and_the_remedy(text: str, message: str) -> No
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """With an example to start from; text that is no YAML with its line."""
+    """With an example to start from; text that is not YAML with its line."""
     with pytest.raises(SimulationError, match=r"missing.yaml cannot be read .*homelab.yaml is an example"):
         files.read(tmp_path / "missing.yaml")
     broken = tmp_path / "broken.yaml"

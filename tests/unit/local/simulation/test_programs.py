@@ -65,7 +65,7 @@ def test_an_agent_reads_the_cards_of_its_own_node(homelab: Instance) -> None:
 
 
 def test_other_nodes_change_the_driver_alone(homelab: Instance, tmp_path: Path) -> None:
-    """A node that is described as before goes on running."""
+    """A node that is described as before continues running."""
     before = by_name(homelab)
     smaller = tmp_path / "smaller.yaml"
     smaller.write_text("nodes: [{name: old-tower, labels: {room: attic}, gpus: [{profile: gtx-980-ti}]}]")

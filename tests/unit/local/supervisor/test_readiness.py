@@ -64,6 +64,6 @@ async def test_a_service_is_ready_when_its_page_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_port_file_without_a_port_is_not_ready(tmp_path: Path) -> None:
-    """A damaged file is no crash of the supervisor."""
+    """A damaged file is not a crash of the supervisor."""
     (tmp_path / "port").write_text("nonsense")
     assert not await ready(Page(port_file=str(tmp_path / "port")))

@@ -105,7 +105,7 @@ def test_names_the_version_and_subresource_of_an_updater(stage: Stage) -> None:
 
 
 def test_shares_ownership_of_an_equal_value(stage: Stage) -> None:
-    """An equal value is no conflict; both managers own it, and it stays when one of them drops it."""
+    """An equal value is not a conflict; both managers own it, and it stays when one of them drops it."""
     stage.apply("me", {"spec": {"colour": "red", "size": 3}})
     stage.apply("you", {"spec": {"colour": "red"}})
     after = stage.apply("me", {"spec": {"size": 3}})

@@ -116,7 +116,7 @@ def test_applies_operations_as_their_rfc_says(target: Any, operations: Any, resu
     ],
 )
 def test_refuses_inapplicable_operations(operations: Any, code: int) -> None:
-    """422 for what does not apply to the object, 400 for what is no JSON patch."""
+    """422 for what does not apply to the object, 400 for what is not a JSON patch."""
     with pytest.raises(ApiError) as error:
         json_patch({"a": 1, "l": [1]}, operations)
     assert error.value.code == code

@@ -142,7 +142,7 @@ def test_replacing_1_by_true_is_a_change() -> None:
         pytest.param(
             {"count": True},
             'count: Invalid value: "boolean": count in body must be of type integer: "boolean"',
-            id="a boolean is no number",
+            id="a boolean is not a number",
         ),
         pytest.param(
             {"count": 2**40},

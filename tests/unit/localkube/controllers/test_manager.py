@@ -93,7 +93,7 @@ async def test_one_that_fails_neither_stops_the_others_nor_itself() -> None:
 
 
 async def test_a_controller_whose_write_finds_no_room_is_called_again() -> None:
-    """The process goes on: what it could not write is written once there is room."""
+    """The process continues: what it could not write is written once there is room."""
     controller = Counting(JournalError("the disk is full"))
     async with run_controllers(a_store(), [controller], now):
         await stepped(controller)

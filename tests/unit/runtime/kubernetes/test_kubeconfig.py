@@ -470,5 +470,7 @@ def test_a_file_that_is_no_kubeconfig_is_named(tmp_path: Path, text: str, senten
 
 async def test_without_a_way_a_client_is_not_opened(tmp_path: Path) -> None:
     """The error is one of the API's: callers catch no other."""
-    with pytest.raises(ApiError, match=r"no way to the API server: .*: no such file; write the kubeconfig"):
+    with pytest.raises(
+        ApiError, match=r"no access to the API server: .*: no such file; write the kubeconfig"
+    ):
         await ask(str(tmp_path / "none"))

@@ -1,4 +1,4 @@
-"""A list or a watch with an object that cannot be read: the others are served, the reader goes on."""
+"""A list or a watch with an object that cannot be read: the others are served, the reader continues."""
 
 import contextlib
 import json

@@ -1,10 +1,17 @@
-"""The house as DESIGN 2 draws it: folders, import-linter and console scripts agree."""
+"""The layout of the tree: folders, import-linter and console scripts agree; modules and functions are short."""
 
+import ast
+import statistics
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOTS = ("shared", "services", "local")
+LONGEST_MODULE, LONGEST_FUNCTION, MEDIAN_FUNCTION = 300, 40, 7
+"""Lines."""
+MOST_ANY = 40
+"""Outside local/, whose objects are those of any CRD."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -14,7 +21,7 @@ def packages(root: str) -> set[str]:
 
 
 def test_import_linter_knows_every_package() -> None:
-    """A new folder must say where it stands in the arrow of imports."""
+    """A new folder must say where it is in the arrow of imports."""
     known = set(PROJECT["tool"]["importlinter"]["root_packages"])
     ours = {f"flexinfer.{name}" for root in ROOTS for name in packages(root)}
     assert known == ours | {"localkube"}
@@ -52,3 +59,39 @@ def test_no_file_holds_a_path_of_a_machine_or_the_host_of_a_registry() -> None:
             continue
         text = path.read_text(errors="ignore")
         assert not [w for w in words if w in text], path
+
+
+def modules(*roots: str) -> Iterator[tuple[str, str]]:
+    """Yield path and text of each module below some source roots."""
+    for root in roots:
+        for path in sorted((ROOT / root).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), path.read_text()
+
+
+def test_no_module_is_too_long() -> None:
+    """What does not fit has two subjects."""
+    lengths = {path: text.count("\n") for path, text in modules(*ROOTS)}
+    assert not {path: length for path, length in lengths.items() if length > LONGEST_MODULE}
+
+
+def test_no_function_is_too_long_and_most_are_short() -> None:
+    """Docstring included."""
+    lengths = {
+        f"{path}:{node.lineno}": (node.end_lineno or node.lineno) - node.lineno + 1
+        for path, text in modules(*ROOTS)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert not {place: length for place, length in lengths.items() if length > LONGEST_FUNCTION}
+    assert statistics.median(lengths.values()) <= MEDIAN_FUNCTION
+
+
+def test_any_is_rare_in_the_product() -> None:
+    """`object` says the same and makes a reader check what it is."""
+    places = [
+        f"{path}:{node.lineno}"
+        for path, text in modules("shared", "services")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Name) and node.id == "Any"
+    ]
+    assert len(places) <= MOST_ANY, places
