@@ -31,6 +31,9 @@ class _Call(asyncio.Handle):
 
     __slots__ = ()
 
+    _context: Context
+    _callback: Callable[..., object]
+
     def __init__(
         self,
         callback: Callable[..., object],
@@ -48,6 +51,9 @@ class _Timer(asyncio.TimerHandle):
     """A timer of a VirtualLoop, likewise."""
 
     __slots__ = ("waits",)
+
+    _context: Context
+    _callback: Callable[..., object]
 
     def __init__(
         self,
@@ -84,7 +90,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     set, so that a timer less or more elsewhere alters nothing else of a history.
     """
 
-    _ready: deque[asyncio.Handle]
+    _ready: deque[_Call | _Timer]
     _stopping: bool
 
     def __init__(self) -> None:
@@ -139,7 +145,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Make passes until the loop is stopped; asyncio's `run_forever` calls this."""
         calls, timers = self._ready, self._timers
         while True:
-            if not calls or timers and timers[0][0] <= self._now:
+            if not calls or (timers and timers[0][0] <= self._now):
                 self._take_due()
             for _ in range(len(calls)):
                 handle = calls.popleft()
@@ -149,7 +155,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                     handle._context.run(handle._callback, *handle._args)
                 except (SystemExit, KeyboardInterrupt):
                     raise
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 -- as asyncio.Handle does
                     self._failed(handle, error)
             if self._stopping:
                 return
