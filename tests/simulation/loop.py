@@ -11,7 +11,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, TypeVar, TypeVarTuple
 
 from flexinfer.runtime.nats import consumer, state_reader, state_writer
@@ -26,13 +26,49 @@ class DeadlockError(Exception):
     """No task is ready and no timer is set: all tasks wait without end."""
 
 
+class _Call(asyncio.Handle):
+    """A call of a VirtualLoop: an asyncio.Handle that does not ask for each call whether the loop is in debug mode."""
+
+    __slots__ = ()
+
+    _context: Context
+    _callback: Callable[..., object]
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[object, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop, self._callback, self._args = loop, callback, args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
 class _Timer(asyncio.TimerHandle):
-    """A timer of a VirtualLoop."""
+    """A timer of a VirtualLoop, likewise."""
 
     __slots__ = ("waits",)
 
-    waits: bool
-    """Whether it is among those that the loop waits for."""
+    _context: Context
+    _callback: Callable[..., object]
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[object, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Context | None,
+    ) -> None:
+        self._context = copy_context() if context is None else context
+        self._loop, self._callback, self._args, self._when = loop, callback, args, when
+        self._cancelled = self._scheduled = False
+        self._repr = self._source_traceback = None
+        self.waits = True
+        """Whether it is among those that the loop waits for."""
 
 
 class _Task(asyncio.Task[Any]):
@@ -54,7 +90,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     set, so that a timer less or more elsewhere alters nothing else of a history.
     """
 
-    _ready: deque[asyncio.Handle]
+    _ready: deque[_Call | _Timer]
     _stopping: bool
 
     def __init__(self) -> None:
@@ -77,7 +113,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Call a function in the next pass."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Call(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
@@ -85,14 +121,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Call a function after some virtual seconds."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        when = self._now + delay
+        timer = _Timer(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), timer))
+        return timer
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Call a function at a virtual time."""
         timer = _Timer(when, callback, args, self, context)
-        timer.waits = True
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
@@ -105,15 +143,27 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """Make passes until the loop is stopped; asyncio's `run_forever` calls this."""
-        calls = self._ready
+        calls, timers = self._ready, self._timers
         while True:
-            self._take_due()
+            if not calls or (timers and timers[0][0] <= self._now):
+                self._take_due()
             for _ in range(len(calls)):
                 handle = calls.popleft()
-                if not handle.cancelled():
-                    handle._run()
+                if handle._cancelled:
+                    continue
+                try:
+                    handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 -- as asyncio.Handle does
+                    self._failed(handle, error)
             if self._stopping:
                 return
+
+    def _failed(self, handle: asyncio.Handle, error: BaseException) -> None:
+        """Pass the error of a call on, as asyncio.Handle does."""
+        message = f"Exception in callback {handle!r}"
+        self.call_exception_handler({"message": message, "exception": error, "handle": handle})
 
     def _take_due(self) -> None:
         """Take the timers that are due; if nothing else is left to run, after a jump to the next one.
@@ -124,7 +174,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         while timers and (timers[0][0] <= self._now or not (calls or self._stopping)):
             when, _, timer = heapq.heappop(timers)
             timer.waits = False
-            if timer.cancelled():
+            if timer._cancelled:
                 self._cancelled_timers -= 1
             else:
                 self._now = max(self._now, when)
@@ -132,8 +182,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if not calls and not self._stopping:
             raise DeadlockError
         if self._cancelled_timers > max(_FEW_TIMERS, len(timers) / 2):
-            self._timers = [entry for entry in timers if not entry[2].cancelled()]
-            heapq.heapify(self._timers)
+            timers[:] = [entry for entry in timers if not entry[2].cancelled()]
+            heapq.heapify(timers)
             self._cancelled_timers = 0
 
 

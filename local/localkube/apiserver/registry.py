@@ -10,8 +10,10 @@ from typing import Any
 
 from localkube.apiserver.definition import Column, Definition, definitions_of
 from localkube.apiserver.errors import Cause, StrictDecodingError, invalid
+from localkube.apiserver.merge_schema import Shape, compile_shape
 from localkube.apiserver.metadata_validation import check_metadata
 from localkube.apiserver.pruning_and_defaulting import Walk, shape
+from localkube.apiserver.resource_strategy import builtin
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.schema_validation import BLOCKING, check, evaluate_rule
 from localkube.apiserver.structural_schema import MISSING
@@ -35,6 +37,7 @@ class Registry:
     def __init__(self, definitions: Iterable[Definition]) -> None:
         self.version = 1
         self._definitions = {_key(definition.resource): definition for definition in definitions}
+        self._shapes: dict[Resource, tuple[Object | None, Shape]] = {}
 
     def resources(self) -> Sequence[Resource]:
         """Return all resources, built-ins first."""
@@ -56,6 +59,13 @@ class Registry:
         """Return the schema of the whole object; None if the resource is not served."""
         definition = self._definitions.get(_key(res))
         return definition.schema if definition else None
+
+    def shape(self, res: Resource) -> Shape:
+        """Return the merge Shape of a resource by its current schema, compiled once."""
+        schema, cached = self.schema(res), self._shapes.get(res)
+        if cached is None or cached[0] is not schema:
+            cached = self._shapes[res] = (schema, compile_shape(schema, builtin=builtin(res)))
+        return cached[1]
 
     def columns(self, res: Resource) -> Sequence[Column]:
         """Return the printer columns after the name; built-in kinds are printed by `printers` instead."""
@@ -120,6 +130,7 @@ class Registry:
             for key, definition in self._definitions.items()
             if (key[0], key[2]) != (group, plural)
         }
+        self._shapes = {res: kept for res, kept in self._shapes.items() if _key(res) in self._definitions}
 
 
 def _key(res: Resource) -> tuple[str, str, str]:

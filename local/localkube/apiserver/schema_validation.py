@@ -135,14 +135,17 @@ def _check_string(node: SchemaNode, limits: Limits, value: str, path: str) -> It
         unit = "byte" if limits.max_length == 1 else "bytes"
         yield Cause(TOO_LONG, f"Too long: may not be more than {limits.max_length} {unit}", path)
         return
-    prefix = f"Invalid value: {_quoted(value)}: {path} in body"
     if limits.min_length is not None and len(value) < limits.min_length:
-        yield Cause(INVALID, f"{prefix} should be at least {limits.min_length} chars long", path)
+        yield _invalid(value, path, f"should be at least {limits.min_length} chars long")
         return
     if node.pattern is not None and not node.pattern.search(value):
-        yield Cause(INVALID, f"{prefix} should match '{node.pattern_text}'", path)
+        yield _invalid(value, path, f"should match '{node.pattern_text}'")
     if node.format and not matches_format(node.format, value):
-        yield Cause(INVALID, f"{prefix} must be of type {node.format}: {_quoted(value)}", path)
+        yield _invalid(value, path, f"must be of type {node.format}: {_quoted(value)}")
+
+
+def _invalid(value: Any, path: str, problem: str) -> Cause:
+    return Cause(INVALID, f"Invalid value: {_quoted(value)}: {path} in body {problem}", path)
 
 
 def _check_size(size: int, bounds: tuple[int | None, int | None], unit: str, path: str) -> Iterable[Cause]:
@@ -173,17 +176,12 @@ def _check_number(limits: Limits, value: float, path: str) -> Iterable[Cause]:
 def _check_junctors(node: SchemaNode, value: Any, path: str) -> Iterable[Cause]:
     for child in node.all_of:
         yield from check(child, value, path=path)
-    prefix = f"Invalid value: {_quoted(value)}: {path} in body must validate"
     if node.any_of and all(check(child, value, path=path) for child in node.any_of):
-        yield Cause(INVALID, f"{prefix} at least one schema (anyOf)", path)
+        yield _invalid(value, path, "must validate at least one schema (anyOf)")
     if node.one_of and sum(not check(child, value, path=path) for child in node.one_of) != 1:
-        yield Cause(INVALID, f"{prefix} one and only one schema (oneOf)", path)
+        yield _invalid(value, path, "must validate one and only one schema (oneOf)")
     if node.negation is not None and not check(node.negation, value, path=path):
-        yield Cause(
-            INVALID,
-            f"Invalid value: {_quoted(value)}: {path} in body must not validate the schema (not)",
-            path,
-        )
+        yield _invalid(value, path, "must not validate the schema (not)")
 
 
 class _RuleWalk:

@@ -29,7 +29,6 @@ from localkube.apiserver.errors import (
     resource_version_required,
     unsupported_media_type,
 )
-from localkube.apiserver.merge_schema import Shape, compile_shape
 from localkube.apiserver.object_metadata import (
     SystemFields,
     check_finalizers,
@@ -85,19 +84,10 @@ class Draft:
 
 
 class WritePipeline:
-    """Computes drafts; caches the compiled merge Shape of each resource."""
+    """Computes drafts."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._shapes: dict[Resource, tuple[Object | None, Shape]] = {}
-
-    def shape(self, res: Resource) -> Shape:
-        """Return the merge Shape of a resource by its current schema."""
-        schema = self._registry.schema(res)
-        cached = self._shapes.get(res)
-        if cached is None or cached[0] is not schema:
-            cached = self._shapes[res] = (schema, compile_shape(schema, builtin=builtin(res)))
-        return cached[1]
 
     def created(self, request: WriteRequest, namespace: str | None, obj: Object, uid: str) -> Draft:
         """Return a new object; its manager owns the fields it sent and the defaults.
@@ -111,7 +101,9 @@ class WritePipeline:
             origin |= {"spec": _implied_spec(draft.obj.get("spec")), "status": {}}
         if request.has_status and not strategy(request.res).creates_status and "status" in draft.obj:
             origin["status"] = draft.obj["status"]
-        entries = managed_fields_after_update(origin, draft.obj, request.writer, self.shape(request.res))
+        entries = managed_fields_after_update(
+            origin, draft.obj, request.writer, self._registry.shape(request.res)
+        )
         meta = {**draft.obj["metadata"], "managedFields": entries}
         new = strategy(request.res).admit({**draft.obj, "metadata": meta})
         return Draft(new, draft.warnings)
@@ -127,7 +119,10 @@ class WritePipeline:
         bare = {"apiVersion": origin["apiVersion"], "kind": origin["kind"], "metadata": origin["metadata"]}
         part = strip_reset_fields(config, "", has_status=request.has_status)
         named = {**part, "metadata": {**origin["metadata"], **part.get("metadata", {})}}
-        new = server_side_apply(bare, part, request.writer, self.shape(request.res), force=True) or bare
+        new = (
+            server_side_apply(bare, part, request.writer, self._registry.shape(request.res), force=True)
+            or bare
+        )
         begun = _prepare(
             request, namespace, {**named, "apiVersion": bare["apiVersion"], "kind": bare["kind"]}, uid
         )
@@ -149,7 +144,9 @@ class WritePipeline:
         new = draft.obj
         entries: list[Object] = live["metadata"].get("managedFields", [])
         if request.subresource not in _UNTRACKED:
-            entries = managed_fields_after_update(live, new, request.writer, self.shape(request.res))
+            entries = managed_fields_after_update(
+                live, new, request.writer, self._registry.shape(request.res)
+            )
         new = _with_system_changes(request, live, new, entries)
         return Draft(live if same(new, live) else new, draft.warnings)
 
@@ -197,7 +194,7 @@ class WritePipeline:
         check_identity(request.res, live, config, check_uid=not request.subresource, patched=True)
         part = strip_reset_fields(config, request.subresource, has_status=request.has_status)
         new = server_side_apply(
-            live, part, request.writer, self.shape(request.res), force=request.options.force
+            live, part, request.writer, self._registry.shape(request.res), force=request.options.force
         )
         new = with_last_applied(live if new is None else new, config, request.writer)
         if new is live:

@@ -1,12 +1,14 @@
 """Durations as specs and settings write them, such as `1h30m`. Pure."""
 
 import re
+from functools import lru_cache
 
 _DURATION = re.compile(r"(?:[0-9]{1,15}(?:ms|s|m|h)){1,16}")
 _DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h)")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+@lru_cache(maxsize=1024)
 def seconds(duration: str) -> float:
     """Return a duration such as `1h30m` or `500ms` in seconds. Raises ValueError if it is none."""
     if not _DURATION.fullmatch(duration):

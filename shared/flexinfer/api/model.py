@@ -95,7 +95,7 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse what could be read once but not written again. Raises ValueError."""
-        if _depth(self.config) > _DEEPEST:
+        if self.config and _depth(self.config) > _DEEPEST:
             raise ValueError(f"config is nested deeper than {_DEEPEST} levels")
 
     @property

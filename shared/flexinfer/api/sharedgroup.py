@@ -6,6 +6,7 @@ and alone writes its status; everybody else only reads it.
 
 import hashlib
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -185,6 +186,7 @@ class SharedGroup(Resource, frozen=True, kw_only=True, omit_defaults=False):
         return next((holder for holder in self.status.holders if holder.uid == uid), None)
 
 
+@lru_cache(maxsize=1024)
 def object_name(group: str) -> str:
     """Return the name of a group's SharedGroup: the group's own if an object may have it, else a slug of it with a hash.
 

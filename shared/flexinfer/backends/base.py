@@ -281,6 +281,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         return f"spec.config.{name} {fault}" if fault else ""
 
     def _env(self, spec: ModelSpec) -> list[Problem]:
+        if not spec.env:
+            return []
         owned = variables.owned(self.keys, self._own_variables(), self.denied_variables)
         return [Problem(Reason.INVALID_SPEC, sentence) for sentence in variables.faults(spec.env, owned)]
 

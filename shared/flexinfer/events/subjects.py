@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from flexinfer.api.services import STATE_KINDS
@@ -23,6 +24,7 @@ STREAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 _PLAIN = re.compile(r"[A-Za-z0-9-]+")
 
 
+@lru_cache(maxsize=4096)
 def encode(name: str) -> str:
     """Return a name as one token of a subject: letters, digits and `-` as they are, any other byte as `_xx`.
 

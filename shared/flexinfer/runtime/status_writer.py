@@ -9,7 +9,7 @@ same name. Nothing waits for history and Event. What to write is decided in each
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 
@@ -156,12 +156,15 @@ def _fields(runtime: Runtime, status: OwnedStatus) -> Json:
 
     A real API server turns an object without fields into null, and then rejects it.
     """
-    values = {
-        field.encode_name: _plain(runtime, getattr(status, field.name))
-        for field in msgspec.structs.fields(status)
-        if field.name not in OTHER_FIELDS
-    }
+    values = {name: _plain(runtime, getattr(status, own)) for own, name in _names(type(status))}
     return {name: value for name, value in values.items() if value is not None and value != {}}
+
+
+@lru_cache(maxsize=64)
+def _names(kind: type[OwnedStatus]) -> tuple[tuple[str, str], ...]:
+    """Return the fields of an owner's status, as attribute and as JSON name: msgspec would look for them at each write."""
+    fields = msgspec.structs.fields(kind)
+    return tuple((field.name, field.encode_name) for field in fields if field.name not in OTHER_FIELDS)
 
 
 def _wall(runtime: Runtime, at: float) -> str:

@@ -98,7 +98,7 @@ def false(model: Model, kind: str, reason: str, message: str) -> Condition:
 def write_if_changed(model: Model, status: OwnedStatus, gates: tuple[str, ...] = ()) -> WriteStatus | None:
     """Return the write of an owner's status, or None if the Model has it already."""
     same = all(_same(model.condition(kind), condition) for kind, condition in status.conditions.items())
-    if same and all(_plain(getattr(model.status, name)) == _plain(value) for name, value in fields(status)):
+    if same and all(_equal(getattr(model.status, name), value) for name, value in fields(status)):
         return None
     return WriteStatus(model=model, status=status, gates=gates)
 
@@ -138,6 +138,10 @@ def first_write_due(model: Model, kind: str, first_seen: float | None, now: floa
 
 def _same(previous: Condition | None, condition: Condition | None) -> bool:
     return previous is None if condition is None else conditions.same(previous, condition)
+
+
+def _equal(previous: object, value: object) -> bool:
+    return previous == value or _plain(previous) == _plain(value)
 
 
 def _plain(value: object) -> object:

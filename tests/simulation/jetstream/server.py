@@ -127,7 +127,7 @@ class NatsServer:
             Msg.Metadata.SequencePair(consumer.sequence, message.sequence),
             0,
             1,
-            datetime.fromtimestamp(message.at, UTC),
+            message.time,
             consumer.stream,
             "c",
         )

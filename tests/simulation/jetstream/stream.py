@@ -1,6 +1,7 @@
 """A stream of the simulated JetStream: the last message of each subject, with sequences and an age limit."""
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ class StoredMessage(msgspec.Struct, frozen=True):
     at: float
     data: bytes
     headers: Headers
+    time: datetime
+    """`at` as a consumer is given it."""
 
 
 class Stream:
@@ -49,7 +52,8 @@ class Stream:
     def store(self, subject: str, data: bytes, headers: Headers) -> StoredMessage:
         """Store a message in place of the former one of its subject."""
         self.last += 1
-        message = StoredMessage(subject, self.last, self._wall(), data, headers)
+        at = self._wall()
+        message = StoredMessage(subject, self.last, at, data, headers, datetime.fromtimestamp(at, UTC))
         self._messages.pop(subject, None)
         self._messages[subject] = message
         if self.last % 10 == 0:
