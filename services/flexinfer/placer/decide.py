@@ -65,13 +65,13 @@ def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus |
 
 def _status(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status of a Model; None if it stays as it is."""
-    placed = model.condition(conditions.PLACED)
     if model.deleting:
         return None
     if node_of(model):
         return _assigned(model, placements)
     if not model.is_true(conditions.ACCEPTED):
         return _not_accepted(model, placements)
+    placed = model.condition(conditions.PLACED)
     if placed is not None and placed.reason == Reason.NODE_GONE and placements.pods(model):
         return outcome.not_placed(model, Reason.NODE_GONE, placed.message, model.status.placement)
     return _schedule(model, placements)

@@ -4,16 +4,15 @@ What follows from a node, its sample and the Models there is kept until one of t
 hardly any has changed since the last one.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
-from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model
-from flexinfer.placer.binding import counts_by_number
 from flexinfer.placer.claims import has_loaded, takes_devices
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.groups import held_on
-from flexinfer.placer.nodeview import NodeView
-from flexinfer.placer.requirements import Requirements
+from flexinfer.placer.nodeview import NodeView, Results
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 from flexinfer.state.index import GROUPED, OCCUPYING, STARTING
@@ -29,7 +28,7 @@ class _Tenancy:
     def __init__(self, view: NodeView, tenants: tuple[object, ...]) -> None:
         self.view, self.tenants = view, tenants
         self.unsettled: bool | None = None
-        self.results: dict[tuple[int, str], tuple[Requirements, Candidate | Unschedulable]] = {}
+        self.results: Results = {}
 
 
 _tenancies: dict[str, _Tenancy] = {}
@@ -40,26 +39,31 @@ class Occupancy:
 
     def __init__(self, placements: PlacementState, model: Model) -> None:
         requirements = self._requirements = placements.requirements(model)
-        self._placements, self._model, self._needed = placements, model, 1000 * requirements.devices
-        self._resources = tuple(GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES)
+        self._placements, self._model = placements, model
         self._alone = requirements.devices > 0 and not model.spec.group and not placements.pods(model)
 
-    def is_full(self, node: str) -> bool:
-        """Tell whether Pods have requested too many of a node's devices, so that it is refused whatever else is there."""
-        if not self._alone:
-            return False
+    def candidate(self, node: str) -> Candidate | None:
+        """Return how the Model would be placed on a node, None if it cannot be now; `evaluate` says why."""
         view = self._placements.view(node)
-        if not counts_by_number(view.offers, self._requirements):
-            return False
-        free = (view.facts.allocatable.get(r, 0) - view.facts.requested.get(r, 0) for r in self._resources)
-        return all(amount < self._needed for amount in free)
+        if self._is_full(view):
+            return None
+        result = self._result(node, view)
+        return result if isinstance(result, Candidate) else None
 
-    def is_unsettled(self, node: str) -> bool:
-        """Tell whether Models may still take memory of a node's devices that its telemetry does not show."""
-        tenancy = self._tenancy(node)
-        if tenancy.unsettled is None:
-            tenancy.unsettled = self._is_unsettled(node)
-        return tenancy.unsettled
+    def _is_full(self, view: NodeView) -> bool:
+        """Tell whether Pods have requested too many of a node's devices, so that it is refused whatever else is there."""
+        return self._alone and view.verdict(self._requirements).full
+
+    def unsettled(self) -> Iterator[str]:
+        """Yield the nodes with devices to give on which Models may still take memory that telemetry does not show."""
+        nodes = self._placements.observed.nodes
+        for node in self._placements.observed.busy:
+            if node in nodes and not self._is_full(view := self._placements.view(node)):
+                tenancy = self._tenancy(node, view)
+                if tenancy.unsettled is None:
+                    tenancy.unsettled = self._is_unsettled(node)
+                if tenancy.unsettled:
+                    yield node
 
     def _is_unsettled(self, node: str) -> bool:
         starting = self._placements.starting(node)
@@ -70,28 +74,31 @@ class Occupancy:
 
     def evaluate(self, node: str) -> Candidate | Unschedulable:
         """Return how the Model would be placed on a node that it is not assigned to, or why it cannot be now."""
-        observed = self._placements.observed
-        if not self._alone or observed.under(GROUPED, node) or held_on(observed, node):
+        return self._result(node, self._placements.view(node))
+
+    def _result(self, node: str, view: NodeView) -> Candidate | Unschedulable:
+        placements, observed = self._placements, self._placements.observed
+        if not self._alone or (GROUPED, node) in observed.index or held_on(observed, node):
             return self._evaluate(node)
-        results, key = (
-            self._tenancy(node).results,
-            (id(self._requirements), self._placements.telemetry.state(node)),
-        )
-        if key not in results:
+        results = self._tenancy(node, view).results if node in observed.busy else view.results
+        key = id(self._requirements), placements.telemetry.state(node)
+        kept = results.get(key)
+        if kept is None:
             if len(results) >= _MOST_RESULTS:
                 results.clear()
-            results[key] = self._requirements, self._evaluate(node)
-        result, models = results[key][1], self._placements.models_on(node, self._model)
-        if isinstance(result, Unschedulable) or result.models == models:
+            kept = results[key] = self._requirements, self._evaluate(node)
+        result = kept[1]
+        if isinstance(result, Unschedulable):
             return result
-        return msgspec.structs.replace(result, models=models)
+        models = placements.models_on(node, self._model)
+        return result if result.models == models else msgspec.structs.replace(result, models=models)
 
     def _evaluate(self, node: str) -> Candidate | Unschedulable:
         return evaluate(self._requirements, self._placements.available(self._model, node, assigned=False))
 
-    def _tenancy(self, node: str) -> _Tenancy:
-        """Return what is kept of a node: nothing yet, unless it and all that runs or starts there are as they were."""
-        view, tenants = self._placements.view(node), self._tenants(node)
+    def _tenancy(self, node: str, view: NodeView) -> _Tenancy:
+        """Return what is kept of a busy node: nothing yet, unless it and all that runs or starts there are as they were."""
+        tenants = self._tenants(node)
         tenancy = _tenancies.get(node)
         if tenancy is None or tenancy.view is not view or tenancy.tenants != tenants:
             if len(_tenancies) >= _MOST_NODES:
@@ -103,8 +110,6 @@ class Occupancy:
         """Return all that what others take of a node follows from: its sample, the Models, their Pods, and since when they are ready."""
         observed, own = self._placements.observed, self._model.key
         sample = observed.gpus.get(node)
-        if node not in observed.busy:
-            return (sample,)
         starting = [observed.effective(key) for key in observed.under(STARTING, node) if key != own]
         occupying = [
             (observed.effective(key), observed.workloads.get(key)) for key in observed.under(OCCUPYING, node)
