@@ -161,7 +161,9 @@ class FreeLists:
             return math.inf
         usable = {kind: amounts for kind, amounts in listed.free.items() if requirements.can_use(*kind)}
         slacks = (
-            _of_vendor(requirements, sorted(chain.from_iterable(a for k, a in usable.items() if k[0] == vendor)))
+            _of_vendor(
+                requirements, sorted(chain.from_iterable(a for k, a in usable.items() if k[0] == vendor))
+            )
             for vendor in requirements.vendors
         )
         return min(slacks, default=math.inf)

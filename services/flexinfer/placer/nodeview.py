@@ -74,11 +74,15 @@ class NodeView:
 
     def verdict(self, requirements: Requirements) -> Verdict:
         """Return what is kept of one kind of Model."""
-        verdict = self._verdicts.get(id(requirements))  # kept with the Requirements, so that the id stays its own
+        verdict = self._verdicts.get(
+            id(requirements)
+        )  # kept with the Requirements, so that the id stays its own
         if verdict is None:
             if len(self._verdicts) >= _MOST_VERDICTS:
                 self._verdicts.clear()
-            verdict = self._verdicts[id(requirements)] = Verdict(requirements, full=self._is_full(requirements))
+            verdict = self._verdicts[id(requirements)] = Verdict(
+                requirements, full=self._is_full(requirements)
+            )
         return verdict
 
     def _is_full(self, requirements: Requirements) -> bool:

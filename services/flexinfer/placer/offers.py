@@ -69,7 +69,9 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
             shared=self.shares(placement.devices),
         )
 
-    def placed(self, uuids: Sequence[str], each_mb: int, totals: Mapping[str, int]) -> tuple[PlacedDevice, ...]:
+    def placed(
+        self, uuids: Sequence[str], each_mb: int, totals: Mapping[str, int]
+    ) -> tuple[PlacedDevice, ...]:
         """Return devices of this offer for a Model that takes so much of each, in MiB; `totals`: what a device has in all, by uuid."""
         return tuple(
             [

@@ -3,7 +3,8 @@
 What a node has left for a Model is `state`'s, the comparison of the two is `fit`'s.
 """
 
-from functools import cache
+from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -98,7 +99,9 @@ _MOST_CACHED = 16384
 def requirements_of(model: Model, reserve_mb: int = 0) -> Requirements:
     """Return what a Model asks of a node; computed once for each spec, annotation, footprint and reserve of its group."""
     annotations = model.metadata.annotations
-    excuse = annotations.get(ALLOW_UNSUPPORTED_ANNOTATION, "").strip()[:_LONGEST_EXCUSE] if annotations else ""
+    excuse = (
+        annotations.get(ALLOW_UNSUPPORTED_ANNOTATION, "").strip()[:_LONGEST_EXCUSE] if annotations else ""
+    )
     figure = footprint(model)
     key = id(model.spec), excuse, figure, reserve_mb
     cached = _cached.get(key)
@@ -137,18 +140,22 @@ def _of_equal(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Req
     return requirements
 
 
-def _items(values: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(values.items())) if values else ()
+def _items(values: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
+    return tuple((name, values[name]) for name in sorted(values)) if values else ()
 
 
 _Rules = tuple[ArchitectureRule, ...]
 
 
-@cache
+@lru_cache(maxsize=64)
 def _has_conditions(name: str) -> bool:
     """Tell whether a backend has rules that apply to some specs alone."""
     backend = backends.find(name)
-    rules = (*backend.unsupported_architectures, *backend.experimental_architectures) if backend is not None else ()
+    rules = (
+        (*backend.unsupported_architectures, *backend.experimental_architectures)
+        if backend is not None
+        else ()
+    )
     return any(rule.when for rule in rules)
 
 

@@ -19,6 +19,7 @@ from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
+from flexinfer.placer.unsettled import unsettled
 
 _NO_OFFER = Offer()
 _Order = tuple[int, float, float, float, int, str]
@@ -31,7 +32,7 @@ def best_placement(model: Model, placements: PlacementState) -> Placement | str:
     best: tuple[_Order, Candidate] | None = None
     refusing: list[str] = []
     occupancy = Occupancy(placements, model)
-    for bound, name in _in_order(model, nodes, occupancy, placements):
+    for bound, name in _in_order(model, nodes, placements):
         if best is not None and best[0] <= bound:
             break
         result = occupancy.candidate(name)
@@ -48,9 +49,7 @@ def best_placement(model: Model, placements: PlacementState) -> Placement | str:
     return messages.no_node_fits(reasons, scope)
 
 
-def _in_order(
-    model: Model, nodes: Sequence[str], occupancy: Occupancy, placements: PlacementState
-) -> Iterator[tuple[_Order, str]]:
+def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterator[tuple[_Order, str]]:
     """Yield nodes with a bound that no result there is below, the lowest first: the data's own nodes, then the best by measured memory.
 
     There is no bound where memory that is in use counts as free: in a group, or while a former Pod runs.
@@ -65,14 +64,12 @@ def _in_order(
         fewest = sorted((placements.models_on(name, model), name) for name in nodes)
         yield from [((place, of_group, 0.0, 0.0, n, name), name) for n, name in fewest if name not in local]
         return
-    for slack, name in _least_slack(model, nodes, occupancy, placements):
+    for slack, name in _least_slack(model, nodes, placements):
         if name not in local:
             yield (place, of_group, 0.0, slack, 0, name), name
 
 
-def _least_slack(
-    model: Model, nodes: Sequence[str], occupancy: Occupancy, placements: PlacementState
-) -> Iterable[Slack]:
+def _least_slack(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterable[Slack]:
     """Return the nodes for a Model with devices by the least slack that a result there may have, the lowest first."""
     if model.spec.group or placements.pods(model):
         return [(-math.inf, name) for name in nodes]
@@ -80,11 +77,11 @@ def _least_slack(
     lists = free_lists(observed.nodes, observed.gpus)
     least = lists.least_slack(placements.requirements(model))
     # What others will still take of a node makes a fit tighter than measured: perhaps perfect.
-    unsettled = sorted({*occupancy.unsettled(), *lists.claimed})
-    if not unsettled:
+    first = unsettled(observed) | lists.claimed
+    if not first:
         return least
-    settled = ((slack, name) for slack, name in least if name not in unsettled)
-    return chain([(-math.inf, name) for name in unsettled], settled)
+    present = [(-math.inf, name) for name in sorted(first) if name in observed.nodes]
+    return chain(present, ((slack, name) for slack, name in least if name not in first))
 
 
 def _placement(model: Model, best: Candidate, placements: PlacementState) -> Placement:

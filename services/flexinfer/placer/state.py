@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from flexinfer.api import conditions
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model
-from flexinfer.api.placement import Placement
 from flexinfer.api.sharedgroup import Holder
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import PodFacts

@@ -7,11 +7,14 @@ import msgspec
 from flexinfer.api.model import Gpu
 from flexinfer.events.events import AnyEvent, GpusObserved, ModelObserved, NodeObserved, WorkloadObserved
 from flexinfer.events.nodes import DeviceClaim
+from flexinfer.placer.claims import has_loaded
 from flexinfer.placer.fit import evaluate
 from flexinfer.placer.occupancy import Occupancy
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.placer.state import PlacementState
-from flexinfer.state.apply import apply_events
+from flexinfer.placer.unsettled import unsettled
+from flexinfer.state.apply import apply_events, assume, settle
+from flexinfer.state.index import OCCUPYING, STARTING
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_condition
 from tests.unit.placer.test_decide import a_new
@@ -67,3 +70,45 @@ def test_nothing_is_kept_of_a_node_on_which_something_has_changed() -> None:
                 before[name] = direct
             state = apply_events(state, [a_change(chance, state)])
     assert differing > 300
+
+
+def by_the_rule(state: ObservedState, node: str) -> bool:
+    """Tell whether Models may still take memory of a node that telemetry does not show."""
+    placements = PlacementState(state, a_new("other"), NOW + 4)
+    starting, running = placements.starting(node), placements.occupying(node)
+    loading = [m for m in running if m.spec.devices and not has_loaded(placements, m, node)]
+    return bool(loading or [m for m in starting if m.spec.devices])
+
+
+def test_the_nodes_that_are_unsettled_and_their_tenants_are_those_of_the_index() -> None:
+    """However the state came about, and whatever was looked at before; a Model that is assumed counts as it will be."""
+    chance, unsettled_nodes = random.Random(9), 0
+    for _ in range(60):
+        state = a_busy_cluster(chance)
+        for _ in range(8):
+            for name in ("a", "b", "c", "d"):
+                used = {*state.under(OCCUPYING, name), *state.under(STARTING, name)}
+                tenants = state.tenants.get(name, {})
+                assert {*tenants} == used
+                for key, tenant in tenants.items():
+                    assert (tenant.model, tenant.workload) == (state.effective(key), state.workloads.get(key))
+                    assert tenant.changed_at == state.changed_at[tenant.model.uid]
+            expected = {name for name in state.nodes if by_the_rule(state, name)}
+            assert unsettled(state) == expected
+            unsettled_nodes += len(expected)
+            if state.models:
+                state = apply_events(state, [a_change(chance, state)])
+                state = assumed_or_settled(chance, state)
+    assert unsettled_nodes > 300
+
+
+def assumed_or_settled(chance: random.Random, state: ObservedState) -> ObservedState:
+    """Return the state with the write of a Model in flight, or with none of it any more."""
+    key = chance.choice(sorted(state.models))
+    if chance.random() < 0.5:
+        return settle(state, key)
+    stopped = a_condition("Wanted", "False", "Idle")
+    model = state.models[key]
+    kept = tuple(c for c in model.status.conditions if c.type != "Wanted")
+    status = msgspec.structs.replace(model.status, conditions=(*kept, stopped))
+    return assume(state, msgspec.structs.replace(model, status=status))
