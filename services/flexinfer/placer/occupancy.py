@@ -41,18 +41,13 @@ class Occupancy:
         requirements = self._requirements = placements.requirements(model)
         self._placements, self._model = placements, model
         self._alone = requirements.devices > 0 and not model.spec.group and not placements.pods(model)
+        self.like_others = self._alone
+        """Whether all that was asked for so far is the same for every Model of its kind: nothing of its own is anywhere, nor any shared group."""
 
-    def candidate(self, node: str) -> Candidate | None:
-        """Return how the Model would be placed on a node, None if it cannot be now; `evaluate` says why."""
+    def evaluate_unless_full(self, node: str) -> Candidate | Unschedulable | None:
+        """Return how the Model would be placed on a node; None without a word where Pods have requested too many of its devices, whatever else is there."""
         view = self._placements.view(node)
-        if self._is_full(view):
-            return None
-        result = self._result(node, view)
-        return result if isinstance(result, Candidate) else None
-
-    def _is_full(self, view: NodeView) -> bool:
-        """Tell whether Pods have requested too many of a node's devices, so that it is refused whatever else is there."""
-        return self._alone and view.verdict(self._requirements).full
+        return None if self._alone and view.verdict(self._requirements).full else self._result(node, view)
 
     def evaluate(self, node: str) -> Candidate | Unschedulable:
         """Return how the Model would be placed on a node that it is not assigned to, or why it cannot be now."""
@@ -61,6 +56,7 @@ class Occupancy:
     def _result(self, node: str, view: NodeView) -> Candidate | Unschedulable:
         placements, observed = self._placements, self._placements.observed
         if not self._alone or (GROUPED, node) in observed.index or held_on(observed, node):
+            self.like_others = False
             return self._evaluate(node)
         results = self._results(node, view)
         key = id(self._requirements), placements.telemetry.state(node)
@@ -85,6 +81,7 @@ class Occupancy:
         if not tenants:
             return view.results
         if self._model.key in tenants:
+            self.like_others = False
             return {}
         sample, tenancy = observed.gpus.get(node), _tenancies.get(node)
         if (

@@ -4,13 +4,13 @@ Best by this order (`fit.Candidate`): where its data is, measured device memory,
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.placement import MEASURED, Placement
-from flexinfer.placer import binding, messages
+from flexinfer.placer import binding, messages, refusals
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.footprint import remembered
 from flexinfer.placer.freelist import Slack, free_lists
@@ -29,24 +29,40 @@ _Order = tuple[int, float, float, float, int, str]
 def best_placement(model: Model, placements: PlacementState) -> Placement | str:
     """Return the placement on the best node, or the message on why no node can run the Model."""
     nodes, scope = _nodes_to_try(model, placements)
-    best: tuple[_Order, Candidate] | None = None
-    refusing: list[str] = []
     occupancy = Occupancy(placements, model)
+    if occupancy.like_others:
+        message = refusals.kept(placements.requirements(model), placements.observed, placements.now)
+        if message is not None:
+            return message
+    best: tuple[_Order, Candidate] | None = None
+    refused: dict[str, Unschedulable | None] = {}
     for bound, name in _in_order(model, nodes, placements):
         if best is not None and best[0] <= bound:
             break
-        result = occupancy.candidate(name)
-        if result is None:
-            refusing.append(name)
+        result = occupancy.evaluate_unless_full(name)
+        if not isinstance(result, Candidate):
+            refused[name] = result
             continue
         order = (bound[0], *result.order)
         if best is None or order < best[0]:
             best = order, result
-    if best is not None:
-        return _placement(model, best[1], placements)
-    refused = ((name, occupancy.evaluate(name)) for name in refusing)
-    reasons = {name: result for name, result in refused if isinstance(result, Unschedulable)}
-    return messages.no_node_fits(reasons, scope)
+    return (
+        _placement(model, best[1], placements)
+        if best is not None
+        else _refusal(refused, scope, occupancy, placements)
+    )
+
+
+def _refusal(
+    refused: Mapping[str, Unschedulable | None], scope: str, occupancy: Occupancy, placements: PlacementState
+) -> str:
+    """Return why no node can run the Model; of one that is full the words are made only now, since nothing but this message needs them."""
+    reasons = ((name, reason or occupancy.evaluate(name)) for name, reason in refused.items())
+    message = messages.no_node_fits({name: r for name, r in reasons if isinstance(r, Unschedulable)}, scope)
+    if occupancy.like_others:
+        requirements = placements.requirements(placements.model)
+        refusals.keep(requirements, placements.observed, placements.telemetry.due(()), message)
+    return message
 
 
 def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterator[tuple[_Order, str]]:
