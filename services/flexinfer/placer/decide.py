@@ -264,22 +264,20 @@ def _running_placement(model: Model, placements: PlacementState) -> Placement | 
 
 def _due(model: Model, placements: PlacementState) -> float | None:
     """Return when time alone changes the status."""
-    since = unhealthy_since(model, placements)
-    if since is not None and not model.spec.devices:
+    devices = model.spec.devices
+    if not devices and (since := unhealthy_since(model, placements)) is not None:
         return since + GONE_SECONDS
     if not model.is_true(conditions.ACCEPTED):
         return _first_write_due(model, placements)
-    if not model.spec.devices or not _is_open(model, placements):
+    if not devices or not _is_open(model, placements):
         return None
-    group = placements.group_of(model)
-    assigned = (node_of(model), group.node if group is not None else "") if node_of(model) else ()
-    return placements.telemetry.due(assigned)
+    node, group = node_of(model), placements.group_of(model)
+    return placements.telemetry.due((node, group.node if group is not None else "") if node else ())
 
 
 def _is_open(model: Model, placements: PlacementState) -> bool:
     """Tell whether the Model is to be placed, or may have to leave its node before it starts."""
-    starts = should_run(model) and not placements.pods(model)
-    return starts or not model.is_true(conditions.PLACED)
+    return not model.is_true(conditions.PLACED) or (should_run(model) and not placements.pods(model))
 
 
 def _first_write_due(model: Model, placements: PlacementState) -> float | None:

@@ -1,5 +1,6 @@
 """Telemetry of the nodes: whether it may be used for a start, why there is none, and when time alone changes that. Pure."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
@@ -56,15 +57,14 @@ class Telemetry:
         observed, connected = self.observed, self.observed.connected_since
         stale, awaited = free_lists(observed.nodes, observed.gpus).deadlines(observed.node_since)
         earliest = (connected if connected is not None else self.now) + STALE_SECONDS
-        times = _next(stale, self.now)
-        if awaited and earliest > self.now:
-            times = [*times, max(awaited[0], earliest)]
-        else:
-            times = [*times, *_next(awaited, self.now)]
-        return min(times, default=None)
+        due = _next(stale, self.now)
+        if awaited:
+            silent = max(awaited[0], earliest) if earliest > self.now else _next(awaited, self.now)
+            due = min(due, silent)
+        return due if due < math.inf else None
 
 
-def _next(times: Sequence[float], now: float) -> Sequence[float]:
-    """Return the first of sorted times that is yet to come; none if there is none."""
+def _next(times: Sequence[float], now: float) -> float:
+    """Return the first of sorted times that is yet to come; infinite if there is none."""
     index = bisect_right(times, now)
-    return times[index : index + 1]
+    return times[index] if index < len(times) else math.inf
