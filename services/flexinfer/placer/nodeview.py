@@ -5,7 +5,7 @@ A decision looks at a node again and again, and thousands of decisions at the sa
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from flexinfer.api.labels import GPU_RESOURCES
@@ -56,6 +56,12 @@ class NodeView:
         return measured_rooms(self.devices)
 
     @cached_property
+    def free(self) -> Mapping[str, int]:
+        """What its Pods have not requested, in thousandths, by resource."""
+        requested = self.facts.requested
+        return {name: total - requested.get(name, 0) for name, total in self.facts.allocatable.items()}
+
+    @cached_property
     def totals(self) -> Mapping[str, int]:
         """What each of its devices has in all, in MiB, by uuid."""
         return {device.uuid: device.total_mb for device in self.devices}
@@ -70,7 +76,7 @@ class NodeView:
     def _mismatch(self, requirements: Requirements, vendor: str) -> Unschedulable | None:
         if vendor:
             return hardware_mismatch(requirements, self.facts, self.devices, vendor, self.offers)
-        return static_mismatch(requirements, self.facts, self.devices, self.offers)
+        return static_mismatch(requirements, self.facts, partial(self.mismatch, requirements))
 
     def verdict(self, requirements: Requirements) -> Verdict:
         """Return what is kept of one kind of Model."""
@@ -90,9 +96,7 @@ class NodeView:
         if not requirements.devices or not counts_by_number(self.offers, requirements.vendors):
             return False
         resources = (GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES)
-        total, requested = self.facts.allocatable, self.facts.requested
-        free = (total.get(name, 0) - requested.get(name, 0) for name in resources)
-        return all(amount < 1000 * requirements.devices for amount in free)
+        return all(self.free.get(name, 0) < 1000 * requirements.devices for name in resources)
 
 
 _views: dict[str, NodeView] = {}

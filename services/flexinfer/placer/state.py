@@ -182,8 +182,8 @@ class PlacementState:
 
     def available(self, model: Model, node: str, *, assigned: bool, only: tuple[str, ...] = ()) -> Available:
         """Return what a node has left for a Model; `assigned`: it is scheduled there already, `only`: on these devices."""
-        view, facts = self.view(node), self.observed.nodes[node]
-        free = {name: total - facts.requested.get(name, 0) for name, total in facts.allocatable.items()}
+        view = self.view(node)
+        free = {**view.free}
         # What the node counts for this Model's own Pod, and for other members of its group, is free for it:
         # the old Pod is replaced, and the holder of the turn stops before the next member starts.
         for leaving in (model, *self.other_members(model)):
