@@ -1,7 +1,7 @@
 """Sorted free lists: the order in which nodes are looked at, by the least that a Model could leave unused there. Pure.
 
-All devices of a vendor stand in one list by their free memory: for a Model on one device the nodes follow from a search in it, whatever its
-size. What needs several devices, or does not say its size, has an order of the nodes of its own. The lists belong to the last nodes and
+All healthy devices of a vendor and architecture stand in one list by their free memory: for a Model on one device the nodes follow from a search in
+those that its engine can run on, whatever its size. What needs several devices, or does not say its size, has an order of the nodes of its own. The lists belong to the last nodes and
 telemetry that were asked about: where others come, what differs is moved, and the rest stays.
 
 A node is then evaluated only while it could still be better than the best one so far; all are where none fits. What others will take only

@@ -70,10 +70,11 @@ def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) ->
 
     There is no bound where memory that is in use counts as free: in a group, or while a former Pod runs.
     """
-    with_data, local = placements.data_nodes(model), ()
+    with_data = placements.data_nodes(model)
+    local: Sequence[str] = ()
     if with_data:
         tried = set(nodes) if model.spec.group else placements.observed.nodes
-        local = tuple(name for name in with_data if name in tried)
+        local = [name for name in with_data if name in tried]
         yield from [((place, -math.inf, 0.0, 0.0, 0, ""), name) for place, name in enumerate(local)]
     place, of_group = len(with_data), -math.inf if model.spec.group else 0.0
     if not placements.requirements(model).devices:
