@@ -20,12 +20,6 @@ def offers_on(placements: "PlacementState", node: str) -> Offers:
     return node_view(facts, placements.devices(node)).offers if facts is not None else {}
 
 
-def counts_by_number(offers: Offers, requirements: Requirements) -> bool:
-    """Tell whether free devices are counted as an extended resource for a Model, not one by one."""
-    ways = (offers.get(vendor, Offer()).binding for vendor in requirements.vendors)
-    return all(way in ("", DEVICE_PLUGIN) for way in ways)
-
-
 def plugged(model: Model) -> bool:
     """Tell whether a Model's Pod requests its devices as an extended resource; one that is not placed is taken to."""
     return (model.status.placement or Placement()).binding in ("", DEVICE_PLUGIN)
@@ -71,5 +65,7 @@ def differs(placements: "PlacementState", model: Model) -> bool:
 
 def offered_twice(placements: "PlacementState", placement: Placement) -> Sequence[str]:
     """Return the devices of a placement that a device plugin offers as well as their DRA driver."""
+    if not placement.driver:
+        return []
     given = offers_on(placements, placement.node).get(placement.vendor, Offer())
-    return [uuid for uuid in placement.uuids if uuid in given.twice] if placement.driver else []
+    return [uuid for uuid in placement.uuids if uuid in given.twice]

@@ -12,6 +12,7 @@ from flexinfer.events.nodes import DeviceClaim
 from flexinfer.placer.memory import Claim
 from flexinfer.placer.offers import MIB, by_name
 from flexinfer.state.leases import processes_of
+from flexinfer.state.observed import Sample
 
 if TYPE_CHECKING:
     from flexinfer.placer.state import PlacementState
@@ -96,8 +97,13 @@ def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: boo
 
 def has_loaded(placements: "PlacementState", model: Model, node: str) -> bool:
     """Tell whether a Model's engine has loaded, and telemetry was taken since."""
-    ready, sample = model.condition(conditions.READY), placements.observed.gpus.get(node)
-    if ready is None or sample is None or not ready.true:
-        return False
-    since = placements.observed.changed(model, conditions.READY)
-    return since is not None and sample.at > since
+    sample = placements.observed.gpus.get(node)
+    return sample is not None and loaded_by(
+        sample, model, placements.observed.changed(model, conditions.READY)
+    )
+
+
+def loaded_by(sample: Sample, model: Model, since: float | None) -> bool:
+    """Tell whether a Model's engine, whose condition Ready changed at a time, had loaded when a sample was taken."""
+    ready = model.condition(conditions.READY)
+    return ready is not None and ready.true and since is not None and sample.at > since

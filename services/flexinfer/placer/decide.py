@@ -65,13 +65,13 @@ def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus |
 
 def _status(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status of a Model; None if it stays as it is."""
-    placed = model.condition(conditions.PLACED)
     if model.deleting:
         return None
     if node_of(model):
         return _assigned(model, placements)
     if not model.is_true(conditions.ACCEPTED):
         return _not_accepted(model, placements)
+    placed = model.condition(conditions.PLACED)
     if placed is not None and placed.reason == Reason.NODE_GONE and placements.pods(model):
         return outcome.not_placed(model, Reason.NODE_GONE, placed.message, model.status.placement)
     return _schedule(model, placements)
@@ -264,22 +264,20 @@ def _running_placement(model: Model, placements: PlacementState) -> Placement | 
 
 def _due(model: Model, placements: PlacementState) -> float | None:
     """Return when time alone changes the status."""
-    since = unhealthy_since(model, placements)
-    if since is not None and not model.spec.devices:
+    devices = model.spec.devices
+    if not devices and (since := unhealthy_since(model, placements)) is not None:
         return since + GONE_SECONDS
     if not model.is_true(conditions.ACCEPTED):
         return _first_write_due(model, placements)
-    if not model.spec.devices or not _is_open(model, placements):
+    if not devices or not _is_open(model, placements):
         return None
-    group = placements.group_of(model)
-    assigned = (node_of(model), group.node if group is not None else "") if node_of(model) else ()
-    return placements.telemetry.due(assigned)
+    node, group = node_of(model), placements.group_of(model)
+    return placements.telemetry.due((node, group.node if group is not None else "") if node else ())
 
 
 def _is_open(model: Model, placements: PlacementState) -> bool:
     """Tell whether the Model is to be placed, or may have to leave its node before it starts."""
-    starts = should_run(model) and not placements.pods(model)
-    return starts or not model.is_true(conditions.PLACED)
+    return not model.is_true(conditions.PLACED) or (should_run(model) and not placements.pods(model))
 
 
 def _first_write_due(model: Model, placements: PlacementState) -> float | None:

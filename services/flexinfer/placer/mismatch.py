@@ -3,7 +3,8 @@
 What is free now, and what other Models take, is `fit`'s.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from flexinfer.api.dra import driver_of
 from flexinfer.api.labels import GPU_RESOURCES
@@ -19,38 +20,27 @@ _AGENT = "kubectl get pods -A -o wide | grep "
 
 
 def static_mismatch(
-    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], offers: Offers
+    requirements: Requirements, node: NodeFacts, of_vendor: Callable[[str], Unschedulable | None]
 ) -> Unschedulable | None:
-    """Return why a node cannot run a Model whatever is free there; None if it could."""
-    return next(static_mismatches(requirements, node, devices, offers), None)
+    """Return why a node cannot run a Model whatever is free there; None if it could. `of_vendor` is `hardware_mismatch` there."""
+    return next(_static_mismatches(requirements, node, of_vendor), None)
 
 
-def static_mismatches(
-    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], offers: Offers
+def _static_mismatches(
+    requirements: Requirements, node: NodeFacts, of_vendor: Callable[[str], Unschedulable | None]
 ) -> Iterator[Unschedulable]:
     """Yield all of them; what to fix first comes first."""
     yield from _repelling_taints(requirements, node)
     yield from _missing_labels(requirements, node)
     if requirements.devices:
-        yield from _hardware_mismatches(requirements, node, devices, offers)
+        reasons = [of_vendor(vendor) for vendor in requirements.vendors]
+        if None not in reasons:  # the devices of no vendor can run it
+            yield nearest(reason for reason in reasons if reason is not None)
     for name, amount in requirements.amounts.items():
         total = node.allocatable.get(name)
         if total is not None and amount > total:
             message = f"has {amount_text(name, total)} {name} in total, {amount_text(name, amount)} requested"
             yield Unschedulable(message, f"lower spec.resources.requests.{name}", Rank.TOO_SMALL)
-
-
-def _hardware_mismatches(
-    requirements: Requirements, node: NodeFacts, devices: Sequence[Device], offers: Offers
-) -> Iterator[Unschedulable]:
-    """Yield why no vendor's devices can run a Model, unless those of one can."""
-    reasons = []
-    for vendor in requirements.vendors:
-        reason = hardware_mismatch(requirements, node, devices, vendor, offers)
-        if reason is None:
-            return
-        reasons.append(reason)
-    yield nearest(reasons)
 
 
 def _repelling_taints(requirements: Requirements, node: NodeFacts) -> Iterator[Unschedulable]:
@@ -87,8 +77,8 @@ def hardware_mismatch(
             return _unnamed(node)
         return _too_few(requirements, vendor, given, len(reported))
     need = requirements.device_mb
-    fitting = sum(could_suit(requirements, device, need, given) for device in reported)
-    if not reported or fitting >= requirements.devices:
+    fitting = (device for device in reported if could_suit(requirements, device, need, given))
+    if not reported or sum(1 for _ in islice(fitting, requirements.devices)) == requirements.devices:
         return None
     refusals = [static_refusal(requirements, d) or not_given(requirements, d, given) for d in reported]
     return too_few(requirements, reported, refusals)

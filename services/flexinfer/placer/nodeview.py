@@ -4,19 +4,37 @@ A decision looks at a node again and again, and thousands of decisions at the sa
 (`state.PlacementState.available`).
 """
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.memory import Room, measured_rooms
 from flexinfer.placer.mismatch import hardware_mismatch, static_mismatch
-from flexinfer.placer.offers import Offers, offer
+from flexinfer.placer.offers import Offers, counts_by_number, offer
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Unschedulable
 
-_MOST_MISMATCHES = 256
-"""Mismatches that are kept of a node: one for each kind of Model, and for each of its vendors."""
+if TYPE_CHECKING:
+    from flexinfer.placer.fit import Candidate
+
+_MOST_VERDICTS = 256
+"""Kinds of Models of which something is kept for a node."""
+
+
+class Verdict:
+    """What follows for one kind of Model from a node and its last sample: why it can never run there, and whether Pods have all of its devices."""
+
+    __slots__ = ("full", "mismatches", "requirements")
+
+    def __init__(self, requirements: Requirements, *, full: bool) -> None:
+        self.requirements, self.full = requirements, full
+        self.mismatches: dict[str, Unschedulable | None] = {}
+
+
+Results = dict[tuple[int, str], tuple[Requirements, "Candidate | Unschedulable"]]
+"""How each kind of Model would be placed on a node, by the id of its requirements and the state of telemetry; with the requirements, so that the id stays their own."""
 
 
 class NodeView:
@@ -24,7 +42,8 @@ class NodeView:
 
     def __init__(self, facts: NodeFacts, devices: Sequence[Device]) -> None:
         self.facts, self.devices = facts, devices
-        self._mismatches: dict[tuple[int, str], tuple[Requirements, Unschedulable | None]] = {}
+        self._verdicts: dict[int, Verdict] = {}
+        self.results: Results = {}
 
     @cached_property
     def offers(self) -> Offers:
@@ -36,19 +55,48 @@ class NodeView:
         """Its devices where no Model takes anything of them: as measured."""
         return measured_rooms(self.devices)
 
+    @cached_property
+    def free(self) -> Mapping[str, int]:
+        """What its Pods have not requested, in thousandths, by resource."""
+        requested = self.facts.requested
+        return {name: total - requested.get(name, 0) for name, total in self.facts.allocatable.items()}
+
+    @cached_property
+    def totals(self) -> Mapping[str, int]:
+        """What each of its devices has in all, in MiB, by uuid."""
+        return {device.uuid: device.total_mb for device in self.devices}
+
     def mismatch(self, requirements: Requirements, vendor: str = "") -> Unschedulable | None:
         """Return why it can never run a Model, or why its devices of one vendor cannot, whatever is free there; None if they could."""
-        key = id(requirements), vendor  # kept with the Requirements, so that the id stays its own
-        if key not in self._mismatches:
-            if len(self._mismatches) >= _MOST_MISMATCHES:
-                self._mismatches.clear()
-            self._mismatches[key] = requirements, self._mismatch(requirements, vendor)
-        return self._mismatches[key][1]
+        mismatches = self.verdict(requirements).mismatches
+        if vendor not in mismatches:
+            mismatches[vendor] = self._mismatch(requirements, vendor)
+        return mismatches[vendor]
 
     def _mismatch(self, requirements: Requirements, vendor: str) -> Unschedulable | None:
         if vendor:
             return hardware_mismatch(requirements, self.facts, self.devices, vendor, self.offers)
-        return static_mismatch(requirements, self.facts, self.devices, self.offers)
+        return static_mismatch(requirements, self.facts, partial(self.mismatch, requirements))
+
+    def verdict(self, requirements: Requirements) -> Verdict:
+        """Return what is kept of one kind of Model."""
+        verdict = self._verdicts.get(
+            id(requirements)
+        )  # kept with the Requirements, so that the id stays its own
+        if verdict is None:
+            if len(self._verdicts) >= _MOST_VERDICTS:
+                self._verdicts.clear()
+            verdict = self._verdicts[id(requirements)] = Verdict(
+                requirements, full=self._is_full(requirements)
+            )
+        return verdict
+
+    def _is_full(self, requirements: Requirements) -> bool:
+        """Tell whether Pods have requested too many of its devices, so that a Model is refused that none of them leaves for, whatever else is there."""
+        if not requirements.devices or not counts_by_number(self.offers, requirements.vendors):
+            return False
+        resources = (GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES)
+        return all(self.free.get(name, 0) < 1000 * requirements.devices for name in resources)
 
 
 _views: dict[str, NodeView] = {}

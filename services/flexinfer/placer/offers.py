@@ -5,13 +5,13 @@ only way in which the scheduler itself knows which device a Pod has. Then a devi
 the node's container runtime can run, where there is neither.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from flexinfer.api.bindings import DEVICE_PLUGIN, DRA, VISIBLE, visible_name
 from flexinfer.api.labels import GPU_RESOURCES
-from flexinfer.api.placement import Placement
+from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.events.nodes import Device, DraDevice, NodeFacts
 
 MIB = 2**20
@@ -66,19 +66,36 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
             binding=self.binding,
             driver=self.driver,
             runtime_class_name=self.runtime_class,
-            shared=self._shares(placement),
+            shared=self.shares(placement.devices),
+        )
+
+    def placed(
+        self, uuids: Sequence[str], each_mb: int, totals: Mapping[str, int]
+    ) -> tuple[PlacedDevice, ...]:
+        """Return devices of this offer for a Model that takes so much of each, in MiB; `totals`: what a device has in all, by uuid."""
+        return tuple(
+            [
+                PlacedDevice(
+                    uuid=uuid,
+                    memory_mb=self.memory(uuid, each_mb),
+                    total_mb=totals.get(uuid, 0),
+                    pci_address=self._address(uuid),
+                )
+                for uuid in uuids
+            ]
         )
 
     def agrees(self, placement: Placement) -> bool:
         """Tell whether a placement on devices of this offer says how its Pod gets them; asked of every Model that is scaled to zero."""
         way = (placement.binding, placement.driver, placement.runtime_class_name, placement.shared)
-        same = way == (self.binding, self.driver, self.runtime_class, self._shares(placement))
+        same = way == (self.binding, self.driver, self.runtime_class, self.shares(placement.devices))
         return same and (self.binding != DRA or self.bound(placement) == placement)
 
-    def _shares(self, placement: Placement) -> bool:
+    def shares(self, devices: Sequence[PlacedDevice]) -> bool:
         """Tell whether several Pods may have these devices; a claim that requests no part of a device takes all of it."""
-        parts = self.binding != DRA or all(device.memory_mb for device in placement.devices)
-        return parts and bool(placement.devices) and self.shared.issuperset(placement.uuids)
+        if not devices or (self.binding == DRA and not all(device.memory_mb for device in devices)):
+            return False
+        return self.shared.issuperset([device.uuid for device in devices])
 
     def _address(self, uuid: str) -> str:
         """Return the PCI address of a device that its driver does not know by the uuid of telemetry."""
@@ -88,6 +105,12 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 Offers = Mapping[str, Offer]
 """Vendor -> how Pods get its devices on a node."""
+
+
+def counts_by_number(offers: Offers, vendors: Iterable[str]) -> bool:
+    """Tell whether free devices of these vendors are counted as an extended resource, not one by one."""
+    ways = [offers[vendor].binding for vendor in vendors if vendor in offers]
+    return all(way in ("", DEVICE_PLUGIN) for way in ways)
 
 
 def offer(node: NodeFacts, devices: Sequence[Device], vendor: str) -> Offer:

@@ -35,7 +35,8 @@ def not_placed(model: Model, reason: Reason, message: str, placement: Placement 
 def write(model: Model, status: PlacedStatus) -> WriteStatus | None:
     """Return the write of a status; None if the Model has it, or one with nearly the same free memory."""
     condition = _with_current_message(status.condition, model.condition(conditions.PLACED))
-    status = PlacedStatus(condition=condition, placement=status.placement)
+    if condition is not status.condition:
+        status = PlacedStatus(condition=condition, placement=status.placement)
     return actions.write_if_changed(model, status, gates=SERVICES["placer"].gates)
 
 

@@ -3,6 +3,9 @@
 What a node has left for a Model is `state`'s, the comparison of the two is `fit`'s.
 """
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 import msgspec
 
 from flexinfer import backends
@@ -65,6 +68,12 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
         ours = taint.key in _GPU_TAINTS or (taint.key, taint.value) == ("dedicated", "gpu")
         return ours and self.devices > 0 and taint.effect == "NoSchedule"
 
+    def can_use(self, vendor: str, architecture: str) -> bool:
+        """Tell whether the Model may run on devices of a vendor and architecture at all."""
+        return vendor in self.vendors and (
+            not self.unsupported or bool(self.excuse) or not self.doubt(vendor, architecture, certain=True)
+        )
+
     def unsupported_reason(self, device: Device) -> str:
         """Return why the engine cannot run on a device of this architecture, as its backend says; empty if it can."""
         return "" if self.excuse else self.doubt(device.vendor, device.architecture, certain=True)
@@ -85,27 +94,78 @@ _MOST_CACHED = 16384
 
 def requirements_of(model: Model, reserve_mb: int = 0) -> Requirements:
     """Return what a Model asks of a node; computed once for each spec, annotation, footprint and reserve of its group."""
-    excuse = model.metadata.annotations.get(ALLOW_UNSUPPORTED_ANNOTATION, "").strip()[:_LONGEST_EXCUSE]
-    key = id(model.spec), excuse, footprint(model), reserve_mb
+    annotations = model.metadata.annotations
+    excuse = (
+        annotations.get(ALLOW_UNSUPPORTED_ANNOTATION, "").strip()[:_LONGEST_EXCUSE] if annotations else ""
+    )
+    figure = footprint(model)
+    key = id(model.spec), excuse, figure, reserve_mb
     cached = _cached.get(key)
     if cached is not None and cached[0] is model.spec:
         return cached[1]
     if len(_cached) >= _MOST_CACHED:
         _cached.clear()
-    _cached[key] = model.spec, _interned(_computed(model, *key[1:]))
-    return _cached[key][1]
+    requirements = _of_equal(model, excuse, figure, reserve_mb)
+    _cached[key] = model.spec, requirements
+    return requirements
 
 
 _equal: dict[tuple[object, ...], Requirements] = {}
 
 
-def _interned(requirements: Requirements) -> Requirements:
-    """Return the one object of all equal requirements: what is computed for one Model then counts for all that ask for the same."""
-    values = msgspec.structs.astuple(requirements)
-    key = tuple(tuple(sorted(value.items())) if isinstance(value, dict) else value for value in values)
-    if len(_equal) >= _MOST_CACHED:
-        _equal.clear()
-    return _equal.setdefault(key, requirements)
+def _of_equal(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Requirements:
+    """Return the one object for all Models that ask for the same: what is computed for one of them then counts for all."""
+    spec = model.spec
+    gpu, resources = spec.gpu, spec.resources
+    key = (
+        spec.backend,
+        (gpu.vendor, gpu.devices) if gpu is not None else None,
+        (_items(resources.requests), _items(resources.limits)) if resources is not None else None,
+        _items(spec.node_selector),
+        spec.tolerations,
+        _rules(model) if _has_conditions(spec.backend) else (),
+        excuse,
+        figure,
+        reserve_mb,
+    )
+    requirements = _equal.get(key)
+    if requirements is None:
+        if len(_equal) >= _MOST_CACHED:
+            _equal.clear()
+        requirements = _equal[key] = _computed(model, excuse, figure, reserve_mb)
+    return requirements
+
+
+def _items(values: Mapping[str, object]) -> tuple[tuple[str, object], ...]:
+    return tuple((name, values[name]) for name in sorted(values)) if values else ()
+
+
+_Rules = tuple[ArchitectureRule, ...]
+
+
+@lru_cache(maxsize=64)
+def _has_conditions(name: str) -> bool:
+    """Tell whether a backend has rules that apply to some specs alone."""
+    backend = backends.find(name)
+    rules = (
+        (*backend.unsupported_architectures, *backend.experimental_architectures)
+        if backend is not None
+        else ()
+    )
+    return any(rule.when for rule in rules)
+
+
+def _rules(model: Model) -> tuple[_Rules, _Rules]:
+    """Return the GPUs on which the Model's engine cannot run, and those on which it may fail, as its backend says of this spec."""
+    backend = backends.find(model.spec.backend)
+    name, spec = model.metadata.name, model.spec
+
+    def apply(rules: _Rules) -> _Rules:
+        return tuple(rule for rule in rules if rule.applies(name, spec))
+
+    if backend is None:
+        return (), ()
+    return apply(backend.unsupported_architectures), apply(backend.experimental_architectures)
 
 
 def _computed(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Requirements:
@@ -113,11 +173,7 @@ def _computed(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Req
     vendor = gpu.vendor if gpu is not None else "cpu"
     supported = backend.vendors if backend is not None else tuple(GPU_RESOURCES)
     gpu_vendors = tuple(v for v in GPU_RESOURCES if v in supported) or tuple(GPU_RESOURCES)
-    name, spec = model.metadata.name, model.spec
-
-    def apply(rules: tuple[ArchitectureRule, ...]) -> tuple[ArchitectureRule, ...]:
-        return tuple(rule for rule in rules if rule.applies(name, spec))
-
+    spec, (unsupported, experimental) = model.spec, _rules(model)
     return Requirements(
         devices=spec.devices,
         vendors=(vendor,) if vendor in ("cpu", *GPU_RESOURCES) else gpu_vendors,
@@ -127,8 +183,8 @@ def _computed(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Req
         selector=spec.node_selector,
         tolerations=spec.tolerations,
         backend=backends.canonical(spec.backend),
-        unsupported=apply(backend.unsupported_architectures) if backend is not None else (),
-        experimental=apply(backend.experimental_architectures) if backend is not None else (),
+        unsupported=unsupported,
+        experimental=experimental,
         reserve_mb=reserve_mb,
         excuse=excuse,
     )

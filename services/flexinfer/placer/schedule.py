@@ -4,21 +4,24 @@ Best by this order (`fit.Candidate`): where its data is, measured device memory,
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
-from flexinfer.api.placement import Placement, placed_devices
-from flexinfer.placer import binding, messages
-from flexinfer.placer.binding import offers_on
+from flexinfer.api.placement import MEASURED, Placement
+from flexinfer.placer import binding, messages, refusals
 from flexinfer.placer.fit import Candidate, evaluate
-from flexinfer.placer.footprint import recorded
-from flexinfer.placer.freelist import free_lists
+from flexinfer.placer.footprint import remembered
+from flexinfer.placer.freelist import Slack, free_lists
 from flexinfer.placer.occupancy import Occupancy
+from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
+from flexinfer.placer.unsettled import unsettled
 
+_NO_OFFER = Offer()
 _Order = tuple[int, float, float, float, int, str]
 """The place among the nodes with the data, then what `fit.Candidate.order` has."""
 
@@ -26,80 +29,100 @@ _Order = tuple[int, float, float, float, int, str]
 def best_placement(model: Model, placements: PlacementState) -> Placement | str:
     """Return the placement on the best node, or the message on why no node can run the Model."""
     nodes, scope = _nodes_to_try(model, placements)
-    best: tuple[_Order, Candidate] | None = None
-    reasons: dict[str, Unschedulable] = {}
-    full: list[str] = []
     occupancy = Occupancy(placements, model)
-    for bound, name in _in_order(model, nodes, occupancy, placements):
+    if occupancy.like_others:
+        message = refusals.kept(placements.requirements(model), placements.observed, placements.now)
+        if message is not None:
+            return message
+    best: tuple[_Order, Candidate] | None = None
+    refused: dict[str, Unschedulable | None] = {}
+    for bound, name in _in_order(model, nodes, placements):
         if best is not None and best[0] <= bound:
             break
-        if occupancy.is_full(name):
-            full.append(name)
-            continue
-        result = occupancy.evaluate(name)
-        if isinstance(result, Unschedulable):
-            reasons[name] = result
+        result = occupancy.evaluate_unless_full(name)
+        if not isinstance(result, Candidate):
+            refused[name] = result
             continue
         order = (bound[0], *result.order)
-        best = (order, result) if best is None or order < best[0] else best
-    if best is not None:
-        return _placement(model, best[1], placements)
-    refused = ((name, occupancy.evaluate(name)) for name in full)  # nothing but the message needs these
-    reasons |= {name: result for name, result in refused if isinstance(result, Unschedulable)}
-    return messages.no_node_fits(reasons, scope)
+        if best is None or order < best[0]:
+            best = order, result
+    return (
+        _placement(model, best[1], placements)
+        if best is not None
+        else _refusal(refused, scope, occupancy, placements)
+    )
 
 
-def _in_order(
-    model: Model, nodes: Sequence[str], occupancy: Occupancy, placements: PlacementState
-) -> Iterator[tuple[_Order, str]]:
+def _refusal(
+    refused: Mapping[str, Unschedulable | None], scope: str, occupancy: Occupancy, placements: PlacementState
+) -> str:
+    """Return why no node can run the Model; of one that is full the words are made only now, since nothing but this message needs them."""
+    reasons = ((name, reason or occupancy.evaluate(name)) for name, reason in refused.items())
+    message = messages.no_node_fits({name: r for name, r in reasons if isinstance(r, Unschedulable)}, scope)
+    if occupancy.like_others:
+        requirements = placements.requirements(placements.model)
+        refusals.keep(requirements, placements.observed, placements.telemetry.due(()), message)
+    return message
+
+
+def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterator[tuple[_Order, str]]:
     """Yield nodes with a bound that no result there is below, the lowest first: the data's own nodes, then the best by measured memory.
 
     There is no bound where memory that is in use counts as free: in a group, or while a former Pod runs.
     """
-    tried = set(nodes) if model.spec.group else placements.observed.nodes
     with_data = placements.data_nodes(model)
-    local = [name for name in with_data if name in tried]
-    yield from (((place, -math.inf, 0.0, 0.0, 0, ""), name) for place, name in enumerate(local))
+    local: Sequence[str] = ()
+    if with_data:
+        tried = set(nodes) if model.spec.group else placements.observed.nodes
+        local = [name for name in with_data if name in tried]
+        yield from [((place, -math.inf, 0.0, 0.0, 0, ""), name) for place, name in enumerate(local)]
     place, of_group = len(with_data), -math.inf if model.spec.group else 0.0
-    for slack, models, name in _bounds(model, nodes, occupancy, placements):
+    if not placements.requirements(model).devices:
+        fewest = sorted((placements.models_on(name, model), name) for name in nodes)
+        yield from [((place, of_group, 0.0, 0.0, n, name), name) for n, name in fewest if name not in local]
+        return
+    for slack, name in _least_slack(model, nodes, placements):
         if name not in local:
-            yield (place, of_group, 0.0, slack, models, name), name
+            yield (place, of_group, 0.0, slack, 0, name), name
 
 
-def _bounds(
-    model: Model, nodes: Sequence[str], occupancy: Occupancy, placements: PlacementState
-) -> Iterator[tuple[float, int, str]]:
-    """Yield the least slack and number of Models that a result on a node may have, the lowest first."""
-    requirements, observed = placements.requirements(model), placements.observed
-    if not requirements.devices:
-        yield from sorted((0.0, placements.models_on(name, model), name) for name in nodes)
-    elif model.spec.group or placements.pods(model):
-        yield from ((-math.inf, 0, name) for name in nodes)
-    else:
-        # What others will still take there makes a fit tighter than measured: perhaps perfect.
-        busy = (name for name in observed.busy if name in observed.nodes and not occupancy.is_full(name))
-        lists = free_lists(observed.nodes, observed.gpus)
-        unsettled = {name for name in busy if occupancy.is_unsettled(name)} | lists.claimed
-        yield from ((-math.inf, 0, name) for name in sorted(unsettled))
-        yield from (
-            (slack, 0, name) for slack, name in lists.least_slack(requirements) if name not in unsettled
-        )
+def _least_slack(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterable[Slack]:
+    """Return the nodes for a Model with devices by the least slack that a result there may have, the lowest first."""
+    if model.spec.group or placements.pods(model):
+        return [(-math.inf, name) for name in nodes]
+    observed = placements.observed
+    lists = free_lists(observed.nodes, observed.gpus)
+    least = lists.least_slack(placements.requirements(model))
+    # What others will still take of a node makes a fit tighter than measured: perhaps perfect.
+    first = unsettled(observed) | lists.claimed
+    if not first:
+        return least
+    present = [(-math.inf, name) for name in sorted(first) if name in observed.nodes]
+    return chain(present, ((slack, name) for slack, name in least if name not in first))
 
 
 def _placement(model: Model, best: Candidate, placements: PlacementState) -> Placement:
-    requirements = placements.requirements(model)
-    placement = Placement(
+    requirements, view = placements.requirements(model), placements.view(best.node)
+    source = requirements.footprint_source
+    measured = remembered(model) if source == MEASURED else None
+    given = view.offers[best.vendor] if requirements.devices else _NO_OFFER
+    devices = given.placed(best.devices, requirements.device_mb, view.totals)
+    return Placement(
         node=best.node,
-        devices=placed_devices(best.devices),
+        devices=devices,
         vendor=best.vendor,
         architecture=best.architecture,
+        binding=given.binding,
+        driver=given.driver,
+        runtime_class_name=given.runtime_class,
+        shared=given.shares(devices),
         score=best.score,
+        footprint_mb=requirements.vram_mb,
+        footprint_source=source,
+        measured_at=measured.measured_at if measured is not None else "",
+        measured_for=measured.measured_for if measured is not None else "",
         checked_for=checked_for(model, requirements),
         reason=best.reason,
-    )
-    placement = recorded(placement, model, placements.devices(best.node))
-    return (
-        offers_on(placements, best.node)[best.vendor].bound(placement) if requirements.devices else placement
     )
 
 

@@ -11,11 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from flexinfer.api import conditions
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model
-from flexinfer.api.placement import Placement
 from flexinfer.api.sharedgroup import Holder
 from flexinfer.events.nodes import Device
 from flexinfer.events.workload import PodFacts
-from flexinfer.placer.binding import counts_by_number, offers_on, plugged, shareable
+from flexinfer.placer.binding import offers_on, plugged, shareable
 from flexinfer.placer.claims import claims_on
 from flexinfer.placer.fit import Available
 from flexinfer.placer.groups import (
@@ -29,6 +28,7 @@ from flexinfer.placer.groups import (
 )
 from flexinfer.placer.memory import rooms
 from flexinfer.placer.nodeview import NodeView, node_view
+from flexinfer.placer.offers import counts_by_number
 from flexinfer.placer.requirements import Requirements, requirements_of
 from flexinfer.placer.start_order import start_order
 from flexinfer.placer.telemetry import Telemetry
@@ -45,6 +45,7 @@ class PlacementState:
     def __init__(self, observed: ObservedState, model: Model, now: float) -> None:
         self.observed, self.model, self.now = observed, model, now
         self.telemetry = Telemetry(observed, now)
+        self._own: Requirements | None = None
         self._requirements: dict[str, tuple[Model, Requirements]] = {}
         self._groups: dict[tuple[str, str], GroupPlacement | None] = {}
         self._members: dict[tuple[str, str], Sequence[Model]] = {}
@@ -60,6 +61,10 @@ class PlacementState:
 
     def requirements(self, model: Model) -> Requirements:
         """Return what a Model asks of a node; in a group its devices are smaller by what that keeps in reserve."""
+        if model is self.model:
+            if self._own is None:
+                self._own = requirements_of(model, reserve_of(self.observed, model))
+            return self._own
         cached = self._requirements.get(model.uid)
         if cached is None or cached[0] is not model:
             requirements = requirements_of(model, reserve_of(self.observed, model))
@@ -82,9 +87,10 @@ class PlacementState:
 
     def data_nodes(self, model: Model) -> Sequence[str]:
         """Return the nodes where a Model's weights are, the best first: of its volume, then where it was assigned to before."""
-        claims = self.observed.workload(model).claims
-        nodes = [*(claim.node for claim in claims), (model.status.placement or Placement()).node]
-        return [node for node in dict.fromkeys(nodes) if node]
+        workload, former = self.observed.workloads.get(model.key), model.assigned_node
+        if workload is None or not workload.claims:
+            return [former] if former else []
+        return [node for node in dict.fromkeys([*(claim.node for claim in workload.claims), former]) if node]
 
     def starting(self, node: str) -> Sequence[Model]:
         """Return the Models scheduled to a node that should run, but whose requests it does not count yet."""
@@ -176,8 +182,8 @@ class PlacementState:
 
     def available(self, model: Model, node: str, *, assigned: bool, only: tuple[str, ...] = ()) -> Available:
         """Return what a node has left for a Model; `assigned`: it is scheduled there already, `only`: on these devices."""
-        view, facts = self.view(node), self.observed.nodes[node]
-        free = {name: total - facts.requested.get(name, 0) for name, total in facts.allocatable.items()}
+        view = self.view(node)
+        free = {**view.free}
         # What the node counts for this Model's own Pod, and for other members of its group, is free for it:
         # the old Pod is replaced, and the holder of the turn stops before the next member starts.
         for leaving in (model, *self.other_members(model)):
@@ -222,7 +228,7 @@ class PlacementState:
         usable = [
             GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES and requirements.devices
         ]
-        by_number = not usable or counts_by_number(offers_on(self, node), requirements)
+        by_number = not usable or counts_by_number(offers_on(self, node), requirements.vendors)
         for key, placement in groups:
             if by_number and all(free.get(resource, 0) <= 0 for resource in usable):
                 break

@@ -101,12 +101,13 @@ class ModelSpec(Resource, frozen=True, kw_only=True):
     @property
     def devices(self) -> int:
         """How many GPU devices the Model needs."""
-        return self.gpu.devices if self.gpu else 0
+        return self.gpu.devices if self.gpu is not None else 0
 
     @property
     def group(self) -> str:
         """The shared group, empty when there is none."""
-        return self.gpu.shared if self.gpu and self.gpu.devices else ""
+        gpu = self.gpu
+        return gpu.shared if gpu is not None and gpu.shared and gpu.devices else ""
 
     @property
     def priority(self) -> int:

@@ -97,8 +97,10 @@ def false(model: Model, kind: str, reason: str, message: str) -> Condition:
 
 def write_if_changed(model: Model, status: OwnedStatus, gates: tuple[str, ...] = ()) -> WriteStatus | None:
     """Return the write of an owner's status, or None if the Model has it already."""
-    same = all(_same(model.condition(kind), condition) for kind, condition in status.conditions.items())
-    if same and all(_equal(getattr(model.status, name), value) for name, value in fields(status)):
+    for kind, condition in status.conditions.items():
+        if not _same(model.condition(kind), condition):
+            return WriteStatus(model=model, status=status, gates=gates)
+    if all(_equal(getattr(model.status, name), value) for name, value in fields(status)):
         return None
     return WriteStatus(model=model, status=status, gates=gates)
 

@@ -36,12 +36,15 @@ class Draft(Leases):
         super().__init__(state)
         self._previous = {} if previous is None else previous
         self._leaving, self._suppressed = state.leaving, state.suppressed
+        self._moved = dict[str, None]()  # Models of which something has changed that counts on a node
 
     def result(self, state: ObservedState) -> ObservedState:
         """Return the state with the maps that were changed."""
+        for key in self._moved:
+            self.lodge(key, state)
         changed: dict[str, object] = {**self.changed()}
-        if (self._leaving, self._busy, self._suppressed) != (state.leaving, state.busy, state.suppressed):
-            changed |= {"leaving": self._leaving, "busy": self._busy, "suppressed": self._suppressed}
+        if (self._leaving, self._suppressed) != (state.leaving, state.suppressed):
+            changed |= {"leaving": self._leaving, "suppressed": self._suppressed}
         if not changed:
             return state
         after = msgspec.structs.replace(state, **changed)
@@ -96,26 +99,26 @@ class Draft(Leases):
 
     def assume(self, model: Model) -> None:
         """Count a Model as it will be once the write in flight has arrived."""
-        self._reindex(model.key, self._effective(model.key), model)
+        self._reindex(model.key, self.effective(model.key), model)
         self.assumed.write()[model.key] = model
+        self._moved[model.key] = None
 
     def settle(self, key: str) -> None:
         """Count a Model as observed again: its write has ended."""
         if key in self.assumed.read():
             self._reindex(key, self.assumed.read()[key], self.models.read().get(key))
             self.assumed.drop(key)
-
-    def _effective(self, key: str) -> Model | None:
-        return self.assumed.read().get(key) or self.models.read().get(key)
+            self._moved[key] = None
 
     def _workload(self, key: str, workload: events.WorkloadObserved | None) -> None:
         """Take the workload of a Model, which may be unknown yet."""
-        before, model = self.workloads.read().get(key), self._effective(key)
+        before, model = self.workloads.read().get(key), self.effective(key)
         if workload is not None:
             self.workloads.write()[key] = workload
         else:
             self.workloads.drop(key)
         if model is not None:
+            self._moved[key] = None
             self.lose(key, before)
             self._move(key, entries(model, before), entries(model, workload))
 
@@ -170,6 +173,7 @@ class Draft(Leases):
         if model.key not in self.assumed.read():
             self._reindex(model.key, current, model)
         self.models.write()[model.key] = model
+        self._moved[model.key] = None
         self._suppressed -= {model.key}
         previous = current if current is not None else self._previous.get(model.key)
         self._conditions(previous if previous is not None and previous.uid == model.uid else None, model, at)
@@ -190,7 +194,8 @@ class Draft(Leases):
             self._suppressed -= {key}
         current = self.models.read().get(key)
         if current is not None and covers(event, current.uid, current.metadata.version):
-            self._reindex(key, self._effective(key), None)
+            self._reindex(key, self.effective(key), None)
+            self._moved[key] = None
             for part in (self.models, self.assumed, self.wakes, self.activity, self.lost_pods):
                 part.drop(key)
             self._note_deleted(current.uid, event.version)

@@ -4,7 +4,7 @@
 below to keys of Models. A decision on one Model must not walk all of them: what it needs to find is added here.
 """
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterator
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
@@ -44,15 +44,13 @@ def entries(model: Model, workload: WorkloadObserved | None = None) -> frozenset
     return frozenset((*_entries(model), *_on_its_node(model, workload), *occupied))
 
 
-def busy_after(
-    busy: frozenset[str], moved: Iterable[tuple[str, str]], index: Container[tuple[str, str]]
-) -> frozenset[str]:
-    """Return the nodes on which Models run or start once a Model has moved under these entries, in or out."""
-    for node in {name for kind, name in moved if kind in (OCCUPYING, STARTING)}:
-        used = (OCCUPYING, node) in index or (STARTING, node) in index
-        if used != (node in busy):
-            busy = busy | {node} if used else busy - {node}
-    return busy
+def used_nodes(model: Model, workload: WorkloadObserved | None) -> frozenset[str]:
+    """Return the nodes on which a Model runs or starts: where it is OCCUPYING or STARTING."""
+    nodes = (
+        {pod.node for pod in workload.pods if pod.node and not pod.ended} if workload is not None else set()
+    )
+    node = scheduled_to(model)
+    return frozenset({*nodes, node} if node and is_starting(model, workload) else nodes)
 
 
 def scheduled_to(model: Model) -> str:

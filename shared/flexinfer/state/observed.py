@@ -83,6 +83,14 @@ class LeaseEnd(msgspec.Struct, frozen=True):
     looked_at: float
 
 
+class Tenant(msgspec.Struct, frozen=True):
+    """A Model that runs or starts on a node, as decisions count it: with its workload, and when its conditions changed."""
+
+    model: Model
+    workload: WorkloadObserved | None
+    changed_at: Mapping[str, float]
+
+
 class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     """Everything last observed. Never changed in place."""
 
@@ -98,7 +106,9 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}  # uid of a Model or GPULease that holds devices -> keys of the SharedGroups that say so: one, but for faults
     leaving: frozenset[str] = frozenset()  # keys of the SharedGroups with a holder that is past Granted
     nodes: Mapping[str, NodeFacts] = {}  # name -> last observed
-    busy: frozenset[str] = frozenset()  # names of nodes on which Models run or start, known or not
+    tenants: Mapping[
+        str, Mapping[str, Tenant]
+    ] = {}  # node, observed or not -> key -> a Model that runs or starts there
     node_since: Mapping[str, float] = {}  # name -> when first observed
     gpus: Mapping[str, Sample] = {}  # node -> last sample
     activity: Mapping[str, Mapping[str, Activity]] = {}  # key -> proxy -> traffic

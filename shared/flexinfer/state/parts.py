@@ -9,7 +9,15 @@ from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events.events import WorkloadObserved
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.state.maps import Part, SmallMap, TreeMap
-from flexinfer.state.observed import Activity, LeaseEnd, ObservedState, ProxyHeartbeat, Sample, StepSince
+from flexinfer.state.observed import (
+    Activity,
+    LeaseEnd,
+    ObservedState,
+    ProxyHeartbeat,
+    Sample,
+    StepSince,
+    Tenant,
+)
 
 
 class Parts:
@@ -23,6 +31,7 @@ class Parts:
     leases: SmallMap[str, GPULease]
     lease_ends: SmallMap[str, LeaseEnd]
     holding: TreeMap[str, tuple[str, ...]]
+    tenants: TreeMap[str, Mapping[str, Tenant]]
     nodes: SmallMap[str, NodeFacts]
     node_since: SmallMap[str, float]
     gpus: SmallMap[str, Sample]

@@ -1,9 +1,11 @@
 """Versions: what the observed state remembers of deletions and of what the stream delivered, and its index. Pure."""
 
 import msgspec
+from immutables import Map
 
-from flexinfer.state.index import busy_after
-from flexinfer.state.observed import ObservedState
+from flexinfer.api.model import Model
+from flexinfer.state.index import used_nodes
+from flexinfer.state.observed import ObservedState, Tenant
 from flexinfer.state.parts import Parts
 from flexinfer.state.precedence import streamed_group, streamed_lease
 
@@ -13,10 +15,6 @@ _DELETIONS_KEPT = 4096
 
 class Versions(Parts):
     """The maps of a state being changed, with what every kind of object has in common."""
-
-    def __init__(self, state: ObservedState) -> None:
-        super().__init__(state)
-        self._busy = state.busy
 
     def _streamed(self, key: str, version: int) -> bool:
         """Note a version that the stream delivered; tell whether it is below the one before."""
@@ -48,6 +46,27 @@ class Versions(Parts):
         current = self.models.read().get(key)
         return uid in self.deleted_versions.read() and (current is None or current.uid != uid)
 
+    def effective(self, key: str) -> Model | None:
+        """Return a Model as it will be once the write in flight has arrived."""
+        return self.assumed.read().get(key) or self.models.read().get(key)
+
+    def lodge(self, key: str, before: ObservedState) -> None:
+        """Note on which nodes a Model runs or starts now, and as what; in the state before it did on others, or as something else."""
+        former, model, workload = before.effective(key), self.effective(key), self.workloads.read().get(key)
+        old = used_nodes(former, before.workloads.get(key)) if former is not None else frozenset[str]()
+        new = used_nodes(model, workload) if model is not None else frozenset[str]()
+        for node in old - new:
+            left = Map(self.tenants.read().get(node, {}))
+            left = left.delete(key) if key in left else left
+            if left:
+                self.tenants.write()[node] = left
+            else:
+                self.tenants.drop(node)
+        if model is not None and new:
+            tenant = Tenant(model, workload, self.changed_at.read().get(model.uid, {}))
+            for node in new:
+                self.tenants.write()[node] = Map(self.tenants.read().get(node, {})).set(key, tenant)
+
     def _move(self, key: str, old: frozenset[tuple[str, str]], new: frozenset[tuple[str, str]]) -> None:
         if old == new:
             return
@@ -58,7 +77,6 @@ class Versions(Parts):
                 del index[entry]
         for entry in new - old:
             index[entry] = index.get(entry, frozenset()) | {key}
-        self._busy = busy_after(self._busy, old ^ new, index)
 
 
 def without_forgotten(state: ObservedState) -> ObservedState:

@@ -8,7 +8,7 @@ from flexinfer.api.model import Gpu, Model
 from flexinfer.events.events import AnyEvent, GpusObserved
 from flexinfer.events.nodes import Device, DeviceProcess, DraDevice, NodeFacts
 from flexinfer.placer.devices import could_suit, not_given, refusal, static_refusal, suits
-from flexinfer.placer.fit import Candidate, evaluate
+from flexinfer.placer.fit import STALE_SECONDS, Candidate, evaluate
 from flexinfer.placer.freelist import FreeLists
 from flexinfer.placer.memory import Room
 from flexinfer.placer.offers import Offer
@@ -29,8 +29,10 @@ def a_sample(chance: random.Random, node: str, at: float = NOW) -> Sample:
         Device(
             uuid=f"{node}-{n}",
             vendor=chance.choice(["nvidia", "amd"]),
+            architecture=chance.choice(["sm_52", "sm_86"]),
             total_mb=24000,
             free_mb=chance.choice([-5, 0, 3000, 7000, 24000, 30000]),
+            healthy=chance.random() < 0.9,
         )
         for n in range(chance.randint(0, 4))
     )
@@ -44,7 +46,7 @@ def some_requirements(chance: random.Random) -> Requirements:
         count=chance.choice([1, 1, 2]),
         vram_estimate_mb=chance.choice(SIZES),
     )
-    return requirements_of(a_model(gpu=gpu))
+    return requirements_of(a_model(gpu=gpu, backend=chance.choice(["llamacpp", "vllm"])))
 
 
 def slack(requirements: Requirements, sample: Sample | None) -> float:
@@ -52,7 +54,8 @@ def slack(requirements: Requirements, sample: Sample | None) -> float:
     devices = sample.observed.devices if sample is not None else ()
     best = math.inf
     for vendor in requirements.vendors:
-        free = sorted(max(0, min(d.free_mb, d.total_mb)) for d in devices if d.vendor == vendor)
+        usable = [d for d in devices if d.vendor == vendor and requirements.runs_on(d)]
+        free = sorted(max(0, min(d.free_mb, d.total_mb)) for d in usable)
         fitting = [mb for mb in free if mb >= requirements.device_mb]
         if len(fitting) >= requirements.devices:
             chosen = (
@@ -88,8 +91,10 @@ def test_nodes_come_in_the_order_of_least_slack_however_telemetry_came() -> None
         requirements = some_requirements(chance)
         expected = sorted((slack(requirements, gpus.get(node)), node) for node in nodes)
         assert list(lists.of(nodes, gpus).least_slack(requirements)) == expected
-        times, silent = lists.samples
-        assert (len(times), list(silent)) == (len(gpus), sorted(nodes.keys() - gpus.keys()))
+        since = {node: NOW + chance.randint(0, 9) for node in nodes if chance.random() < 0.8}
+        stale, awaited = lists.deadlines(since)
+        assert stale == sorted(sample.at + STALE_SECONDS for sample in gpus.values())
+        assert awaited == sorted(since.get(node, 0.0) + STALE_SECONDS for node in nodes.keys() - gpus.keys())
 
 
 def others(chance: random.Random, node: str, cards: int) -> Iterator[AnyEvent | Model]:

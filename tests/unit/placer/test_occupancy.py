@@ -5,13 +5,20 @@ import random
 import msgspec
 
 from flexinfer.api.model import Gpu
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.events.events import AnyEvent, GpusObserved, ModelObserved, NodeObserved, WorkloadObserved
 from flexinfer.events.nodes import DeviceClaim
+from flexinfer.placer.claims import has_loaded
 from flexinfer.placer.fit import evaluate
+from flexinfer.placer.messages import no_node_fits
 from flexinfer.placer.occupancy import Occupancy
 from flexinfer.placer.requirements import requirements_of
+from flexinfer.placer.schedule import best_placement
 from flexinfer.placer.state import PlacementState
-from flexinfer.state.apply import apply_events
+from flexinfer.placer.unschedulable import Unschedulable
+from flexinfer.placer.unsettled import unsettled
+from flexinfer.state.apply import apply_events, assume, settle
+from flexinfer.state.index import OCCUPYING, STARTING
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_condition
 from tests.unit.placer.test_decide import a_new
@@ -19,7 +26,7 @@ from tests.unit.placer.test_freelist import SIZES, a_busy_cluster
 
 
 def a_change(chance: random.Random, state: ObservedState) -> Observation:
-    """Return something that happens on a node: a sample, a Pod that ends, a Model that becomes ready or stops, another request or claim."""
+    """Return something that happens on a node: a sample, a Pod that ends, a Model that becomes ready, stops or is resized, another request or claim."""
     at, key = NOW + 2 + chance.random(), chance.choice(sorted(state.models))
     node = chance.choice(sorted(state.nodes))
     model, workload, facts = state.models[key], state.workloads.get(key), state.nodes[node]
@@ -32,10 +39,17 @@ def a_change(chance: random.Random, state: ObservedState) -> Observation:
     changed = msgspec.structs.replace(model, metadata=newer, status=status)
     ended = tuple(msgspec.structs.replace(pod, phase="Failed") for pod in workload.pods) if workload else ()
     version = facts.version + 1
+    placement = model.status.placement or Placement()
+    held = placed_devices(placement.uuids, chance.choice(SIZES[2:]) or 0)
+    sized = msgspec.structs.replace(placement, devices=held)
+    resized = msgspec.structs.replace(
+        model, metadata=newer, status=msgspec.structs.replace(model.status, placement=sized)
+    )
     happens: list[AnyEvent] = [
         sample,
         GpusObserved(node=node, boot="b", sample=sample.sample + 1, devices=sample.devices[::-1]),
         ModelObserved(model=changed),
+        ModelObserved(model=resized),
         WorkloadObserved(namespace="default", name=model.metadata.name, pods=ended),
         NodeObserved(
             name=node,
@@ -67,3 +81,75 @@ def test_nothing_is_kept_of_a_node_on_which_something_has_changed() -> None:
                 before[name] = direct
             state = apply_events(state, [a_change(chance, state)])
     assert differing > 300
+
+
+def test_a_refusal_is_that_of_a_state_in_which_nothing_was_refused_before() -> None:
+    """Whatever has changed since the last one of its kind, and however old telemetry has become; equal Models are refused in equal words."""
+    chance, refused = random.Random(10), 0
+    models = [
+        a_new(f"m{n}", gpu=Gpu(vendor="nvidia", vram_estimate_mb=mb))
+        for n, mb in enumerate((24000, 16000, 24000))
+    ]
+    for _ in range(300):
+        state, now = a_busy_cluster(chance), NOW + 4
+        for _ in range(8):
+            for model in models:
+                placements = PlacementState(state, model, now)
+                results = {
+                    name: evaluate(requirements_of(model), placements.available(model, name, assigned=False))
+                    for name in state.nodes
+                }
+                reasons = {
+                    name: result for name, result in results.items() if isinstance(result, Unschedulable)
+                }
+                answer = best_placement(model, placements)
+                assert isinstance(answer, str) == (len(reasons) == len(results))
+                if isinstance(answer, str):
+                    assert answer == no_node_fits(reasons)
+                    refused += 1
+            now += chance.choice([0.0, 0.0, 0.0, 27.0])
+            if state.models and chance.random() < 0.9:
+                state = apply_events(state, [a_change(chance, state)])
+    assert refused > 1000
+
+
+def by_the_rule(state: ObservedState, node: str) -> bool:
+    """Tell whether Models may still take memory of a node that telemetry does not show."""
+    placements = PlacementState(state, a_new("other"), NOW + 4)
+    starting, running = placements.starting(node), placements.occupying(node)
+    loading = [m for m in running if m.spec.devices and not has_loaded(placements, m, node)]
+    return bool(loading or [m for m in starting if m.spec.devices])
+
+
+def test_the_nodes_that_are_unsettled_and_their_tenants_are_those_of_the_index() -> None:
+    """However the state came about, and whatever was looked at before; a Model that is assumed counts as it will be."""
+    chance, unsettled_nodes = random.Random(9), 0
+    for _ in range(60):
+        state = a_busy_cluster(chance)
+        for _ in range(8):
+            for name in ("a", "b", "c", "d"):
+                used = {*state.under(OCCUPYING, name), *state.under(STARTING, name)}
+                tenants = state.tenants.get(name, {})
+                assert {*tenants} == used
+                for key, tenant in tenants.items():
+                    assert (tenant.model, tenant.workload) == (state.effective(key), state.workloads.get(key))
+                    assert tenant.changed_at == state.changed_at[tenant.model.uid]
+            expected = {name for name in state.nodes if by_the_rule(state, name)}
+            assert unsettled(state) == expected
+            unsettled_nodes += len(expected)
+            if state.models:
+                state = apply_events(state, [a_change(chance, state)])
+                state = assumed_or_settled(chance, state)
+    assert unsettled_nodes > 300
+
+
+def assumed_or_settled(chance: random.Random, state: ObservedState) -> ObservedState:
+    """Return the state with the write of a Model in flight, or with none of it any more."""
+    key = chance.choice(sorted(state.models))
+    if chance.random() < 0.5:
+        return settle(state, key)
+    stopped = a_condition("Wanted", "False", "Idle")
+    model = state.models[key]
+    kept = tuple(c for c in model.status.conditions if c.type != "Wanted")
+    status = msgspec.structs.replace(model.status, conditions=(*kept, stopped))
+    return assume(state, msgspec.structs.replace(model, status=status))

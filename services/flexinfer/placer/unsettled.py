@@ -1,0 +1,61 @@
+"""The nodes on which Models may still take memory of devices that telemetry does not show: a fit there may be tighter than measured memory says. Pure.
+
+They are looked for once for the same Models and telemetry, and of others only those nodes are looked at where something has changed: a decision
+must not cost more the more Models run.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from flexinfer.api import conditions
+from flexinfer.placer.claims import loaded_by, takes_devices
+from flexinfer.state.index import STARTING
+from flexinfer.state.observed import ObservedState, Sample, Tenant
+
+
+class _Node(msgspec.Struct, frozen=True):
+    """A node whose Models and telemetry were looked at, and whether one of them may still take memory."""
+
+    tenants: Mapping[str, Tenant]
+    sample: Sample | None
+    unsettled: bool
+
+
+class _Last(msgspec.Struct, frozen=True):
+    """What was looked at last, and the nodes that are unsettled there."""
+
+    tenants: Mapping[str, Mapping[str, Tenant]] = {}
+    gpus: Mapping[str, Sample] = {}
+    by_node: Mapping[str, _Node] = {}
+    unsettled: frozenset[str] = frozenset()
+
+
+_last = [_Last()]
+
+
+def unsettled(observed: ObservedState) -> frozenset[str]:
+    """Return the names of the nodes, known or not, on which a Model starts, or has not loaded when its node's last sample was taken."""
+    last = _last[0]
+    if last.tenants is not observed.tenants or last.gpus is not observed.gpus:
+        by_node = {name: _node(last, observed, name) for name in observed.tenants}
+        names = frozenset(name for name, node in by_node.items() if node.unsettled)
+        last = _last[0] = _Last(observed.tenants, observed.gpus, by_node, names)
+    return last.unsettled
+
+
+def _node(last: _Last, observed: ObservedState, name: str) -> _Node:
+    tenants, sample, former = observed.tenants[name], observed.gpus.get(name), last.by_node.get(name)
+    if former is not None and former.tenants is tenants and former.sample is sample:
+        return former
+    starting = observed.under(STARTING, name)
+    pending = any(
+        takes_devices(tenant.model) and (key in starting or not _has_loaded(tenant, sample))
+        for key, tenant in tenants.items()
+    )
+    return _Node(tenants, sample, pending)
+
+
+def _has_loaded(tenant: Tenant, sample: Sample | None) -> bool:
+    since = tenant.changed_at.get(conditions.READY)
+    return sample is not None and loaded_by(sample, tenant.model, since)
