@@ -225,6 +225,23 @@ def test_room_that_is_made_for_a_model_is_kept_for_it() -> None:
     assert "room is kept for image" in messages(wide.observed(), NOW + 1)["default/late"]
 
 
+def test_what_is_left_of_room_that_is_made_is_kept_for_the_next_in_demand() -> None:
+    """One that is behind both takes no part of it: then the second would wait for one that came after it."""
+    card = Card()
+    card.holds("stays", 11_000)
+    card.holds("coder", 8_000, step=RELEASING)
+    card.waits("first", 6_000, priority=300)
+    card.waits("second", 6_500, priority=200)
+    card.waits("third", 3_000)
+    state = card.observed()
+    assert steps(state, NOW + 1) == []
+    assert "room is kept for first and second" in messages(state, NOW + 1)["default/third"]
+    card.waits("second", 7_500, priority=200)
+    assert steps(card.observed(), NOW + 1) == [("Grant", "third")], (
+        "the second fits beside the first in no case"
+    )
+
+
 def test_room_that_is_made_for_an_exclusive_model_is_kept_from_every_other() -> None:
     """One that fits beside it would be made to leave again at once."""
     card = Card()
