@@ -145,12 +145,14 @@ def _waited_at(member: Member, spec: SharedGroupSpec, state: ObservedState, now:
 
 
 def _queued_since(member: Member, state: ObservedState, now: float) -> float:
-    """Return since when a member is queued, as it was observed here."""
+    """Return since when a member is in the queue of its group, as it was observed here; one that has just come from another group begins anew."""
     model = member.model
     if model is None:
         return state.first_seen.get(member.uid, now)
     granted, since = model.condition(conditions.GRANTED), state.changed(model, conditions.GRANTED)
-    queued = granted is not None and granted.reason == Reason.QUEUED
+    membership = model.status.shared_group
+    here = membership is None or membership.group == model.spec.group
+    queued = here and granted is not None and granted.reason == Reason.QUEUED
     return since if queued and since is not None else now
 
 

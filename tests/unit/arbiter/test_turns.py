@@ -17,7 +17,7 @@ from flexinfer.arbiter.member import of_model
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW
 from tests.unit.arbiter.cards import FIRST, TOTAL_MB, Card
-from tests.unit.arbiter.groups import WANTED, decided, messages, queued, requeues, steps
+from tests.unit.arbiter.groups import WANTED, decided, later, messages, queued, requeues, steps
 
 
 def leavers(state: ObservedState, now: float) -> list[tuple[str, str]]:
@@ -133,6 +133,24 @@ def test_who_has_waited_max_wait_is_let_in_before_min_stay_has_passed() -> None:
     )
     late = queued.observed(20.0, min_stay="10m", max_wait="15s")
     assert leavers(late, NOW + 20) == [("a", "b has waited maxWait (15s)")]
+
+
+def test_a_wait_in_another_group_is_none_in_this_one() -> None:
+    """A Model that is given to another group is the last there, and waits from then on."""
+    waits = (*FIRST[:3], ("Wanted", "True", Reason.REQUESTED), ("Granted", "False", Reason.QUEUED))
+    card = Card()
+    card.holds("a", 14_000)
+    card.serves("a", "b")
+    other = msgspec.structs.replace(queued(1), group="other")
+    card.waits("b", 14_000, waits, shared_group=other)
+    state = card.observed(20.0, min_stay="10m", max_wait="15s")
+    assert leavers(state, NOW + 20) == []
+    came = msgspec.structs.replace(card.models[1].status, shared_group=queued(1))
+    meta = msgspec.structs.replace(card.models[1].metadata, resource_version="9")
+    moved = msgspec.structs.replace(card.models[1], status=came, metadata=meta)
+    state = later(state, NOW + 20, moved)
+    assert leavers(state, NOW + 34) == []
+    assert leavers(state, NOW + 35) == [("a", "b has waited maxWait (15s)")]
 
 
 def test_who_has_waited_max_wait_lets_a_holder_stay_as_long_as_it_took_to_load() -> None:
