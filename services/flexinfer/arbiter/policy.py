@@ -8,7 +8,8 @@ A holder may be made to leave for a member that is in demand
     once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority; for a Model that always runs,
                                 and that no request waits for, only the latter; the latter not before it has stayed as long as it took to load
 
-and never while it is in use at a higher priority, or loading at the same; a GPULease never before it ends. Of the sets that make room the one is chosen with the fewest by
+and never while it is in use at a higher priority, or loading at the same; a GPULease never before it ends. For an initial start, which no request
+needs, a holder leaves only if it has made its own and was never requested: so each new Model is verified, and none that is used has to leave. Of the sets that make room the one is chosen with the fewest by
 priority, then whose members are idle longest, then which load again fastest.
 """
 
@@ -31,6 +32,8 @@ from flexinfer.state.observed import ObservedState
 
 _MOST_COMPARED = 12
 """Up to so many holders every set of them is compared (4,096); beyond, they are taken in their order until there is room."""
+_VERIFIED = "it has made its initial start, and was never requested"
+_KEPT = "an initial start makes none leave that is loading, in use, or was requested"
 Cost: TypeAlias = tuple[tuple[int, ...], tuple[float, ...], float, tuple[str, ...]]
 
 
@@ -61,7 +64,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(member: Member, group: SharedGroup, state: ObservedState, now: float) -> Plan:
-    """Return what makes room for a member that is in demand and does not fit now."""
+    """Return what makes room for a member that is in demand, or makes its initial start, and does not fit now."""
     staying = [holder for holder in group.status.holders if holder.step == GRANTED]
     without = room(member, group, staying, state, now)
     if without.fits or not without.sampled:
@@ -77,13 +80,16 @@ def plan(member: Member, group: SharedGroup, state: ObservedState, now: float) -
 
 
 def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedState, now: float) -> Leave:
-    """Return whether a holder may be made to leave for a member that is in demand."""
+    """Return whether a holder may be made to leave for a member that is in demand, or makes its initial start."""
     other = of_holder(holder, group, state)
     current = other.model if other is not None else None
     if other is None or current is None:
         return Leave(holder=holder, allowed=False, why=_until(other))
     standing = standing_of(current, state, now)
     cost, again = _cost(current, other.priority, standing, now), standing.again
+    if not standing_of_member(member, state, now).in_demand:
+        why = _VERIFIED if standing.verified else _KEPT
+        return Leave(holder=holder, allowed=standing.verified, why=why, again=again, cost=cost)
     mine, its = member.priority, other.priority
     if its < mine:
         why = f"priority {mine} of {member.label} is above its {its}"

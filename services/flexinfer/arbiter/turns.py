@@ -1,8 +1,8 @@
 """Who of a group's queue is granted next, who leaves for whom, and what each that is queued waits for. Pure.
 
-The queue is looked at in its order. The first that fits beside the holders is next. For the first that is in demand and does not fit, holders
-may leave: the room that they make is kept for it, and what is left of that for those behind it that are in demand and will fit beside it. One
-behind them is granted only what fits beside them all.
+The queue is looked at in its order. The first that fits beside the holders is next. For the first that is in demand, or makes its initial start,
+and does not fit, holders may leave: the room that they make is kept for it, and what is left of that for those behind it that will fit beside it.
+One behind them is granted only what fits beside them all.
 """
 
 from collections.abc import Iterator, Mapping
@@ -71,7 +71,8 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
             turns = msgspec.structs.replace(turns, next=member)
             break
         waits[member.uid] = why
-        if not standing_of_member(member, state, now).in_demand:
+        standing = standing_of_member(member, state, now)
+        if not (standing.in_demand or standing.verifies):
             continue
         if kept is not None:
             kept = _kept_too(member, kept, shared, state, now)
@@ -118,7 +119,7 @@ def _fits_beside(
 
 
 def _kept_too(member: Member, kept: _Kept, shared: SharedGroup, state: ObservedState, now: float) -> _Kept:
-    """Return the room that is kept, with that of a member in demand if it will fit beside the others: then it waits for no more than they do."""
+    """Return the room that is kept, with that of another member if it will fit beside the others: then it waits for no more than they do."""
     fits, _ = _fits_beside(member, kept, shared, state, now)
     return msgspec.structs.replace(kept, members=(*kept.members, member)) if fits else kept
 

@@ -198,15 +198,53 @@ def test_two_that_always_run_take_turns_after_max_wait() -> None:
     assert leavers(card.observed(301.0), NOW + 301) == [("a", "it has stayed minStay (30s)")]
 
 
-def test_an_initial_start_makes_no_holder_leave_and_begins_where_there_is_room() -> None:
-    """No request needs it."""
+def test_an_initial_start_makes_no_requested_holder_leave_and_begins_where_there_is_room() -> None:
+    """No request needs it; one that ended before this arbiter began is known by lastActiveTime."""
     card = homelab()
+    card.served(embedder=0.5, chat=0.5, coder=0.5)
     card.waits("image", 12_288, FIRST)
-    assert steps(card.observed(), NOW + 1) == []
-    assert leavers(card.observed(), NOW + 1) == []
+    state = card.observed()
+    assert steps(state, NOW + 1) == []
+    assert leavers(state, NOW + 1) == []
+    stays = "coder stays: an initial start makes none leave that is loading, in use, or was requested"
+    assert stays in messages(state, NOW + 1)["default/image"]
+    written = Card()
+    written.holds("coder", 14_000, last_active_time="2026-11-24T11:00:00Z")
+    written.waits("image", 12_288, FIRST)
+    assert leavers(written.observed(), NOW + 1) == []
     small = homelab()
     small.waits("tiny", 1_000, FIRST)
     assert steps(small.observed(), NOW + 1) == [("Grant", "tiny")]
+
+
+def test_a_holder_that_was_never_requested_leaves_for_an_initial_start() -> None:
+    """It has made its own: so each of several new Models is verified, without a wait for an idleTimeout."""
+    card = homelab()
+    card.served(chat=0.5)
+    card.waits("image", 12_288, FIRST)
+    state = card.observed()
+    assert leavers(state, NOW + 1) == [("coder", "it has made its initial start, and was never requested")]
+    card.serves("coder")
+    assert leavers(card.observed(), NOW + 1) == []
+    loading = Card()
+    loading.holds("coder", 14_000, loading=True, wanted=FIRST)
+    loading.waits("image", 12_288, FIRST)
+    assert leavers(loading.observed(), NOW + 1) == []
+
+
+def test_room_is_made_for_a_request_before_an_initial_start() -> None:
+    """And is kept for it."""
+    card = Card()
+    card.holds("coder", 20_000)
+    card.waits("image", 12_288, FIRST, priority=200)
+    card.waits("chat", 16_000)
+    made = [a for a in decided(card.observed(), NOW + 1) if isinstance(a, Preempt)]
+    assert [(a.holder.model, a.waiter.metadata.name) for a in made] == [("coder", "chat")]
+    gone = Card()
+    gone.holds("coder", 12_000, step=RELEASING)
+    gone.waits("image", 12_000, FIRST, priority=200)
+    gone.waits("chat", 16_000)
+    assert steps(gone.observed(), NOW + 1) == []
 
 
 def test_a_model_that_had_to_leave_is_queued_again_when_a_request_comes() -> None:
