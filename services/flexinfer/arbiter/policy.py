@@ -32,8 +32,6 @@ from flexinfer.state.observed import ObservedState
 
 _MOST_COMPARED = 12
 """Up to so many holders every set of them is compared (4,096); beyond, they are taken in their order until there is room."""
-_VERIFIED = "it has made its initial start, and was never requested"
-_KEPT = "an initial start makes none leave that is loading, in use, or was requested"
 Cost: TypeAlias = tuple[tuple[int, ...], tuple[float, ...], float, tuple[str, ...]]
 
 
@@ -88,8 +86,7 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
     standing = standing_of(current, state, now)
     cost, again = _cost(current, other.priority, standing, now), standing.again
     if not standing_of_member(member, state, now).in_demand:
-        why = _VERIFIED if standing.verified else _KEPT
-        return Leave(holder=holder, allowed=standing.verified, why=why, again=again, cost=cost)
+        return _for_an_initial_start(holder, standing, cost)
     mine, its = member.priority, other.priority
     if its < mine:
         why = f"priority {mine} of {member.label} is above its {its}"
@@ -111,11 +108,24 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
     if now >= due:
         why = _overdue(standing.ready_since, member, group.spec, now)
         return Leave(holder=holder, allowed=True, why=why, again=again, cost=cost)
-    why = f"it is in use at the same priority {its}, for {group.spec.min_stay} (minStay) from when it became ready"
-    if idle:
-        why = f"others left for it, and {member.label} left less than {group.spec.min_stay} (minStay) ago"
+    why = _stays(member, its, group.spec, idle=idle)
     times = [at for at in (due, again) if at is not None]
     return Leave(holder=holder, allowed=False, why=why, again=min(times), due=due)
+
+
+def _stays(member: Member, priority: int, spec: SharedGroupSpec, *, idle: bool) -> str:
+    """Return why a holder of the same priority, or one that others left for, stays a while."""
+    if idle:
+        return f"others left for it, and {member.label} left less than {spec.min_stay} (minStay) ago"
+    return f"it is in use at the same priority {priority}, for {spec.min_stay} (minStay) from when it became ready"
+
+
+def _for_an_initial_start(holder: Holder, standing: Standing, cost: Cost) -> Leave:
+    """Return whether a holder may be made to leave for a member that no request waits for."""
+    why = "an initial start makes none leave that is loading, in use, or was requested"
+    if standing.verified:
+        why = "it has made its initial start, and was never requested"
+    return Leave(holder=holder, allowed=standing.verified, why=why, again=standing.again, cost=cost)
 
 
 def _until(other: Member | None) -> str:
@@ -151,7 +161,7 @@ def _waited_at(member: Member, spec: SharedGroupSpec, state: ObservedState, now:
 
 
 def _queued_since(member: Member, state: ObservedState, now: float) -> float:
-    """Return since when a member is in the queue of its group, as it was observed here; one that has just come from another group begins anew."""
+    """Return since when a member is in the queue of its group, as it was observed here; one that has just come from another group waits from now on."""
     model = member.model
     if model is None:
         return state.first_seen.get(member.uid, now)
