@@ -241,12 +241,13 @@ def _used_mb(holder: Holder, held: HeldDevice, device: Device, pods: Collection[
 
 
 def pods_of(group: SharedGroup, state: ObservedState) -> Mapping[str, frozenset[str]]:
-    """Return the uids of the Pods of each holder, by its uid; a lease has none."""
+    """Return the uids of the Pods of each holder, by its uid, also of those that are gone: a sample may still show them; a lease has none."""
     pods: dict[str, frozenset[str]] = {}
     for holder in group.status.holders:
         member = of_holder(holder, group, state)
         model = member.model if member is not None else None
         uids = [pod.uid for pod in state.workload(model).pods] if model is not None else []
+        uids += state.lost_pods.get(model.key, ()) if model is not None else ()
         backend = model.status.backend if model is not None else None
         named = [backend.pod_uid] if backend is not None and backend.pod_uid else []
         pods[holder.uid] = frozenset([*uids, *named])

@@ -15,7 +15,7 @@ from flexinfer.arbiter.budget import room
 from flexinfer.arbiter.effects import Preempt
 from flexinfer.arbiter.member import of_model
 from flexinfer.state.observed import ObservedState
-from tests.builders import NOW
+from tests.builders import NOW, a_pod, running
 from tests.unit.arbiter.cards import FIRST, TOTAL_MB, Card
 from tests.unit.arbiter.groups import WANTED, decided, later, messages, queued, requeues, steps
 
@@ -374,6 +374,18 @@ def test_room_is_kept_while_memory_of_a_leaver_comes_back() -> None:
     assert "room is kept for large" in messages(state, NOW + 1)["default/small"]
     card.foreign_mb = 5_000
     assert steps(card.observed(), NOW + 1) == [("Grant", "small")]
+
+
+def test_room_is_kept_while_a_sample_still_shows_the_process_of_one_that_has_stopped() -> None:
+    """It held more than its entry: all of that comes back with it, also once its Pod is gone."""
+    card = Card()
+    card.holds("coder", 5_000, step=STOPPED, used_mb=7_000)
+    card.waits("large", 20_000, priority=200)
+    card.waits("small", 6_000)
+    coder = card.models[0]
+    state = later(card.observed(), NOW + 1, running(coder, a_pod(coder, uid="pod-coder")), running(coder))
+    assert steps(state, NOW + 1) == []
+    assert "room is kept for large" in messages(state, NOW + 1)["default/small"]
 
 
 def test_a_place_in_the_queue_outlasts_a_group_that_is_blocked() -> None:
