@@ -380,7 +380,7 @@ def test_room_is_kept_while_a_sample_still_shows_the_process_of_one_that_has_sto
     """It held more than its entry: all of that comes back with it, also once its Pod is gone."""
     card = Card()
     card.holds("coder", 5_000, step=STOPPED, used_mb=7_000)
-    card.waits("large", 20_000, priority=200)
+    card.waits("large", 22_500, priority=200)
     card.waits("small", 6_000)
     coder = card.models[0]
     state = later(card.observed(), NOW + 1, running(coder, a_pod(coder, uid="pod-coder")), running(coder))
