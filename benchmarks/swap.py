@@ -4,11 +4,13 @@ Two Models of which one fits take turns on a simulated card that gives memory ba
 stubs that are ready a random 0.3 to 2.3 s after their start, and note their times. Before each swap the load of the machine is measured for a second
 and the same stub is started, waited for and ended without FlexInfer: the ratio is to that. The overhead has three parts: until the old engine is told
 to end, from then until the new engine's process runs, and from its readiness to the answer. The engine ends within a millisecond; the rest of the second
-part is the wait until its memory is seen to be back, the steps of the group, and the start of the next Pod: the driver of the simulated cards looks every 0.2 s,
-the agent at once when a sample is waited for, and then every 0.1 s. Measured elsewhere: llama-swap 57 to 267 ms, which
+part is the wait until its memory is seen to be back, the steps of the group, and the start of the next Pod. How long each step came after the one before it
+is printed as NATS showed them; the agent looks at once when a sample is waited for. The bare spawn, which every way to start an engine takes, is part of
+the overhead. Measured elsewhere: llama-swap 57 to 267 ms, which
 starts the next engine as soon as the process of the last one is gone; LLMKube 11 s.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -16,23 +18,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import load
-from benchmarks.instance import Instance, instance
+from benchmarks import load, swap_steps
+from benchmarks.instance import Instance, bare_spawn, instance
 
 SWAPS = 12
 GOAL_SECONDS = 0.200
 MODELS = ("one", "two")
-_REST_SECONDS = 1.0
+_REST_SECONDS, _SPAWNS = 1.0, 5
 _CARD = "nodes:\n- {name: local, gpus: [{profile: rtx-3090, releaseDelay: 0s}]}\n"
 _API = "ai.flexinfer/v1alpha2"
 
 
 class Swap(NamedTuple):
-    """One swap, in seconds: its three parts, and the engines' own time within it. `bare` is the same stub's start and end without FlexInfer."""
+    """One swap, in seconds: its three parts, and the engines' own time within it. `bare` is the same stub's start and end without FlexInfer.
+
+    `steps` is when each step came, since the request.
+    """
 
     told: float
     started: float
@@ -40,6 +45,7 @@ class Swap(NamedTuple):
     engines: float
     bare: float
     busy: float
+    steps: Mapping[str, float]
 
     @property
     def overhead(self) -> float:
@@ -58,8 +64,10 @@ def main() -> None:
             for name in MODELS:
                 running.until(name, "condition=Cached")
                 running.ask(name)
-            measured = [_swap(running, MODELS[number % 2]) for number in range(count)]
-    _print(measured)
+            with swap_steps.heard(running.environment["NATS_URL"]) as steps:
+                measured = [_swap(running, steps, number) for number in range(count)]
+            spawn = statistics.median(bare_spawn(running.folder / "bare.log") for _ in range(_SPAWNS))
+    _print(measured, spawn)
 
 
 def objects(names: Sequence[str], memory_mb: int) -> str:
@@ -83,13 +91,20 @@ def objects(names: Sequence[str], memory_mb: int) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": [group, *models]})
 
 
-def _swap(running: Instance, name: str) -> Swap:
+def _swap(running: Instance, steps: swap_steps.Steps, number: int) -> Swap:
     """Ask the Model that does not hold the card."""
+    name, other = MODELS[number % 2], MODELS[(number + 1) % 2]
     busy = load.rest(_REST_SECONDS)
     bare = bare_turn(running.folder / "bare.log")
     before, requested = len(running.stubs()), time.monotonic()
     running.ask(name)
     answered, times = time.monotonic(), dict(running.stubs(before))
+    of_engines = {
+        "engine ended": times["ended"],
+        "process started": times["started"],
+        "engine ready": times["ready"],
+    }
+    heard = {**steps.times(other, name, requested), **of_engines, "answered": answered}
     return Swap(
         told=times["ended"] - requested,
         started=times["started"] - times["ended"],
@@ -97,6 +112,7 @@ def _swap(running: Instance, name: str) -> Swap:
         engines=times["ready"] - times["started"],
         bare=bare,
         busy=busy,
+        steps={step: at - requested for step, at in heard.items()},
     )
 
 
@@ -116,7 +132,22 @@ def bare_turn(log: Path) -> float:
         return started + time.monotonic() - told
 
 
-def _print(measured: list[Swap]) -> None:
+def _print_steps(measured: list[Swap]) -> None:
+    """Print how long each step came after the one before it: the median of the swaps in which both were heard."""
+    print("steps, each since the one before it (median; since the request):")
+    for before, step in itertools.pairwise(("request", *swap_steps.STEPS)):
+        both = [
+            (swap.steps[step] - swap.steps.get(before, 0.0), swap.steps[step])
+            for swap in measured
+            if step in swap.steps and (before in swap.steps or before == "request")
+        ]
+        if both:
+            took, at = (statistics.median(values) * 1000 for values in zip(*both, strict=True))
+            print(f"  {step:17} {took:6.0f} ms  {at:6.0f} ms")
+
+
+def _print(measured: list[Swap], spawn: float) -> None:
+    _print_steps(measured)
     print(load.summary([swap.busy for swap in measured]))
     overhead = statistics.median(swap.overhead for swap in measured)
     turn = statistics.median(swap.bare for swap in measured)
@@ -126,6 +157,7 @@ def _print(measured: list[Swap]) -> None:
         print(
             f"  {what:9} median {statistics.median(getattr(swap, what) for swap in measured) * 1000:5.0f} ms"
         )
+    print(f"  of which the bare spawn of the stub takes {spawn * 1000:.0f} ms")
     own = statistics.median(swap.told + swap.answered for swap in measured)
     print(
         f"overhead: median {overhead * 1000:.0f} ms, of which {own * 1000:.0f} ms while an engine is ready and the request waits"

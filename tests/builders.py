@@ -67,6 +67,7 @@ def a_model(name: str = "llama", **changes: Any) -> Model:
         resources=changes.pop("resources", None),
     )
     status = ModelStatus(
+        last_active_time=changes.pop("last_active_time", None),
         conditions=status_conditions,
         placement=changes.pop("placement", Placement(node="a")),
         shared_group=changes.pop("shared_group", None),

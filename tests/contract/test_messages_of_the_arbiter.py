@@ -143,14 +143,20 @@ def left_for_others() -> Iterator[Card]:
     initial = Card()
     initial.holds("chat", 14_000, loading=True, wanted=FIRST)
     initial.waits("coder", 14_000)
+    verified = Card()
+    verified.holds("chat", 14_000)
+    verified.waits("coder", 14_000, FIRST)
     away = Placement(node="b", devices=placed_devices(["GPU-9"], 1_000), shared=True)
-    yield from (left, initial, two(1_000, placement=away))
+    yield from (left, initial, verified, two(1_000, placement=away))
 
 
 def rooms() -> Iterator[str]:
     """Yield what is said of room by itself: on another node, without telemetry, and of a lease whose devices are not known."""
     card = Card()
     card.holds("chat", 1_000)
+    verified = Card()
+    verified.holds("chat", 14_000)
+    verified.waits("coder", 14_000, FIRST)
     away = Placement(node="b", devices=placed_devices(["GPU-1"], 1_000), shared=True)
     state = later(card.observed(), NOW + 1, msgspec.structs.replace(card.sample(), node="b"))
     coder, shared = of_model(a_member("coder", placement=away)), card.group()

@@ -89,6 +89,12 @@ def alone(member: Member, group: SharedGroup, state: ObservedState, now: float) 
     return ""
 
 
+def apart(member: Member, other: Member) -> str:
+    """Return why two members are never holders together: of two leases it could not be told to which a process outside of Pods belongs."""
+    both = member.is_lease and other.is_lease
+    return f"{other.label} comes first, and which process is of which lease cannot be told" if both else ""
+
+
 def budget_mb(group: SharedGroup, device: Device) -> int:
     """Return what the holders of a device may use together, in MiB."""
     return max(0, device.total_mb - group.spec.reserve_mb)
@@ -112,10 +118,7 @@ def too_large(member: Member, group: SharedGroup, state: ObservedState) -> str:
 def _other_alone(
     member: Member, holders: Sequence[Holder], group: SharedGroup, state: ObservedState, now: float
 ) -> str:
-    """Return why a holder has its devices alone; one that was deleted has, since nothing is known of it any more.
-
-    Of two leases it could not be told to which a process outside of Pods belongs.
-    """
+    """Return why a holder has its devices alone; one that was deleted has, since nothing is known of it any more."""
     for holder in holders:
         other = of_holder(holder, group, state)
         if other is None:
@@ -124,9 +127,7 @@ def _other_alone(
             return other.exclusive
         if not holder.devices or not all(device.memory_mb for device in holder.devices):
             return f"the memory of {holder.label} is not known: it was started before its turn"
-        if member.is_lease and other.is_lease:
-            return f"{holder.label} has a lease, and which process is of which lease cannot be told"
-        why = alone(_as_held(other, holder), group, state, now)
+        why = apart(member, other) or alone(_as_held(other, holder), group, state, now)
         if why:
             return why
     return ""
@@ -211,7 +212,7 @@ def _foreign_mb(
     device: Device, group: SharedGroup, state: ObservedState, seen: Mapping[str, frozenset[str]]
 ) -> int:
     """Return what processes are seen to hold of a device that are of no holder of a group and of none that has left it."""
-    ours = frozenset[str]().union(*seen.values())
+    ours, leased = frozenset[str]().union(*seen.values()), _leased(device, group)
     present = frozenset(pod.uid for workload in state.workloads.values() for pod in workload.pods) - ours
     before = {
         (process.pid, process.name)
@@ -220,10 +221,16 @@ def _foreign_mb(
         if held.uuid == device.uuid
         for process in held.other_processes
     }
-    foreign = (p for p in device.processes if p.pod_uid not in ours)
+    foreign = (p for p in device.processes if p.pod_uid not in ours and p.pid not in leased)
     return sum(
         p.used_mb for p in foreign if p.pod_uid in present or (p.pid, p.name) in before or is_outside_pods(p)
     )
+
+
+def _leased(device: Device, group: SharedGroup) -> frozenset[int]:
+    """Return the numbers of the processes on a device that count as those of a lease that is on the list."""
+    leases = [held for holder in group.status.holders if holder.lease for held in holder.devices]
+    return frozenset(p.pid for held in leases if held.uuid == device.uuid for p in processes_of(held, device))
 
 
 def _used_mb(holder: Holder, held: HeldDevice, device: Device, pods: Collection[str]) -> int:
@@ -234,12 +241,13 @@ def _used_mb(holder: Holder, held: HeldDevice, device: Device, pods: Collection[
 
 
 def pods_of(group: SharedGroup, state: ObservedState) -> Mapping[str, frozenset[str]]:
-    """Return the uids of the Pods of each holder, by its uid; a lease has none."""
+    """Return the uids of the Pods of each holder, by its uid, also of those that are gone: a sample may still show them; a lease has none."""
     pods: dict[str, frozenset[str]] = {}
     for holder in group.status.holders:
         member = of_holder(holder, group, state)
         model = member.model if member is not None else None
         uids = [pod.uid for pod in state.workload(model).pods] if model is not None else []
+        uids += state.lost_pods.get(model.key, ()) if model is not None else ()
         backend = model.status.backend if model is not None else None
         named = [backend.pod_uid] if backend is not None and backend.pod_uid else []
         pods[holder.uid] = frozenset([*uids, *named])

@@ -175,10 +175,10 @@ def _of_holders(state: ObservedState, group: SharedGroup) -> Iterable[str]:
             yield from _groups_of(model) if model is not None else ()
 
 
-def _offers(state: ObservedState, node: str) -> object:
-    """Return what a node has for all that runs there; None if it is not known."""
+def _offers(state: ObservedState, node: str) -> tuple[object, object]:
+    """Return what a node has for all that runs there, None if it is not known, and its last sample, which is forgotten with it."""
     facts = state.nodes.get(node)
-    return facts.allocatable if facts is not None else None
+    return facts.allocatable if facts is not None else None, state.gpus.get(node)
 
 
 def _placed_on(state: ObservedState, node: str) -> Iterator[str]:

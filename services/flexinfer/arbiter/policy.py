@@ -8,7 +8,8 @@ A holder may be made to leave for a member that is in demand
     once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority; for a Model that always runs,
                                 and that no request waits for, only the latter; the latter not before it has stayed as long as it took to load
 
-and never while it is in use at a higher priority, or loading at the same; a GPULease never before it ends. Of the sets that make room the one is chosen with the fewest by
+and never while it is in use at a higher priority, or loading at the same; a GPULease never before it ends. For an initial start, which no request
+needs, a holder leaves only if it has made its own and was never requested: so each new Model is verified, and none that is used has to leave. Of the sets that make room the one is chosen with the fewest by
 priority, then whose members are idle longest, then which load again fastest.
 """
 
@@ -61,7 +62,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan(member: Member, group: SharedGroup, state: ObservedState, now: float) -> Plan:
-    """Return what makes room for a member that is in demand and does not fit now."""
+    """Return what makes room for a member that is in demand, or makes its initial start, and does not fit now."""
     staying = [holder for holder in group.status.holders if holder.step == GRANTED]
     without = room(member, group, staying, state, now)
     if without.fits or not without.sampled:
@@ -77,13 +78,15 @@ def plan(member: Member, group: SharedGroup, state: ObservedState, now: float) -
 
 
 def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedState, now: float) -> Leave:
-    """Return whether a holder may be made to leave for a member that is in demand."""
+    """Return whether a holder may be made to leave for a member that is in demand, or makes its initial start."""
     other = of_holder(holder, group, state)
     current = other.model if other is not None else None
     if other is None or current is None:
         return Leave(holder=holder, allowed=False, why=_until(other))
     standing = standing_of(current, state, now)
     cost, again = _cost(current, other.priority, standing, now), standing.again
+    if not standing_of_member(member, state, now).in_demand:
+        return _for_an_initial_start(holder, standing, cost)
     mine, its = member.priority, other.priority
     if its < mine:
         why = f"priority {mine} of {member.label} is above its {its}"
@@ -105,11 +108,24 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
     if now >= due:
         why = _overdue(standing.ready_since, member, group.spec, now)
         return Leave(holder=holder, allowed=True, why=why, again=again, cost=cost)
-    why = f"it is in use at the same priority {its}, for {group.spec.min_stay} (minStay) from when it became ready"
-    if idle:
-        why = f"others left for it, and {member.label} left less than {group.spec.min_stay} (minStay) ago"
+    why = _stays(member, its, group.spec, idle=idle)
     times = [at for at in (due, again) if at is not None]
     return Leave(holder=holder, allowed=False, why=why, again=min(times), due=due)
+
+
+def _stays(member: Member, priority: int, spec: SharedGroupSpec, *, idle: bool) -> str:
+    """Return why a holder of the same priority, or one that others left for, stays a while."""
+    if idle:
+        return f"others left for it, and {member.label} left less than {spec.min_stay} (minStay) ago"
+    return f"it is in use at the same priority {priority}, for {spec.min_stay} (minStay) from when it became ready"
+
+
+def _for_an_initial_start(holder: Holder, standing: Standing, cost: Cost) -> Leave:
+    """Return whether a holder may be made to leave for a member that no request waits for."""
+    why = "an initial start makes none leave that is loading, in use, or was requested"
+    if standing.verified:
+        why = "it has made its initial start, and was never requested"
+    return Leave(holder=holder, allowed=standing.verified, why=why, again=standing.again, cost=cost)
 
 
 def _until(other: Member | None) -> str:
@@ -145,12 +161,14 @@ def _waited_at(member: Member, spec: SharedGroupSpec, state: ObservedState, now:
 
 
 def _queued_since(member: Member, state: ObservedState, now: float) -> float:
-    """Return since when a member is queued, as it was observed here."""
+    """Return since when a member is in the queue of its group, as it was observed here; one that has just come from another group waits from now on."""
     model = member.model
     if model is None:
         return state.first_seen.get(member.uid, now)
     granted, since = model.condition(conditions.GRANTED), state.changed(model, conditions.GRANTED)
-    queued = granted is not None and granted.reason == Reason.QUEUED
+    membership = model.status.shared_group
+    here = membership is None or membership.group == model.spec.group
+    queued = here and granted is not None and granted.reason == Reason.QUEUED
     return since if queued and since is not None else now
 
 

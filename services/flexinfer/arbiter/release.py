@@ -120,9 +120,11 @@ def _in_use(held: HeldDevice, device: Device, staying: Collection[str], *, lease
     Other Models count for what their processes are seen to hold, not for their entries: one that still loads would hide this one.
     """
     foreign = {(process.pid, process.name) for process in held.other_processes}
-    # Processes that were named at the grant would be named now: where none is, what is in use is not theirs.
-    gone = device.processes_known and bool(held.other_processes)
-    listed, beyond = is_listed(device) or gone, device.used_mb - (held.used_before_mb or 0)
+    # Processes that were named at the grant would be named now: where none is, what is in use is not theirs. Where none can be named any more,
+    # they may have ended since: what they used then excuses nothing.
+    listed = is_listed(device) or (device.processes_known and bool(foreign))
+    before = (held.used_before_mb or 0) if device.processes_known or not foreign else 0
+    beyond = device.used_mb - before
     if beyond <= MEMORY_SLACK_MB and not (listed and _listed_before(held)):
         return ""
     if not listed:

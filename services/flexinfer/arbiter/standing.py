@@ -17,14 +17,15 @@ from flexinfer.state.observed import ObservedState
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """One member; times are monotonic seconds.
 
-    `in_demand`: requests need its engine now (`requested`), or it always runs. `verifies`: it is in its initial start, which no request needs.
-    `idle_since` is from when its engine counts as idle, None while it does not. `ready_since` is when that became ready, None
+    `in_demand`: requests need its engine now (`requested`), or it always runs. `verifies`: it is in its initial start, which no request needs;
+    `verified`: that is over, it is idle, and no request was ever observed. `idle_since` is from when its engine counts as idle, None while it does not. `ready_since` is when that became ready, None
     if it is not. `again` is when time alone may change any of this.
     """
 
     in_demand: bool
     requested: bool
     verifies: bool
+    verified: bool
     idle_since: float | None
     ready_since: float | None
     again: float | None
@@ -44,6 +45,9 @@ def standing_of(model: Model, state: ObservedState, now: float) -> Standing:
         in_demand=in_demand,
         requested=requested,
         verifies=not in_demand and wanted is not None and wanted.reason == Reason.FIRST_START,
+        verified=idle
+        and demand.idle_since is not None
+        and not _was_requested(model, demand.last_request, state),
         idle_since=demand.idle_since if idle else None,
         ready_since=ready_since,
         again=min((at for at in times if at is not None and at > now), default=None),
@@ -51,7 +55,13 @@ def standing_of(model: Model, state: ObservedState, now: float) -> Standing:
 
 
 _OF_A_LEASE = Standing(
-    in_demand=True, requested=True, verifies=False, idle_since=None, ready_since=None, again=None
+    in_demand=True,
+    requested=True,
+    verifies=False,
+    verified=False,
+    idle_since=None,
+    ready_since=None,
+    again=None,
 )
 """A person waits for a lease, or uses it, until it ends."""
 
@@ -75,6 +85,13 @@ def is_loading(model: Model) -> bool:
     """Tell whether a Model's engine is being started."""
     ready = model.condition(conditions.READY)
     return ready is not None and not ready.true and ready.reason in reasons.LOADING
+
+
+def _was_requested(model: Model, last_request: float | None, state: ObservedState) -> bool:
+    """Tell whether a request for a Model was ever observed, also by a process that has ended: a proxy without one reports when it started."""
+    observed = last_request is not None and last_request > state.first_seen.get(model.uid, 0.0)
+    written, created = model.status.last_active_time or "", model.metadata.creation_timestamp or ""
+    return observed or written > created
 
 
 def _ready_since(model: Model, state: ObservedState) -> float | None:

@@ -1,7 +1,8 @@
 """Who of a group's queue is granted next, who leaves for whom, and what each that is queued waits for. Pure.
 
-The queue is looked at in its order. The first that fits beside the holders is next. For the first that is in demand and does not fit, holders
-may leave: the room that they make is kept for it, so that one behind it is granted only what fits beside it too.
+The queue is looked at in its order. The first that fits beside the holders is next. For the first that is in demand, or makes its initial start,
+and does not fit, holders may leave: the room that they make is kept for it, and what is left of that for those behind it that will fit beside it.
+One behind them is granted only what fits beside them all.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ import msgspec
 from flexinfer.api.numbers import listed
 from flexinfer.api.placement import PlacedDevice
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
-from flexinfer.arbiter.budget import alone, recent, room
+from flexinfer.arbiter.budget import alone, apart, recent, room
 from flexinfer.arbiter.foreign_holders import withheld
 from flexinfer.arbiter.group import Group
 from flexinfer.arbiter.member import Member
@@ -39,11 +40,20 @@ class Turns(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """The room that is kept for a member: who stays beside it, and what it needs."""
+    """The room that is kept for members, the first of which it is made for, and the holders that stay beside them."""
 
-    member: Member
+    members: tuple[Member, ...]
     staying: tuple[Holder, ...]
-    devices: tuple[PlacedDevice, ...]
+
+    @property
+    def devices(self) -> Iterator[PlacedDevice]:
+        """What they need."""
+        return (device for member in self.members for device in member.placement.devices)
+
+    @property
+    def labels(self) -> str:
+        """Who they are, for people."""
+        return listed([member.label for member in self.members])
 
 
 def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float) -> Turns:
@@ -61,7 +71,11 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
             turns = msgspec.structs.replace(turns, next=member)
             break
         waits[member.uid] = why
-        if not standing_of_member(member, state, now).in_demand or kept is not None:
+        standing = standing_of_member(member, state, now)
+        if not (standing.in_demand or standing.verifies):
+            continue
+        if kept is not None:
+            kept = _kept_too(member, kept, shared, state, now)
             continue
         planned = plan(member, shared, state, now)
         waits[member.uid] = _explained(planned, shared) or why
@@ -83,22 +97,38 @@ def _silent_at(group: Group, state: ObservedState, now: float) -> Iterator[float
 def _fits(
     member: Member, shared: SharedGroup, kept: _Kept | None, state: ObservedState, now: float
 ) -> tuple[bool, str]:
-    """Tell whether a member fits beside all that are on the list now, and later beside the one that room is kept for; else why not."""
+    """Tell whether a member fits beside all that are on the list now, and later beside those that room is kept for; else why not."""
     present = room(member, shared, shared.status.holders, state, now)
     if kept is None or not present.fits:
         return present.fits, present.why
-    single = alone(kept.member, shared, state, now)
+    later, why = _fits_beside(member, kept, shared, state, now)
+    return later, why and f"room is kept for {kept.labels}: {why}"
+
+
+def _fits_beside(
+    member: Member, kept: _Kept, shared: SharedGroup, state: ObservedState, now: float
+) -> tuple[bool, str]:
+    """Tell whether a member will fit beside those that room is kept for, once all that leave have left; else why not."""
+    first, *_ = kept.members  # the others are beside it, so that none of them is alone
+    single = alone(first, shared, state, now)
+    single = single or next((why for one in kept.members if (why := apart(member, one))), "")
     if single:
-        return False, f"room is kept for {kept.member.label}: one holder at a time: {single}"
+        return False, f"one holder at a time: {single}"
     later = room(member, shared, kept.staying, state, now, kept.devices)
-    return later.fits, later.why and f"room is kept for {kept.member.label}: {later.why}"
+    return later.fits, later.why
+
+
+def _kept_too(member: Member, kept: _Kept, shared: SharedGroup, state: ObservedState, now: float) -> _Kept:
+    """Return the room that is kept, with that of another member if it will fit beside the others: then it waits for no more than they do."""
+    fits, _ = _fits_beside(member, kept, shared, state, now)
+    return msgspec.structs.replace(kept, members=(*kept.members, member)) if fits else kept
 
 
 def _kept(member: Member, planned: Plan, shared: SharedGroup) -> _Kept:
     gone = {leaver.holder.uid for leaver in planned.leavers}
     holders = shared.status.holders
     staying = tuple(holder for holder in holders if holder.step == GRANTED and holder.uid not in gone)
-    return _Kept(member=member, staying=staying, devices=member.placement.devices)
+    return _Kept(members=(member,), staying=staying)
 
 
 def _explained(planned: Plan, shared: SharedGroup) -> str:

@@ -182,7 +182,7 @@ class Draft(Leases):
         """Note when status or reason of each condition changed, by the reader's own clock."""
         recorded = self.changed_at.read().get(model.uid, {})
         changed = {
-            c.type: at for c in model.status.conditions if c.type not in recorded or moved(previous, c)
+            c.type: at for c in model.status.conditions if c.type not in recorded or moved(previous, model, c)
         }
         if changed:
             self.changed_at.write()[model.uid] = {**recorded, **changed}

@@ -1,5 +1,6 @@
 """Which of two facts about one thing counts: a deletion or the object, one sample or the other. Pure."""
 
+from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
 from flexinfer.api.model import Model
 from flexinfer.events import events
@@ -16,12 +17,21 @@ def covers(
     return uid == deletion.uid or version < deletion.version
 
 
-def moved(previous: Model | None, condition: Condition) -> bool:
-    """Tell whether status or reason of a condition is not as it was; not if nothing is known of before."""
+def moved(previous: Model | None, model: Model, condition: Condition) -> bool:
+    """Tell whether status or reason of a condition is not as it was; not if nothing is known of before.
+
+    Granted of another shared group is another one, whatever its reason: a place in one queue is none in the other.
+    """
     if previous is None:
         return False
     before = previous.condition(condition.type)
-    return before is None or (before.status, before.reason) != (condition.status, condition.reason)
+    other = condition.type == conditions.GRANTED and _group_of(previous) != _group_of(model)
+    return other or before is None or (before.status, before.reason) != (condition.status, condition.reason)
+
+
+def _group_of(model: Model) -> str:
+    """Return the shared group that a Model's status is about; empty if none."""
+    return model.status.shared_group.group if model.status.shared_group is not None else ""
 
 
 def newer_sample(current: Sample | None, event: events.GpusObserved, at: float) -> Sample:

@@ -1,17 +1,11 @@
-"""The laws of a card: each grant and each preemption is judged by what is so, not by what the arbiter computes.
-
-What is so are the processes with their owners as the last sample showed them, the requests as the proxies count them, and when engines became ready.
-"""
-
-from collections.abc import Iterable
+"""The laws of a card: each grant and each preemption is judged by what is so (`facts`), not by what the arbiter computes."""
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
-from flexinfer.api.placement import PlacedDevice, Placement
+from flexinfer.api.placement import PlacedDevice
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import (
     GRANTED,
-    ONE_AT_A_TIME,
     STOPPED,
     Holder,
     SharedGroup,
@@ -19,8 +13,8 @@ from flexinfer.api.sharedgroup import (
     object_name,
 )
 from flexinfer.arbiter.member import Member, of_model
-from tests.simulation.cards.processes import Shown
-from tests.simulation.cards.world import LOAD_SECONDS, RECENT_SECONDS, TOTAL_MB, World
+from tests.simulation.cards.facts import Facts, precedes
+from tests.simulation.cards.world import LOAD_SECONDS, TOTAL_MB, World
 
 _ROUNDING, LATE_SECONDS = 0.001, 3.0
 """How long a decision that is due may take: it is carried out later, and looked at with the next heartbeat."""
@@ -30,13 +24,12 @@ class Laws:
     """Reports to the world what breaks a law."""
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        self._world, self._facts = world, Facts(world)
         self._turns: dict[str, int] = {}
         self._stopped: dict[str, float] = {}  # uid -> when its engine had stopped
         self._released: dict[
             str, float
         ] = {}  # group -> when the last of those that are off its list had stopped
-        self._granted: dict[str, float] = {}  # uid -> when
         self._promised: dict[str, str] = {}  # group -> uid of the one for which a holder had to leave
         self._queued: dict[tuple[str, str], float] = {}  # uid, group -> since when
         self._overdue: dict[str, float] = {}  # uid -> since when nothing but the arbiter keeps it waiting
@@ -67,7 +60,7 @@ class Laws:
             self._judge_memory(group, holder, PlacedDevice(uuid=held.uuid, memory_mb=held.memory_mb))
         self._judge_alone(group, member)
         self._judge_kept_room(group, holder, member)
-        self._granted[holder.uid] = self._world.now
+        self._facts.granted[holder.uid] = self._world.now
 
     def _note_stops(self, group: SharedGroup, new: SharedGroupStatus) -> None:
         now, steps = self._world.now, {holder.uid: holder.step for holder in new.holders}
@@ -89,11 +82,11 @@ class Laws:
 
     def _judge_memory(self, group: SharedGroup, holder: Holder, need: PlacedDevice) -> None:
         """A grant is judged by a sample from after the last release, and there was room by what that showed."""
-        if not self._is_told(need.uuid):
+        if not self._facts.is_told(need.uuid):
             return  # then it is the only holder: `_judge_alone`
         if self._world.shown_at < self._released.get(group.key, 0.0):
             self._world.report_problem(f"{holder.label} is granted by a sample of before the last release")
-        if self._is_short(group, need, group.status.holders):
+        if self._facts.is_short(group, need, group.status.holders):
             shown = [one for one in self._world.shown if one.uuid == need.uuid]
             holders = [(h.label, h.step, h.devices) for h in group.status.holders]
             self._world.report_problem(
@@ -104,8 +97,8 @@ class Laws:
         """One that has its cards alone has them alone."""
         cards = set(member.placement.uuids)
         beside = [holder for holder in group.status.holders if cards & set(holder.uuids)]
-        objects = [member, *(other for holder in beside if (other := self._member(holder)) is not None)]
-        alone = [one.label for one in objects if self._is_alone(one, group)]
+        objects = [member, *(other for holder in beside if (other := self._facts.member(holder)) is not None)]
+        alone = [one.label for one in objects if self._facts.is_alone(one, group)]
         if beside and alone:
             self._world.report_problem(
                 f"{member.label} is granted beside {[h.label for h in beside]}, and {alone} are to be alone"
@@ -119,25 +112,29 @@ class Laws:
         if waiter.uid == member.uid:
             del self._promised[group.key]
             return
-        needs = waiter.placement.devices
-        told = all(self._is_told(need.uuid) for need in needs) and not self._is_held_elsewhere(waiter, group)
-        if _precedes(member, waiter) or not told:
+        told = all(self._facts.is_told(need.uuid) for need in waiter.placement.devices)
+        if precedes(member, waiter) or not told or self._facts.is_held_elsewhere(waiter, group):
             return
         staying = [one for one in group.status.holders if one.step == GRANTED]
-        if any(self._is_short(group, need, staying) for need in needs) or (
-            staying and self._is_alone(waiter, group)
-        ):
-            return  # another one that was before it has the room by now
-        shares = bool(set(holder.uuids) & {need.uuid for need in needs})
-        beside = (self._is_alone(waiter, group) or self._is_alone(member, group)) and shares
-        if beside or any(self._is_short(group, need, [*staying, holder]) for need in needs):
+        before = self._facts.claims_before(waiter, member, group, staying)
+        if not self._facts.has_room(waiter, group, staying, before):
+            return  # another one that is before it has the room, or will have it
+        if not self._facts.has_room(waiter, group, [*staying, holder], before):
             self._world.report_problem(
                 f"{member.label} is granted the room that is made for {waiter.label}, which is before it"
             )
 
+    def _waiter(self, group: SharedGroup) -> Member | None:
+        """Return the one for which a holder of a group had to leave, while it wants the room."""
+        uid = self._promised.get(group.key)
+        waiter = next((one for one in self._facts.waiting(group) if one.uid == uid), None)
+        if waiter is None:
+            self._promised.pop(group.key, None)
+        return waiter
+
     def preempted(self, group: SharedGroup, holder: Holder, waiter: Member) -> None:
         """Judge that a holder is made to leave for another."""
-        world, other = self._world, self._member(holder)
+        world, other = self._world, self._facts.member(holder)
         self._promised[group.key] = waiter.uid
         if other is None or other.model is None or not any(world.traffic.get(holder.model, (0, 0))):
             return
@@ -185,18 +182,19 @@ class Laws:
         if placement is None or not waits or not first or world.shown_at < self._released.get(group.key, 0.0):
             return False
         free = not any(
-            not self._is_told(need.uuid) or self._is_short(group, need, []) for need in placement.devices
+            not self._facts.is_told(need.uuid) or self._facts.is_short(group, need, [])
+            for need in placement.devices
         )
         holders = group.status.holders
         return (
             free
-            and not self._is_held_elsewhere(of_model(model), group)
+            and not self._facts.is_held_elsewhere(of_model(model), group)
             and bool(holders)
             and all(self._may_leave(h, of_model(model)) for h in holders)
         )
 
     def _may_leave(self, holder: Holder, waiter: Member) -> bool:
-        other, ready = self._member(holder), self._world.ready_since.get(holder.model)
+        other, ready = self._facts.member(holder), self._world.ready_since.get(holder.model)
         return (
             holder.step == GRANTED
             and other is not None
@@ -205,75 +203,3 @@ class Laws:
             and ready is not None
             and self._world.now - ready > LOAD_SECONDS
         )
-
-    # --- what is so
-
-    def _member(self, holder: Holder) -> Member | None:
-        state = self._world.state
-        model, lease = (
-            state.models.get(f"default/{holder.model}"),
-            state.leases.get(f"default/{holder.lease}"),
-        )
-        if model is not None and model.uid == holder.uid:
-            return of_model(model)
-        placed = tuple(PlacedDevice(uuid=d.uuid, memory_mb=d.memory_mb) for d in holder.devices)
-        if lease is None or lease.uid != holder.uid:
-            return None
-        return Member(object=lease, placement=Placement(node=holder.node, devices=placed))
-
-    def _waiter(self, group: SharedGroup) -> Member | None:
-        """Return the Model for which a holder of a group had to leave, while it wants the room."""
-        uid = self._promised.get(group.key)
-        model = next((m for m in self._world.state.models.values() if m.uid == uid), None)
-        wanted = model is not None and model.is_true(conditions.WANTED) and model.spec.group == group.name
-        waits = model is not None and any(self._world.traffic.get(model.metadata.name, (0, 0)))
-        if model is None or not wanted or not waits or group.holder(model.uid) is not None:
-            self._promised.pop(group.key, None)
-            return None
-        return of_model(model)
-
-    def _is_alone(self, member: Member, group: SharedGroup) -> bool:
-        unknown = any(not need.memory_mb for need in member.placement.devices)
-        return bool(group.spec.mode == ONE_AT_A_TIME or member.exclusive or unknown)
-
-    def _is_held_elsewhere(self, member: Member, group: SharedGroup) -> bool:
-        """Tell whether another group holds a card of a member."""
-        others = (other for other in self._world.state.groups.values() if other.key != group.key)
-        held = {uuid for other in others for holder in other.status.holders for uuid in holder.uuids}
-        return bool(held & set(member.placement.uuids))
-
-    def _is_told(self, uuid: str) -> bool:
-        """Tell whether the last sample says which processes use a card."""
-        world = self._world
-        return world.now - world.shown_at <= RECENT_SECONDS and uuid in world.listed
-
-    def _is_short(self, group: SharedGroup, need: PlacedDevice, holders: Iterable[Holder]) -> bool:
-        """Tell whether a card lacks room beside holders: each counts with its entry, or with more that it was seen to use."""
-        shown = [one for one in self._world.shown if one.uuid == need.uuid]
-        on_it = [holder for holder in group.status.holders if need.uuid in holder.uuids]
-        own = {holder.uid: [one for one in shown if self._is_of(holder, one)] for holder in on_it}
-        known = [one for processes in own.values() for one in processes]
-        total = need.memory_mb + sum(one.mb for one in shown if one not in known)
-        for holder in holders:
-            entry = sum(held.memory_mb for held in holder.devices if held.uuid == need.uuid)
-            total += max(entry, sum(one.mb for one in own.get(holder.uid, ())))
-        return total > TOTAL_MB - group.spec.reserve_mb
-
-    def _is_of(self, holder: Holder, process: Shown) -> bool:
-        """Tell whether a process is of a holder: what begins outside of Pods after the grant of a lease is the lease's."""
-        game = bool(holder.lease) and not process.owner
-        return process.owner == (holder.model or holder.lease) or (
-            game and process.began >= self._granted.get(holder.uid, 0.0)
-        )
-
-
-def _precedes(member: Member, waiter: Member) -> bool:
-    """Tell whether a member is before another in the queue, or may have been when it was granted."""
-    if member.priority != waiter.priority:
-        return member.priority > waiter.priority
-    return member.is_lease or 0 < _position(member) < _position(waiter)
-
-
-def _position(member: Member) -> int:
-    membership = member.model.status.shared_group if member.model is not None else None
-    return membership.position if membership is not None else 0

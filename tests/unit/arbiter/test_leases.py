@@ -157,6 +157,19 @@ def test_two_leases_never_hold_one_card() -> None:
     assert "which process is of which lease cannot be told" in told(state)["train"][1]
 
 
+def test_a_lease_takes_no_room_that_is_kept_for_one_before_it() -> None:
+    """Beside it the first could not be granted, however much is left."""
+    card = Card()
+    card.holds("chat", 14_000, step=RELEASING)
+    first = a_lease("train", spec={"memory_mb": 16_000, "priority": 1000})
+    state = observed(card, first, a_lease("game", spec={"memory_mb": 1_000, "priority": 500}))
+    assert steps(state, NOW + 1) == []
+    assert (
+        "room is kept for lease train: one holder at a time: lease train comes first"
+        in told(state)["game"][1]
+    )
+
+
 def test_a_lease_is_told_what_it_got_once_its_entry_says_granted() -> None:
     """Until when is added by the clock of the write."""
     state = observed(Card(), a_lease(spec={"memory_mb": 8_000}), entry=an_entry())
@@ -264,6 +277,19 @@ def test_the_game_of_a_lease_does_not_keep_the_memory_of_a_model_that_leaves() -
     card.holds("chat", 8_192, step=STOPPED, used_mb=0)
     state = later(observed(card, granted(), entry=an_entry()), NOW + 2, card.sample())
     assert ("Advance", "Freed") in steps(state, NOW + 2)
+
+
+def test_the_process_of_a_lease_does_not_take_the_room_that_is_kept_for_another() -> None:
+    """It comes back with the lease, as memory of a Model that has left does, and counts once."""
+    card = Card()
+    card.foreign_mb, card.late_mb = 8_000, 5_000
+    card.holds("chat", 5_000, step=STOPPED, used_mb=0)
+    card.waits("large", 20_000, priority=200)
+    card.waits("small", 6_000)
+    over = a_lease(told=LeaseReason.EXPIRED, status=TOLD, spec={"memory_mb": 8_000})
+    state = observed(card, over, entry=an_entry(step=STOPPED, reason=LeaseReason.EXPIRED))
+    assert ("Grant", "small") not in steps(state, NOW + 1)
+    assert "room is kept for large" in messages(state, NOW + 1)["default/small"]
 
 
 def test_a_lease_of_a_group_that_is_placed_nowhere_says_so() -> None:

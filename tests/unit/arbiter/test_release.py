@@ -87,6 +87,13 @@ def test_memory_of_before_the_grant_does_not_excuse_the_leavers_once_its_process
     assert steps(later(before, NOW + 1, sample(300)), NOW + 9) == FREE
 
 
+def test_memory_of_before_the_grant_excuses_nothing_while_its_process_cannot_be_named() -> None:
+    """The list is lost for a while, and the game may have ended: what is in use may as well be the leaver's, which comes back late."""
+    before = stopped(before=3000, others=(XORG,))
+    assert steps(later(before, NOW + 1, sample(3000, processes_known=False)), NOW + 9) == []
+    assert steps(later(before, NOW + 1, sample(300, processes_known=False)), NOW + 9) == FREE
+
+
 def test_a_device_that_is_not_in_the_sample_blocks_its_group() -> None:
     """It may have fallen off the bus: device, node and exits are named."""
     state = later(stopped(), NOW + 1, events.GpusObserved(node="a", boot="b", sample=2))

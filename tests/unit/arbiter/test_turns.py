@@ -15,9 +15,9 @@ from flexinfer.arbiter.budget import room
 from flexinfer.arbiter.effects import Preempt
 from flexinfer.arbiter.member import of_model
 from flexinfer.state.observed import ObservedState
-from tests.builders import NOW
+from tests.builders import NOW, a_pod, running
 from tests.unit.arbiter.cards import FIRST, TOTAL_MB, Card
-from tests.unit.arbiter.groups import WANTED, decided, messages, queued, requeues, steps
+from tests.unit.arbiter.groups import WANTED, decided, later, messages, queued, requeues, steps
 
 
 def leavers(state: ObservedState, now: float) -> list[tuple[str, str]]:
@@ -135,6 +135,24 @@ def test_who_has_waited_max_wait_is_let_in_before_min_stay_has_passed() -> None:
     assert leavers(late, NOW + 20) == [("a", "b has waited maxWait (15s)")]
 
 
+def test_a_wait_in_another_group_is_none_in_this_one() -> None:
+    """A Model that is given to another group is the last there, and waits from then on."""
+    waits = (*FIRST[:3], ("Wanted", "True", Reason.REQUESTED), ("Granted", "False", Reason.QUEUED))
+    card = Card()
+    card.holds("a", 14_000)
+    card.serves("a", "b")
+    other = msgspec.structs.replace(queued(1), group="other")
+    card.waits("b", 14_000, waits, shared_group=other)
+    state = card.observed(20.0, min_stay="10m", max_wait="15s")
+    assert leavers(state, NOW + 20) == []
+    came = msgspec.structs.replace(card.models[1].status, shared_group=queued(1))
+    meta = msgspec.structs.replace(card.models[1].metadata, resource_version="9")
+    moved = msgspec.structs.replace(card.models[1], status=came, metadata=meta)
+    state = later(state, NOW + 20, moved)
+    assert leavers(state, NOW + 34) == []
+    assert leavers(state, NOW + 35) == [("a", "b has waited maxWait (15s)")]
+
+
 def test_who_has_waited_max_wait_lets_a_holder_stay_as_long_as_it_took_to_load() -> None:
     """Several that have waited so long would otherwise do nothing but load."""
     waits = (*FIRST[:3], ("Wanted", "True", Reason.REQUESTED), ("Granted", "False", Reason.QUEUED))
@@ -180,15 +198,53 @@ def test_two_that_always_run_take_turns_after_max_wait() -> None:
     assert leavers(card.observed(301.0), NOW + 301) == [("a", "it has stayed minStay (30s)")]
 
 
-def test_an_initial_start_makes_no_holder_leave_and_begins_where_there_is_room() -> None:
-    """No request needs it."""
+def test_an_initial_start_makes_no_requested_holder_leave_and_begins_where_there_is_room() -> None:
+    """No request needs it; one that ended before this arbiter began is known by lastActiveTime."""
     card = homelab()
+    card.served(embedder=0.5, chat=0.5, coder=0.5)
     card.waits("image", 12_288, FIRST)
-    assert steps(card.observed(), NOW + 1) == []
-    assert leavers(card.observed(), NOW + 1) == []
+    state = card.observed()
+    assert steps(state, NOW + 1) == []
+    assert leavers(state, NOW + 1) == []
+    stays = "coder stays: an initial start makes none leave that is loading, in use, or was requested"
+    assert stays in messages(state, NOW + 1)["default/image"]
+    written = Card()
+    written.holds("coder", 14_000, last_active_time="2026-11-24T11:00:00Z")
+    written.waits("image", 12_288, FIRST)
+    assert leavers(written.observed(), NOW + 1) == []
     small = homelab()
     small.waits("tiny", 1_000, FIRST)
     assert steps(small.observed(), NOW + 1) == [("Grant", "tiny")]
+
+
+def test_a_holder_that_was_never_requested_leaves_for_an_initial_start() -> None:
+    """It has made its own: so each of several new Models is verified, without a wait for an idleTimeout."""
+    card = homelab()
+    card.served(chat=0.5)
+    card.waits("image", 12_288, FIRST)
+    state = card.observed()
+    assert leavers(state, NOW + 1) == [("coder", "it has made its initial start, and was never requested")]
+    card.serves("coder")
+    assert leavers(card.observed(), NOW + 1) == []
+    loading = Card()
+    loading.holds("coder", 14_000, loading=True, wanted=FIRST)
+    loading.waits("image", 12_288, FIRST)
+    assert leavers(loading.observed(), NOW + 1) == []
+
+
+def test_room_is_made_for_a_request_before_an_initial_start() -> None:
+    """And is kept for it."""
+    card = Card()
+    card.holds("coder", 20_000)
+    card.waits("image", 12_288, FIRST, priority=200)
+    card.waits("chat", 16_000)
+    made = [a for a in decided(card.observed(), NOW + 1) if isinstance(a, Preempt)]
+    assert [(a.holder.model, a.waiter.metadata.name) for a in made] == [("coder", "chat")]
+    gone = Card()
+    gone.holds("coder", 12_000, step=RELEASING)
+    gone.waits("image", 12_000, FIRST, priority=200)
+    gone.waits("chat", 16_000)
+    assert steps(gone.observed(), NOW + 1) == []
 
 
 def test_a_model_that_had_to_leave_is_queued_again_when_a_request_comes() -> None:
@@ -223,6 +279,23 @@ def test_room_that_is_made_for_a_model_is_kept_for_it() -> None:
     wide.waits("late", 6_000)
     assert steps(wide.observed(), NOW + 1) == []
     assert "room is kept for image" in messages(wide.observed(), NOW + 1)["default/late"]
+
+
+def test_what_is_left_of_room_that_is_made_is_kept_for_the_next_in_demand() -> None:
+    """One that is behind both takes no part of it: then the second would wait for one that came after it."""
+    card = Card()
+    card.holds("stays", 11_000)
+    card.holds("coder", 8_000, step=RELEASING)
+    card.waits("first", 6_000, priority=300)
+    card.waits("second", 6_500, priority=200)
+    card.waits("third", 3_000)
+    state = card.observed()
+    assert steps(state, NOW + 1) == []
+    assert "room is kept for first and second" in messages(state, NOW + 1)["default/third"]
+    card.waits("second", 7_500, priority=200)
+    assert steps(card.observed(), NOW + 1) == [("Grant", "third")], (
+        "the second fits beside the first in no case"
+    )
 
 
 def test_room_that_is_made_for_an_exclusive_model_is_kept_from_every_other() -> None:
@@ -301,6 +374,18 @@ def test_room_is_kept_while_memory_of_a_leaver_comes_back() -> None:
     assert "room is kept for large" in messages(state, NOW + 1)["default/small"]
     card.foreign_mb = 5_000
     assert steps(card.observed(), NOW + 1) == [("Grant", "small")]
+
+
+def test_room_is_kept_while_a_sample_still_shows_the_process_of_one_that_has_stopped() -> None:
+    """It held more than its entry: all of that comes back with it, also once its Pod is gone."""
+    card = Card()
+    card.holds("coder", 5_000, step=STOPPED, used_mb=7_000)
+    card.waits("large", 22_500, priority=200)
+    card.waits("small", 6_000)
+    coder = card.models[0]
+    state = later(card.observed(), NOW + 1, running(coder, a_pod(coder, uid="pod-coder")), running(coder))
+    assert steps(state, NOW + 1) == []
+    assert "room is kept for large" in messages(state, NOW + 1)["default/small"]
 
 
 def test_a_place_in_the_queue_outlasts_a_group_that_is_blocked() -> None:

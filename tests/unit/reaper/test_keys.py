@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import given
+from hypothesis import strategies as st
 
 from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
@@ -34,6 +35,33 @@ def test_an_event_touches_every_decision_that_it_alters(
 @given(HISTORIES)
 def test_time_alone_alters_no_decision_unannounced(history: list[tuple[AnyEvent, int]]) -> None:
     """Each moment that does was asked for."""
+    check_time(decide, history)
+
+
+def a_start(name: str, wanted: str, reason: str, version: int) -> ModelObserved:
+    """Return a Model of one node that starts, or whose initial start is queued."""
+    queued = wanted == Reason.FIRST_START_QUEUED
+    conditions: list[Any] = ["Accepted", "Placed", "Cached", ("Wanted", str(not queued), wanted)]
+    conditions += [] if queued else ["Granted", ("Ready", "False", reason)]
+    return ModelObserved(
+        model=a_model(name, placement=Placement(node="n"), conditions=conditions, version=version)
+    )
+
+
+STARTS = st.builds(
+    a_start,
+    st.sampled_from("abc"),
+    st.sampled_from([Reason.FIRST_START_QUEUED, Reason.FIRST_START, Reason.REQUESTED]),
+    st.sampled_from([Reason.STARTING, Reason.LOADING, Reason.BACK_OFF]),
+    st.integers(1, 40),
+)
+
+
+@given(st.lists(st.tuples(STARTS, st.integers(0, 40)), min_size=2, max_size=6))
+def test_time_alone_ends_no_wait_for_a_start_on_the_node_unannounced(
+    history: list[tuple[AnyEvent, int]],
+) -> None:
+    """The initial start behind one that makes no progress any more asks for the moment at which it may begin."""
     check_time(decide, history)
 
 

@@ -5,6 +5,7 @@ the card, without a process, as a driver gives memory back late. Nothing keeps p
 memory, as a real one would have.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -53,6 +54,11 @@ class SimulatedDevices:
     def __init__(self) -> None:
         self._held: dict[str, dict[tuple[int, int], _Held]] = {}  # uuid -> pid and start -> memory
         self._releasing: dict[str, list[_Releasing]] = {}
+
+    @property
+    def due(self) -> float:
+        """When memory that is late comes back next; infinity if none is."""
+        return min((one.until for late in self._releasing.values() for one in late), default=math.inf)
 
     def step(
         self, described: Description, holders: Iterable[Holder], now: float

@@ -1,7 +1,7 @@
 """Driver: what runs beside the nodes of a simulation and plays the driver of their cards.
 
-Five times a second it looks which engines run on which cards, and writes what a vendor's library would report of them into a file for
-the agent of each node. The file of `--simulate-gpus` is read again when it changes: footprints, foreign processes and release delays then
+Five times a second, and as soon as an engine has ended or its memory is due, it looks which engines run on which cards, and writes what a
+vendor's library would report of them into a file for the agent of each node. The file of `--simulate-gpus` is read again when it changes: footprints, foreign processes and release delays then
 apply at once, other nodes and cards at the next `flexinfer up`. While it cannot be used the last good one applies, and the telemetry says so.
 """
 
@@ -23,12 +23,14 @@ from flexinfer.local.simulation import files
 from flexinfer.local.simulation.description import SIMULATED_LABEL, Description, Foreign
 from flexinfer.local.simulation.devices import FOREIGN_PIDS, Holder, SimulatedDevices
 from flexinfer.local.simulation.engines import Checkpoints, Engine, checkpoints_of, program
+from flexinfer.local.simulation.exits import Exits
 from flexinfer.local.simulation.files import Simulation, SimulationError
 from flexinfer.runtime.health import Health, served
 from flexinfer.runtime.readiness import Readiness
 from localkube.kubelet.api_errors import ApiError
 from localkube.kubelet.client import Client, Object, connected
 from localkube.kubelet.list_watch import list_and_watch
+from localkube.process_identity import Identity
 
 DEFAULT_FOOTPRINT_MB = 512
 """Of an engine whose size neither the file nor its Model states: about what a GPU context takes."""
@@ -129,14 +131,19 @@ class Driver:
         self._foreign: dict[tuple[int, Foreign], int] = {}  # index and process -> its start
         self._written: dict[str, bytes] = {}
 
-    def step(self) -> None:
-        """Look at the engines, and write what has changed for the agents."""
+    def step(self) -> frozenset[Identity]:
+        """Look at the engines, and write what has changed for the agents; returns their processes."""
         self._source.refresh()
         engines = [engine for each in self._checkpoints.values() for engine in each.engines()]
         self.estimates.forget_all_but(frozenset(engine.pod_uid for engine in engines))
         holders = [*map(self._engine, engines), *self._foreign_processes()]
         for name, devices in self._devices.step(self._source.described, holders, time.monotonic()).items():
             self._write(name, devices)
+        return frozenset(engine.identity for engine in engines)
+
+    def pause(self) -> float:
+        """Return for how long to wait until the next look, in seconds, while no engine ends."""
+        return min(PERIOD_SECONDS, max(0.0, self._devices.due - time.monotonic()))
 
     def _engine(self, engine: Engine) -> Holder:
         stated = self._source.described.footprint(engine.namespace, engine.model)
@@ -227,7 +234,8 @@ async def drive(instance: Instance, port_file: str) -> None:
         tasks.create_task(driver.estimates.follow(client))
         tasks.create_task(delete_other_nodes(client, simulation.described))
         await driver.estimates.listed.wait()
+        exits = Exits()
         while True:
-            driver.step()
+            exits.follow(driver.step())
             readiness.set_ready(True)
-            await asyncio.sleep(PERIOD_SECONDS)
+            await exits.wait(driver.pause())
