@@ -6,7 +6,8 @@ For each Model, the first that applies:
   (3) the Job of these inputs has verified the weights before: True, as recorded in status.cache;
   (4) the Model has no node: False, waiting for Placed;
   (5) there is no Job of these inputs: create it, unless that failed a moment ago or too many run on the node;
-  (6) as the Job says: running, complete, or failed and created again: with back-off, and at once after a request
+  (6) for a PVC that is to have the size of its files, a Job lists them first, and the PVC is created as it says;
+  (7) as the Job says: running, complete, or failed and created again: with back-off, and at once after a request
       or a change of the spec. While it looks again for what cannot be there, the condition stays as it is.
 A condition that is True is revoked only by other inputs or a deleted PVC, never by a closed gate. What this
 module does not do: choosing the Job (`plan`), its manifest (`jobs`), when it is created again (`retry`) and the
@@ -23,9 +24,9 @@ from flexinfer.api.model import CacheStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import CachedStatus
 from flexinfer.events.workload import JobFacts
-from flexinfer.prefetcher import messages, status, volume
+from flexinfer.prefetcher import kept, messages, room, status, volume
 from flexinfer.prefetcher.memory import Memory
-from flexinfer.prefetcher.plan import CHECK, FETCH, Plan, PrefetchSettings, plan_of
+from flexinfer.prefetcher.plan import CHECK, KINDS, LIST, Plan, PrefetchSettings, plan_of
 from flexinfer.prefetcher.report import failure_cause, report_of
 from flexinfer.prefetcher.retry import Retry, keeps_failure, retry_of
 from flexinfer.prefetcher.slots import MOST_CHECKS, has_slot
@@ -46,6 +47,8 @@ class EnsureJob(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = CHECK
     keeps: bool = False
     """Whether the condition stays as it is: a failure that is looked at again."""
+    size: int = 0
+    """Bytes of the files for which a missing PVC is created; 0: not listed yet."""
 
     @property
     def key(self) -> str:
@@ -102,13 +105,14 @@ def _decide(
     if plan is None or not model.is_true(conditions.ACCEPTED):
         yield from _not_accepted(model, plan, state, now)
         return
-    plan = plan.with_pvc(_pvc_uid(model, plan, state))
+    plan = plan.with_pvc(_pvc_uid(model, plan, state)).first()
     yield from _obsolete_jobs(model, plan, state)
     if not plan.kind:
-        condition = status.true(model, Reason.PULLED_BY_ENGINE, plan.note)
+        reason = Reason.NO_CLAIM if plan.location.volume is Volume.MEMORY else Reason.PULLED_BY_ENGINE
+        condition = status.true(model, reason, plan.note)
         yield from _first_write(model, state, now, status.write(model, plan, condition))
     elif plan.digest and _is_cached(model) and _cache(model).job_name == plan.job_name(model):
-        yield from _as_recorded(model, plan)
+        yield from _as_recorded(model, plan, state, memory, now)
     elif plan.digest and not model.is_true(conditions.PLACED):
         condition = status.false(model, Reason.NOT_PLACED, messages.waiting_for_placed(plan))
         yield from _first_write(model, state, now, status.write(model, plan, condition))
@@ -136,13 +140,36 @@ def _first_write(
         yield from write
 
 
-def _as_recorded(model: Model, plan: Plan) -> Iterator[Action]:
-    """Yield the status again for the current generation: its inputs were verified by this very Job."""
+def _as_recorded(
+    model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float
+) -> Iterator[Action]:
+    """Yield the status again for the current generation: its inputs were verified by this very Job; then what keeps them in memory."""
     cached, cache = model.condition(conditions.CACHED), _cache(model)
-    if cached is not None:
-        condition = status.true(model, cached.reason, cached.message)
-        progress = status.whole(cache.job_phase, cache.revision, cache.bytes, cache.headers)
-        yield from status.write(model, plan, condition, progress)
+    if cached is None:
+        return
+    keeping = kept.plan_of(model, plan, state)
+    job = kept.job_of(model, keeping, state)
+    condition = status.true(model, cached.reason, kept.message(model, cached.message, keeping, job))
+    progress = status.whole(cache.job_phase, cache.revision, cache.bytes, cache.headers)
+    writes = status.write(model, plan, condition, progress)
+    yield from writes
+    if keeping is not None and not writes:
+        yield from _kept(model, keeping, job, state, memory, now)
+
+
+def _kept(
+    model: Model, keeping: Plan, job: JobFacts | None, state: ObservedState, memory: Memory, now: float
+) -> Iterator[Action]:
+    """Yield the creation of the Job that keeps weights in memory; one that has ended is made again."""
+    due = kept.retry_at(model, keeping, memory)
+    if job is None:
+        yield from _ensure(model, keeping, state, memory, now)
+    elif not (job.complete or job.failed_reason):
+        return
+    elif now < due:
+        yield RequeueAt(due)
+    else:
+        yield DeleteJob(model=model, job=job, retried=keeping.digest)
 
 
 def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
@@ -151,6 +178,8 @@ def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
     job = next((job for job in state.workload(model).jobs if job.name == name), None)
     if job is None:
         yield from _ensure(model, plan, state, memory, now)
+    elif job.complete and plan.kind == LIST:
+        yield from _ensure(model, plan, state, memory, now, size=report_of(job).bytes or room.UNKNOWN)
     elif job.complete:
         yield from _complete(model, plan, job)
     elif _outdated(plan, job):
@@ -192,8 +221,10 @@ def _progress(model: Model, job: JobFacts, memory: Memory) -> status.JobProgress
     )
 
 
-def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
-    """Yield the creation of a Job, or what it waits for.
+def _ensure(
+    model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float, *, size: int = 0
+) -> Iterator[Action]:
+    """Yield the creation of a Job, or what it waits for; `size`: the bytes that a missing PVC is created for.
 
     Whether a missing PVC exists is asked at once and then ever more rarely: its event ends the wait.
     """
@@ -206,7 +237,7 @@ def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
         )
         yield from status.write(model, plan, condition, status.JobProgress(phase="Queued"))
     else:
-        yield EnsureJob(model=model, digest=plan.digest, kind=plan.kind, keeps=keeps)
+        yield EnsureJob(model=model, digest=plan.digest, kind=plan.kind, keeps=keeps, size=size)
 
 
 def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
@@ -251,15 +282,16 @@ def _obsolete_jobs(model: Model, plan: Plan, state: ObservedState) -> Iterator[D
     A Job that failed stays until it is created again. While the uid of the PVC is unknown, no Job can be told to
     have other inputs.
     """
-    prefixes = tuple(f"{model.metadata.name}-{kind}-" for kind in (CHECK, FETCH))
-    current = plan.job_name(model) if plan.kind else ""
-    comparable = not plan.kind or bool(plan.digest)
+    prefixes = tuple(f"{model.metadata.name}-{kind}-" for kind in KINDS)
+    keeping = kept.plan_of(model, plan, state)
+    current = [job.job_name(model) for job in (plan, keeping) if job is not None and job.kind]
+    comparable = not plan.kind or (bool(plan.digest) and plan.kind != LIST)
     recorded = _cache(model).job_name if _is_cached(model) else ""
     for job in state.workload(model).jobs:
         if not job.name.startswith(prefixes):
             continue
         ended = job.complete or bool(job.failed_reason)
-        if (comparable and job.name != current) or (ended and job.name == recorded):
+        if (comparable and job.name not in current) or (ended and job.name == recorded):
             yield DeleteJob(model=model, job=job)
 
 

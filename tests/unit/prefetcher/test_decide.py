@@ -550,16 +550,16 @@ def test_a_deleted_pvc_is_read_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "strategy"),
+    "changes",
     [
-        pytest.param({"backend": "ollama", "source": "ollama://llama3:8b"}, "None", id="ollama"),
-        pytest.param({"source": "HF://a/b", "config": {"ggufFile": "x.gguf"}}, "Memory", id="memory"),
+        pytest.param({"backend": "ollama", "source": "ollama://llama3:8b"}, id="ollama"),
+        pytest.param({"source": "HF://a/b", "config": {"ggufFile": "x.gguf"}}, id="hub"),
     ],
 )
-def test_what_nothing_keeps_needs_no_job(changes: dict[str, Any], strategy: str) -> None:
+def test_what_nothing_keeps_needs_no_job(changes: dict[str, Any]) -> None:
     """The message says when the download happens."""
     model = a_model(conditions=PLACED, **changes)
-    spec = msgspec.structs.replace(model.spec, cache=Cache(strategy=strategy))
+    spec = msgspec.structs.replace(model.spec, cache=Cache(strategy="None"))
     model = msgspec.structs.replace(model, spec=spec)
     [action] = decided(model)
     assert state(action) == ("True", Reason.PULLED_BY_ENGINE)

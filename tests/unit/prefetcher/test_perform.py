@@ -34,9 +34,9 @@ def without_cache(model: Model) -> Model:
     return msgspec.structs.replace(model, spec=spec)
 
 
-async def ensured(cluster: DictCluster, model: Model) -> tuple[str, str]:
-    """Perform an EnsureJob; returns the reason and the message of Cached afterwards."""
-    await perform(a_runtime("prefetcher", cluster=cluster), EnsureJob(model=model))
+async def ensured(cluster: DictCluster, model: Model, size: int = 10**9) -> tuple[str, str]:
+    """Perform an EnsureJob, for files of a size; returns the reason and the message of Cached afterwards."""
+    await perform(a_runtime("prefetcher", cluster=cluster), EnsureJob(model=model, size=size))
     cached = cluster.model().condition("Cached")
     return (cached.reason, cached.message) if cached is not None else ("", "")
 
