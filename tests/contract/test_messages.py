@@ -75,6 +75,7 @@ CACHED: Mapping[str, Callable[[Model, Plan, str], list[str]]] = {
     "pvc_pending": lambda model, plan, quoted: [
         cached.pvc_pending(model, plan, "fast", waiting) for waiting in ("", quoted)
     ],
+    "pvc_refused": lambda model, plan, quoted: [cached.pvc_refused(model, plan, "fast", quoted)],
     "pvc_lost": lambda model, plan, _: [cached.pvc_lost(model, plan)],
     "no_default_class": lambda _, plan, __: [cached.no_default_class(plan)],
     "no_storage_class": lambda *_: [cached.no_storage_class("fast")],
@@ -86,6 +87,7 @@ CACHED: Mapping[str, Callable[[Model, Plan, str], list[str]]] = {
 _OF_A_PVC = (
     "pvc_not_found",
     "pvc_pending",
+    "pvc_refused",
     "pvc_lost",
     "no_default_class",
     "pvc_deleting",

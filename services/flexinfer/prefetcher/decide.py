@@ -17,14 +17,12 @@ download itself (`download`, inside the Job).
 from collections.abc import Iterator
 from typing import TypeAlias
 
-import msgspec
-
 from flexinfer.api import conditions
 from flexinfer.api.model import CacheStatus, Model
 from flexinfer.api.reasons import Reason
-from flexinfer.api.status import CachedStatus
 from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher import kept, messages, room, status, volume
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import Memory
 from flexinfer.prefetcher.plan import CHECK, KINDS, LIST, Plan, PrefetchSettings, plan_of
 from flexinfer.prefetcher.report import failure_cause, report_of
@@ -34,52 +32,6 @@ from flexinfer.sources import Volume
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
-
-
-class EnsureJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Create the PVC, if it is the Model's cache, and the Job, unless they exist.
-
-    `digest` is that of the plan when it was decided: a PVC that was observed since makes it another action.
-    """
-
-    model: Model
-    digest: str = ""
-    kind: str = CHECK
-    keeps: bool = False
-    """Whether the condition stays as it is: a failure that is looked at again."""
-    size: int = 0
-    """Bytes of the files for which a missing PVC is created; 0: not listed yet."""
-
-    @property
-    def key(self) -> str:
-        """The Model's key."""
-        return self.model.key
-
-    @property
-    def write(self) -> WriteStatus | None:
-        """The status that a new check writes: it takes its slot from the moment of the decision."""
-        if self.kind != CHECK or not self.digest or self.keeps:
-            return None
-        condition = status.false(self.model, Reason.CHECKING, "")
-        return WriteStatus(
-            model=self.model, status=CachedStatus(condition=condition, cache=_cache(self.model))
-        )
-
-
-class DeleteJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Delete a Job whose result is recorded or that has other inputs; `retried`: with a digest, to create it again."""
-
-    model: Model
-    job: JobFacts
-    retried: str = ""
-    lacks: int = 0
-    """Bytes that the PVC of the cache is too small by: it grows first, where it may."""
-
-    @property
-    def key(self) -> str:
-        """The Job's key: it can be deleted while the Model's status is written."""
-        return f"{self.model.key}/{self.job.name}"
-
 
 Action: TypeAlias = EnsureJob | DeleteJob | WriteStatus | RequeueAt
 
@@ -154,22 +106,7 @@ def _as_recorded(
     writes = status.write(model, plan, condition, progress)
     yield from writes
     if keeping is not None and not writes:
-        yield from _kept(model, keeping, job, state, memory, now)
-
-
-def _kept(
-    model: Model, keeping: Plan, job: JobFacts | None, state: ObservedState, memory: Memory, now: float
-) -> Iterator[Action]:
-    """Yield the creation of the Job that keeps weights in memory; one that has ended is made again."""
-    due = kept.retry_at(model, keeping, memory)
-    if job is None:
-        yield from _ensure(model, keeping, state, memory, now)
-    elif not (job.complete or job.failed_reason):
-        return
-    elif now < due:
-        yield RequeueAt(due)
-    else:
-        yield DeleteJob(model=model, job=job, retried=keeping.digest)
+        yield from kept.keep(model, keeping, job, memory, now)
 
 
 def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
@@ -185,10 +122,10 @@ def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
     elif _outdated(plan, job):
         yield DeleteJob(model=model, job=job)
     elif job.failed_reason:
-        fault = volume.fault(model, plan, state, job) if not job.report else None
+        fault = volume.fault(model, plan, state, memory, job) if not job.report else None
         yield from _failed(model, plan, job, retry_of(model, plan, state, memory), now, fault=fault)
     elif not keeps_failure(model, plan, memory):
-        yield from _running(model, plan, job, volume.fault(model, plan, state, job), memory, now)
+        yield from _running(model, plan, job, volume.fault(model, plan, state, memory, job), memory, now)
 
 
 def _running(

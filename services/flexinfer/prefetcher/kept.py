@@ -5,16 +5,20 @@ what moves is another Job. It never ends by itself. What it does not get is said
 an engine starts all the same, at the speed of the disk.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.model import CacheStatus, Model
 from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher import messages
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import Memory
 from flexinfer.prefetcher.plan import FETCH, KEEP, Plan
 from flexinfer.prefetcher.report import failure_cause
 from flexinfer.sources import fetched
+from flexinfer.state.actions import RequeueAt
 from flexinfer.state.observed import ObservedState
 
 
@@ -53,8 +57,23 @@ def message(model: Model, cached: str, kept: Plan | None, job: JobFacts | None) 
     return f"{base}{messages.not_kept(model, job, cause)}" if cause else base
 
 
-def retry_at(model: Model, kept: Plan, memory: Memory) -> float:
-    """Return when a Job that ended is created again: at once the first time, then with back-off."""
+def keep(
+    model: Model, kept: Plan, job: JobFacts | None, memory: Memory, now: float
+) -> Iterator[EnsureJob | DeleteJob | RequeueAt]:
+    """Yield the creation of the Job; one that has ended is deleted to be made again, at once the first time and then with back-off."""
+    ended = job is not None and bool(job.complete or job.failed_reason)
+    due = _retry_at(model, kept, memory) if ended else memory.ensure_at(model.uid, kept.digest)
+    if job is not None and not ended:
+        return
+    if now < due:
+        yield RequeueAt(due)
+    elif job is None:
+        yield EnsureJob(model=model, digest=kept.digest, kind=KEEP)
+    else:
+        yield DeleteJob(model=model, job=job, retried=kept.digest)
+
+
+def _retry_at(model: Model, kept: Plan, memory: Memory) -> float:
     retries = memory.retries(model.uid, kept.digest)
     if not retries.number:
         return float("-inf")

@@ -139,6 +139,15 @@ def pvc_pending(model: Model, plan: Plan, storage_class: str, waiting: str) -> s
     )
 
 
+def pvc_refused(model: Model, plan: Plan, storage_class: str, cause: str) -> str:
+    """Return the message of a PVC that its StorageClass makes no volume for; `cause` is what the provisioner wrote on it."""
+    other = "; or set spec.cache.storageClass and delete the PVC" if plan.location.owned else ""
+    return (
+        f"PersistentVolumeClaim {plan.pvc} is Pending: StorageClass {storage_class} makes no volume for it: {clause(cause)}. "
+        f"Remedy: mend that (kubectl describe pvc {plan.pvc} -n {model.metadata.namespace}){other}; the Job goes on by itself"
+    )
+
+
 def no_default_class(plan: Plan) -> str:
     """Return the message of a PVC that no StorageClass makes a volume for."""
     field = "set spec.cache.storageClass and delete the PVC" if plan.location.owned else "bind it to a volume"

@@ -17,7 +17,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.prefetcher import jobs, kept, messages, status
-from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.growth import grow
 from flexinfer.prefetcher.memory import EnsureFailed, Fact, JobRetried
 from flexinfer.prefetcher.plan import KEEP, Plan, PrefetchSettings, plan_of, without_claim

@@ -60,7 +60,7 @@ CACHE_FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.CLAIM_PENDING: Facts(
             conditions=(CACHED,),
-            meaning="The StorageClass has made no volume for the PersistentVolumeClaim for a minute; the message has what its Pod waits for.",
+            meaning="The StorageClass makes no volume for the PersistentVolumeClaim; the message has what its provisioner wrote, or, after a minute, what its Pod waits for.",
             remedy="look for the cause among the provisioner's Events: kubectl describe pvc -n {namespace}; the download goes on by itself",
             warning=True,
         ),

@@ -15,11 +15,13 @@ from flexinfer.api.status import CachedStatus
 from flexinfer.events import events
 from flexinfer.events.workload import ClaimFacts, JobFacts
 from flexinfer.prefetcher import decide as deciding
-from flexinfer.prefetcher.decide import DeleteJob, EnsureJob, write_of
+from flexinfer.prefetcher.decide import write_of
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import (
     FIRST_BACK_OFF,
     FIRST_RETRY,
     LONGEST_BACK_OFF,
+    ClaimRefused,
     EnsureFailed,
     JobRetried,
     Memory,
@@ -486,6 +488,21 @@ def test_a_volume_that_is_not_made_within_a_minute_is_the_reason() -> None:
     assert state(action) == ("False", Reason.CLAIM_PENDING)
     for words in ("StorageClass fast", UNBOUND, "kubectl describe pvc llama-cache -n default"):
         assert words in action.condition.message
+
+
+def test_what_the_provisioner_wrote_is_the_reason_at_once() -> None:
+    """Without a minute's wait, in its own words, and of this PVC alone (reliability X21)."""
+    model = a_model(conditions=(*PLACED, ("Cached", "False", Reason.FETCHING)), source="HF://a/b")
+    cause = "ProvisioningFailed: storageclass.storage.k8s.io is out of space"
+    refused = ClaimRefused(key=model.key, uid=model.uid, claim_uid="pvc-1", cause=cause)
+    memory = remember(Memory(), refused, NOW)
+    observed = a_state(model, a_pending_volume(model, UNBOUND))
+    [action] = decide(observed, memory, NOW, settings=SETTINGS)
+    assert state(action) == ("False", Reason.CLAIM_PENDING)
+    assert f"StorageClass fast makes no volume for it: {cause}. Remedy: " in action.condition.message
+    other = remember(Memory(), msgspec.structs.replace(refused, claim_uid="pvc-0"), NOW)
+    assert state(list(decide(observed, other, NOW, settings=SETTINGS))[-1]) == ("False", Reason.FETCHING)
+    assert forget(memory, model.uid) == Memory()
 
 
 def test_a_volume_that_is_pending_stays_the_reason_until_it_is_made() -> None:

@@ -13,7 +13,7 @@ from flexinfer.events import events
 from flexinfer.events.workload import ClaimFacts, JobFacts
 from flexinfer.prefetcher import decide as deciding
 from flexinfer.prefetcher import jobs, kept
-from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import EnsureFailed, JobRetried, Memory, remember
 from flexinfer.prefetcher.perform import perform
 from flexinfer.prefetcher.plan import FETCH, KEEP, LIST, Plan, PrefetchSettings, plan_of

@@ -10,7 +10,7 @@ from flexinfer.api.model import Cache, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher import jobs
-from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import EnsureFailed, JobRetried
 from flexinfer.prefetcher.perform import perform
 from flexinfer.runtime.kubernetes.api import ConflictError, ForbiddenError

@@ -11,7 +11,7 @@ from flexinfer.events import events
 from flexinfer.events.workload import ClaimFacts, JobFacts
 from flexinfer.prefetcher import decide as deciding
 from flexinfer.prefetcher import room
-from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.jobs import job
 from flexinfer.prefetcher.memory import EnsureFailed, Memory, remember
 from flexinfer.prefetcher.perform import perform
