@@ -36,10 +36,12 @@ class StoreCluster:
         await self._pause()
         return _typed(kind, self._do(lambda: self._store.get(self._resource(kind), namespace or None, name)))
 
-    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
+    async def list(
+        self, kind: Kind[T], namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> Listing[T]:
         """Return the list of all objects of a kind."""
         await self._pause()
-        query = Query(label_selector=labels)
+        query = Query(label_selector=labels, field_selector=fields)
         listing = self._do(lambda: self._store.list(self._resource(kind), namespace or None, query))
         return Listing(tuple(_typed(kind, item) for item in listing.items), listing.resource_version)
 

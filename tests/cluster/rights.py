@@ -61,7 +61,8 @@ RIGHTS: Mapping[str, tuple[Right, ...]] = {
     "prefetcher": (
         *_controller("prefetcher"),
         Right(BATCH, "jobs", ("get", "create", "delete")),
-        Right(STORAGE, "storageclasses", ("get",), seldom="where spec.cache.storageClass is set"),
+        Right(CORE, "events", ("list",), seldom="while a PVC stays Pending"),
+        Right(STORAGE, "storageclasses", ("get", "list"), seldom="get: where spec.cache.storageClass is set; list: where spec.cache.strategy is Memory"),
         Right(CORE, "persistentvolumeclaims", ("get", "list", "create", "patch", "delete"), seldom="patch: spec.cache.reclaimPolicy, growth; delete: spec.cache.reclaimPolicy"),
         _OWNERS,
     ),

@@ -31,8 +31,15 @@ def planned(source: str, **cache: Any) -> tuple[Model, Plan]:
     return model, plan
 
 
+def listed(source: str) -> tuple[Model, Plan]:
+    """Return a Model whose PVC is to have the size of its files, with the plan that asks for that."""
+    model, plan = planned(source)
+    return model, plan.first()
+
+
 PLANS = (
     planned("HF://a/b"),
+    listed("HF://a/b"),
     planned("HF://a/b", pvc_name="weights"),
     planned("pvc://models/x.gguf"),
     planned("pvc://models"),
@@ -48,11 +55,15 @@ CACHED: Mapping[str, Callable[[Model, Plan, str], list[str]]] = {
     "progress": lambda *_: [cached.progress(1, 4_900_000_000, eta) for eta in (0, 7, 90, 4000)],
     "size": lambda *_: [cached.size(10**power) for power in (0, 3, 6, 9)],
     "queued": lambda *_: [cached.queued("n", 4)],
-    "remade": lambda model, plan, _: [cached.remade(cached.running(model, plan), "llama-cache")],
+    "remade": lambda model, plan, _: [cached.remade(cached.running(model, plan), plan)],
     "contains": lambda model, plan, _: [cached.contains(model, plan, size) for size in (0, 10**9)],
     "code": lambda model, plan, _: [
         cached.contains(model, plan, 1) + cached.code(*names)
         for names in (("", ""), ("a.bin", ""), ("", "b.pth"))
+    ],
+    "kept": lambda model, plan, _: [cached.contains(model, plan, 1) + cached.kept(model)],
+    "not_kept": lambda model, plan, quoted: [
+        cached.contains(model, plan, 1) + cached.not_kept(model, JobFacts(name="j", uid="u"), quoted)
     ],
     "not_found": lambda model, plan, _: [
         cached.not_found(model, plan),
@@ -64,6 +75,7 @@ CACHED: Mapping[str, Callable[[Model, Plan, str], list[str]]] = {
     "pvc_pending": lambda model, plan, quoted: [
         cached.pvc_pending(model, plan, "fast", waiting) for waiting in ("", quoted)
     ],
+    "pvc_refused": lambda model, plan, quoted: [cached.pvc_refused(model, plan, "fast", quoted)],
     "pvc_lost": lambda model, plan, _: [cached.pvc_lost(model, plan)],
     "no_default_class": lambda _, plan, __: [cached.no_default_class(plan)],
     "no_storage_class": lambda *_: [cached.no_storage_class("fast")],
@@ -75,6 +87,7 @@ CACHED: Mapping[str, Callable[[Model, Plan, str], list[str]]] = {
 _OF_A_PVC = (
     "pvc_not_found",
     "pvc_pending",
+    "pvc_refused",
     "pvc_lost",
     "no_default_class",
     "pvc_deleting",

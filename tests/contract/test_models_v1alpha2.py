@@ -480,8 +480,8 @@ heading("spec.cache (optional)")
 
 @says("Model caching strategy.")
 def test_the_strategy_decides_where_weights_are_kept() -> None:
-    """On a claim, in memory, or on the node's disk."""
-    strategies = {"SharedPVC": Volume.CLAIM, "Memory": Volume.MEMORY, "None": Volume.DISK}
+    """On a claim, whose files Memory keeps in the node's memory too, or on the node's disk."""
+    strategies = {"SharedPVC": Volume.CLAIM, "Memory": Volume.CLAIM, "None": Volume.DISK}
     for strategy, volume in strategies.items():
         assert location_of(stored(cache={"strategy": strategy}, **FROM_HUB)).volume is volume
 
@@ -493,14 +493,16 @@ def test_the_strategies_are_these_three() -> None:
 
 
 @says("- pvcName / storageClass / size: only relevant for SharedPVC")
-def test_fields_of_the_claim_have_an_effect_for_shared_pvc_alone() -> None:
-    """Elsewhere `Accepted` says that they have none."""
+def test_fields_of_the_claim_have_an_effect_where_there_is_one() -> None:
+    """Memory has one too; elsewhere `Accepted` says that they have none."""
     cache = {"pvcName": "weights", "storageClass": "fast"}
     shared = stored(cache={"strategy": "SharedPVC", "storageClass": "fast", "size": "7Gi"}, **FROM_HUB)
     body = jobs.pvc(shared, "x")["spec"]
     assert (body["storageClassName"], body["resources"]["requests"]["storage"]) == ("fast", "7Gi")
     message = accepted(stored(cache={"strategy": "None", "size": "7Gi"} | cache, **FROM_HUB)).message
-    assert "spec.cache.pvcName, storageClass, size (only strategy SharedPVC uses a PVC)" in message
+    assert (
+        "spec.cache.pvcName, storageClass, size (only strategies SharedPVC and Memory use a PVC)" in message
+    )
 
 
 heading("Notes:")

@@ -4,18 +4,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from benchmarks.instance import Instance
 from flexinfer.local.supervisor.provisioning import small_model
+from flexinfer.prefetcher.keep import absent_of
 from tests.audit import logs
 from tests.instance import until
 from tests.integration.prefetcher.hub import Hub, served
 from tests.patience import patient
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-MODEL = {
+MODEL: dict[str, Any] = {
     "apiVersion": "ai.flexinfer/v1alpha2",
     "kind": "Model",
     "metadata": {"name": "hub"},
@@ -55,9 +57,9 @@ def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def cached(instance: Instance) -> dict[str, str]:
+def cached(instance: Instance, name: str = "hub") -> dict[str, str]:
     """Return reason, message and progress of Cached."""
-    model = json.loads(instance.kubectl("get", "mdl", "hub", "-o", "json"))
+    model = json.loads(instance.kubectl("get", "mdl", name, "-o", "json"))
     conditions = {c["type"]: c for c in model["status"]["conditions"]}
     return {
         "reason": conditions["Cached"]["reason"],
@@ -72,6 +74,7 @@ def test_a_gated_model_says_so_within_seconds_and_recovers_by_itself(instance: I
     instance.kubectl("apply", "-f", "-", stdin=json.dumps(MODEL))
     instance.until("hub", 'jsonpath={.status.conditions[?(@.type=="Cached")].reason}=GatedRepository', 60)
     assert "Secret hf-token" in cached(instance)["message"]
+    assert "hub-cache" not in instance.kubectl("get", "pvc", "-o", "name")
     assert "flexinfer-local (default)" in instance.kubectl("get", "sc")
     hub.hold_after(20 * 2**20)
     instance.kubectl("create", "secret", "generic", "hf-token", "--from-literal=HF_TOKEN=hf_canary")
@@ -85,6 +88,13 @@ def test_a_gated_model_says_so_within_seconds_and_recovers_by_itself(instance: I
         instance.kubectl("get", "pvc", "hub-cache", "-o", "jsonpath={.spec.storageClassName}")
         == "flexinfer-local"
     )
+
+
+def test_the_claim_has_the_size_that_its_files_need(instance: Instance) -> None:
+    """98 MB, and at least 1 GiB more; it was created once the hub had said how large they are, and the Job that asked is gone."""
+    size = instance.kubectl("get", "pvc", "hub-cache", "-o", "jsonpath={.spec.resources.requests.storage}")
+    assert size == "2Gi"
+    assert "hub-list-" not in instance.kubectl("get", "jobs", "-o", "name")
 
 
 def test_the_token_is_in_no_object(instance: Instance) -> None:
@@ -106,6 +116,60 @@ def test_a_model_that_is_made_again_reuses_its_weights(instance: Instance, hub: 
     instance.kubectl("apply", "-f", "-", stdin=json.dumps(MODEL))
     instance.until("hub", "condition=Ready", 180)
     assert hub.requests == []
+
+
+def test_strategy_memory_keeps_the_files_in_the_page_cache(instance: Instance) -> None:
+    """On the same PVC, without a download; files that the kernel dropped are read again; the Job goes with the strategy."""
+    memory = {"spec": {"cache": {"strategy": "Memory"}}}
+    instance.kubectl("patch", "mdl", "hub", "--type=merge", "-p", json.dumps(memory))
+    until(
+        lambda: "in memory: kept on node" in cached(instance)["message"], 60, "the files are kept in memory"
+    )
+    [job] = [name for name in instance.kubectl("get", "jobs", "-o", "name").split() if "hub-keep-" in name]
+    size = (98 * 10**6 // 2**20, 98 * 10**6 // 2**20 + 128)
+    path = "jsonpath={.spec.template.spec.containers[0].resources.requests.memory}"
+    assert size[0] < int(instance.kubectl("get", job, "-o", path).removesuffix("Mi")) < size[1]
+    weights = next((instance.folder / "state").rglob("hub/*/smollm2.gguf"))
+    assert absent_of(weights) == 0
+    instance.kubectl("patch", "mdl", "hub", "--type=merge", "-p", '{"spec": {"cache": null}}')
+    until(lambda: "hub-keep-" not in instance.kubectl("get", "jobs", "-o", "name"), 60, "the Job is gone")
+    until(lambda: "in memory" not in cached(instance)["message"], 60, "it is not said any more")
+
+
+def test_what_a_provisioner_wrote_on_a_claim_is_the_reason(instance: Instance) -> None:
+    """Within seconds, in its own words, where its StorageClass makes no volume."""
+    about = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "name": "refused-cache",
+        "namespace": "default",
+    }
+    storage = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "full"}}
+    model = MODEL | {
+        "metadata": {"name": "refused"},
+        "spec": {**MODEL["spec"], "cache": {"storageClass": "full", "size": "1Gi"}},
+    }
+    instance.kubectl("apply", "-f", "-", stdin=json.dumps(storage | {"provisioner": "example.com/full"}))
+    instance.kubectl("apply", "-f", "-", stdin=json.dumps(model))
+    instance.until("refused", 'jsonpath={.status.conditions[?(@.type=="Cached")].reason}=Fetching', 60)
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "refused-cache.1"},
+        "involvedObject": about
+        | {"uid": instance.kubectl("get", "pvc", "refused-cache", "-o", "jsonpath={.metadata.uid}")},
+        "type": "Warning",
+        "reason": "ProvisioningFailed",
+        "message": "the pool is full",
+        "lastTimestamp": "2026-11-24T10:00:00Z",
+    }
+    instance.kubectl("apply", "-f", "-", stdin=json.dumps(event))
+    instance.until("refused", 'jsonpath={.status.conditions[?(@.type=="Cached")].reason}=ClaimPending', 15)
+    assert (
+        "makes no volume for it: ProvisioningFailed: the pool is full. Remedy: "
+        in cached(instance, "refused")["message"]
+    )
+    instance.kubectl("delete", "mdl", "refused", f"--timeout={patient(60):g}s")
 
 
 def test_weights_that_were_changed_afterwards_are_named(instance: Instance) -> None:

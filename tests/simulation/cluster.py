@@ -187,9 +187,11 @@ class FaultyCluster:
         quickly = _is_election(kind, namespace)
         return await self._call(lambda: self._of(kind, namespace).get(kind, namespace, name), quickly=quickly)
 
-    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
+    async def list(
+        self, kind: Kind[T], namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> Listing[T]:
         """LIST."""
-        return await self._call(lambda: self._inner.list(kind, namespace, labels=labels))
+        return await self._call(lambda: self._inner.list(kind, namespace, labels=labels, fields=fields))
 
     async def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
         """WATCH: each event may be late, or the last before the watch ends, expires or falls silent."""

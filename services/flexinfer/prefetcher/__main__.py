@@ -5,10 +5,12 @@ from collections.abc import Iterable
 
 from flexinfer.api.services import SERVICES
 from flexinfer.prefetcher.claims import ClaimAudit
-from flexinfer.prefetcher.decide import DeleteJob, EnsureJob, decide, write_of
+from flexinfer.prefetcher.decide import decide, write_of
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import Fact, Memory, forget, remember
 from flexinfer.prefetcher.perform import perform, settings_of
 from flexinfer.prefetcher.progress import Ask, ProgressReader, ask_http
+from flexinfer.prefetcher.provisioner import ProvisionerReader
 from flexinfer.prefetcher.slots import touched, touched_by
 from flexinfer.runtime.controller import Controller, model_keys
 from flexinfer.runtime.process import run_all, runnable_of
@@ -19,14 +21,15 @@ from flexinfer.state.observed import ObservedState
 
 def controller(settings: Settings, ask: Ask = ask_http) -> Controller[EnsureJob | DeleteJob, Fact, Memory]:
     """Return the prefetcher's controller; `ask` reads the progress of downloads."""
-    reader, audit = ProgressReader(ask), ClaimAudit()
+    reader, audit, provisioner = ProgressReader(ask), ClaimAudit(), ProvisionerReader()
 
     def touch(keys: Iterable[str]) -> Iterable[str]:
-        return audit.touch(reader.touch(keys))
+        return provisioner.touch(audit.touch(reader.touch(keys)))
 
     def observe(state: ObservedState, memory: Memory) -> None:
         reader.observe(state, memory)
         audit.observe(state, memory)
+        provisioner.observe(state, memory)
 
     return Controller(
         name="prefetcher",
@@ -41,7 +44,7 @@ def controller(settings: Settings, ask: Ask = ask_http) -> Controller[EnsureJob 
         subscriptions=subscriptions_of(SERVICES["prefetcher"]),
         memory=Memory(),
         observe=observe,
-        companions=(reader.watch, audit.watch),
+        companions=(reader.watch, audit.watch, provisioner.watch),
     )
 
 

@@ -6,7 +6,8 @@ For each Model, the first that applies:
   (3) the Job of these inputs has verified the weights before: True, as recorded in status.cache;
   (4) the Model has no node: False, waiting for Placed;
   (5) there is no Job of these inputs: create it, unless that failed a moment ago or too many run on the node;
-  (6) as the Job says: running, complete, or failed and created again: with back-off, and at once after a request
+  (6) for a PVC that is to have the size of its files, a Job lists them first, and the PVC is created as it says;
+  (7) as the Job says: running, complete, or failed and created again: with back-off, and at once after a request
       or a change of the spec. While it looks again for what cannot be there, the condition stays as it is.
 A condition that is True is revoked only by other inputs or a deleted PVC, never by a closed gate. What this
 module does not do: choosing the Job (`plan`), its manifest (`jobs`), when it is created again (`retry`) and the
@@ -16,16 +17,14 @@ download itself (`download`, inside the Job).
 from collections.abc import Iterator
 from typing import TypeAlias
 
-import msgspec
-
 from flexinfer.api import conditions
 from flexinfer.api.model import CacheStatus, Model
 from flexinfer.api.reasons import Reason
-from flexinfer.api.status import CachedStatus
 from flexinfer.events.workload import JobFacts
-from flexinfer.prefetcher import messages, status, volume
+from flexinfer.prefetcher import kept, messages, room, status, volume
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import Memory
-from flexinfer.prefetcher.plan import CHECK, FETCH, Plan, PrefetchSettings, plan_of
+from flexinfer.prefetcher.plan import CHECK, KINDS, LIST, Plan, PrefetchSettings, plan_of
 from flexinfer.prefetcher.report import failure_cause, report_of
 from flexinfer.prefetcher.retry import Retry, keeps_failure, retry_of
 from flexinfer.prefetcher.slots import MOST_CHECKS, has_slot
@@ -33,50 +32,6 @@ from flexinfer.sources import Volume
 from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
-
-
-class EnsureJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Create the PVC, if it is the Model's cache, and the Job, unless they exist.
-
-    `digest` is that of the plan when it was decided: a PVC that was observed since makes it another action.
-    """
-
-    model: Model
-    digest: str = ""
-    kind: str = CHECK
-    keeps: bool = False
-    """Whether the condition stays as it is: a failure that is looked at again."""
-
-    @property
-    def key(self) -> str:
-        """The Model's key."""
-        return self.model.key
-
-    @property
-    def write(self) -> WriteStatus | None:
-        """The status that a new check writes: it takes its slot from the moment of the decision."""
-        if self.kind != CHECK or not self.digest or self.keeps:
-            return None
-        condition = status.false(self.model, Reason.CHECKING, "")
-        return WriteStatus(
-            model=self.model, status=CachedStatus(condition=condition, cache=_cache(self.model))
-        )
-
-
-class DeleteJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Delete a Job whose result is recorded or that has other inputs; `retried`: with a digest, to create it again."""
-
-    model: Model
-    job: JobFacts
-    retried: str = ""
-    lacks: int = 0
-    """Bytes that the PVC of the cache is too small by: it grows first, where it may."""
-
-    @property
-    def key(self) -> str:
-        """The Job's key: it can be deleted while the Model's status is written."""
-        return f"{self.model.key}/{self.job.name}"
-
 
 Action: TypeAlias = EnsureJob | DeleteJob | WriteStatus | RequeueAt
 
@@ -102,13 +57,14 @@ def _decide(
     if plan is None or not model.is_true(conditions.ACCEPTED):
         yield from _not_accepted(model, plan, state, now)
         return
-    plan = plan.with_pvc(_pvc_uid(model, plan, state))
+    plan = plan.with_pvc(_pvc_uid(model, plan, state)).first()
     yield from _obsolete_jobs(model, plan, state)
     if not plan.kind:
-        condition = status.true(model, Reason.PULLED_BY_ENGINE, plan.note)
+        reason = Reason.NO_CLAIM if plan.location.volume is Volume.MEMORY else Reason.PULLED_BY_ENGINE
+        condition = status.true(model, reason, plan.note)
         yield from _first_write(model, state, now, status.write(model, plan, condition))
     elif plan.digest and _is_cached(model) and _cache(model).job_name == plan.job_name(model):
-        yield from _as_recorded(model, plan)
+        yield from _as_recorded(model, plan, state, memory, now)
     elif plan.digest and not model.is_true(conditions.PLACED):
         condition = status.false(model, Reason.NOT_PLACED, messages.waiting_for_placed(plan))
         yield from _first_write(model, state, now, status.write(model, plan, condition))
@@ -136,13 +92,21 @@ def _first_write(
         yield from write
 
 
-def _as_recorded(model: Model, plan: Plan) -> Iterator[Action]:
-    """Yield the status again for the current generation: its inputs were verified by this very Job."""
+def _as_recorded(
+    model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float
+) -> Iterator[Action]:
+    """Yield the status again for the current generation: its inputs were verified by this very Job; then what keeps them in memory."""
     cached, cache = model.condition(conditions.CACHED), _cache(model)
-    if cached is not None:
-        condition = status.true(model, cached.reason, cached.message)
-        progress = status.whole(cache.job_phase, cache.revision, cache.bytes, cache.headers)
-        yield from status.write(model, plan, condition, progress)
+    if cached is None:
+        return
+    keeping = kept.plan_of(model, plan, state)
+    job = kept.job_of(model, keeping, state)
+    condition = status.true(model, cached.reason, kept.message(model, cached.message, keeping, job))
+    progress = status.whole(cache.job_phase, cache.revision, cache.bytes, cache.headers)
+    writes = status.write(model, plan, condition, progress)
+    yield from writes
+    if keeping is not None and not writes:
+        yield from kept.keep(model, keeping, job, memory, now)
 
 
 def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
@@ -151,15 +115,17 @@ def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
     job = next((job for job in state.workload(model).jobs if job.name == name), None)
     if job is None:
         yield from _ensure(model, plan, state, memory, now)
+    elif job.complete and plan.kind == LIST:
+        yield from _ensure(model, plan, state, memory, now, size=report_of(job).bytes or room.UNKNOWN)
     elif job.complete:
         yield from _complete(model, plan, job)
     elif _outdated(plan, job):
         yield DeleteJob(model=model, job=job)
     elif job.failed_reason:
-        fault = volume.fault(model, plan, state, job) if not job.report else None
+        fault = volume.fault(model, plan, state, memory, job) if not job.report else None
         yield from _failed(model, plan, job, retry_of(model, plan, state, memory), now, fault=fault)
     elif not keeps_failure(model, plan, memory):
-        yield from _running(model, plan, job, volume.fault(model, plan, state, job), memory, now)
+        yield from _running(model, plan, job, volume.fault(model, plan, state, memory, job), memory, now)
 
 
 def _running(
@@ -192,8 +158,10 @@ def _progress(model: Model, job: JobFacts, memory: Memory) -> status.JobProgress
     )
 
 
-def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
-    """Yield the creation of a Job, or what it waits for.
+def _ensure(
+    model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float, *, size: int = 0
+) -> Iterator[Action]:
+    """Yield the creation of a Job, or what it waits for; `size`: the bytes that a missing PVC is created for.
 
     Whether a missing PVC exists is asked at once and then ever more rarely: its event ends the wait.
     """
@@ -206,7 +174,7 @@ def _ensure(model: Model, plan: Plan, state: ObservedState, memory: Memory, now:
         )
         yield from status.write(model, plan, condition, status.JobProgress(phase="Queued"))
     else:
-        yield EnsureJob(model=model, digest=plan.digest, kind=plan.kind, keeps=keeps)
+        yield EnsureJob(model=model, digest=plan.digest, kind=plan.kind, keeps=keeps, size=size)
 
 
 def _complete(model: Model, plan: Plan, job: JobFacts) -> Iterator[Action]:
@@ -251,15 +219,16 @@ def _obsolete_jobs(model: Model, plan: Plan, state: ObservedState) -> Iterator[D
     A Job that failed stays until it is created again. While the uid of the PVC is unknown, no Job can be told to
     have other inputs.
     """
-    prefixes = tuple(f"{model.metadata.name}-{kind}-" for kind in (CHECK, FETCH))
-    current = plan.job_name(model) if plan.kind else ""
-    comparable = not plan.kind or bool(plan.digest)
+    prefixes = tuple(f"{model.metadata.name}-{kind}-" for kind in KINDS)
+    keeping = kept.plan_of(model, plan, state)
+    current = [job.job_name(model) for job in (plan, keeping) if job is not None and job.kind]
+    comparable = not plan.kind or (bool(plan.digest) and plan.kind != LIST)
     recorded = _cache(model).job_name if _is_cached(model) else ""
     for job in state.workload(model).jobs:
         if not job.name.startswith(prefixes):
             continue
         ended = job.complete or bool(job.failed_reason)
-        if (comparable and job.name != current) or (ended and job.name == recorded):
+        if (comparable and job.name not in current) or (ended and job.name == recorded):
             yield DeleteJob(model=model, job=job)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from flexinfer.api.labels import FETCHES_LABEL, RECLAIM_LABEL, SOURCE_ANNOTATION
 from flexinfer.api.model import Model
 from flexinfer.events.workload import FINGERPRINT_ANNOTATION
-from flexinfer.prefetcher.plan import CHECK, Plan, PrefetchSettings
+from flexinfer.prefetcher import room
+from flexinfer.prefetcher.plan import CHECK, FETCH, LIST, Plan, PrefetchSettings
 from flexinfer.sources import MOUNT, Location, Volume, fetched, inert, pod
 
 Json = dict[str, Any]
-DEFAULT_SIZE = "50Gi"
 ONE_NODE = "ReadWriteOnce"
 """The access mode that every StorageClass offers; which others one has, it does not say."""
 VERIFY = "verify"
@@ -20,6 +20,8 @@ INSIDE = "--inside="
 """As `check.INSIDE`: that module reads files."""
 CHECK_SECONDS, FETCH_SECONDS = 300, 24 * 3600
 """Deadline of a Job in seconds; a download without progress ends itself long before."""
+_MIB, _KEEPER_MIB = 2**20, 64
+"""The program that keeps files in memory takes 64 MiB itself."""
 _FIND = (
     'if [ -e "$1" ]; then echo "{\\"found\\": true}"; '
     'else echo "{\\"reason\\": \\"SourceNotFound\\"}"; exit 3; fi'
@@ -33,11 +35,10 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
     container = (
         _check_container(plan)
         if check
-        else pod.fetch_container(model, plan.location, settings.image, settings.hub)
+        else pod.fetch_container(model, plan.location, settings.image, settings.hub, lists=plan.kind == LIST)
     )
-    manifest = _job(
-        model, plan.job_name(model), plan.kind, container, CHECK_SECONDS if check else FETCH_SECONDS
-    )
+    seconds = FETCH_SECONDS if plan.kind == FETCH else CHECK_SECONDS
+    manifest = _job(model, plan.job_name(model), plan.kind, container, seconds)
     manifest["metadata"]["annotations"] = {
         FINGERPRINT_ANNOTATION: plan.fingerprint,
         SOURCE_ANNOTATION: model.spec.source,
@@ -48,10 +49,10 @@ def job(model: Model, plan: Plan, settings: PrefetchSettings) -> Json:
     template["spec"] |= {
         **plan.runs,
         "volumes": [
-            *pod.volumes(plan.location),
+            *([] if plan.kind == LIST else pod.volumes(plan.location)),
             *([] if check else pod.fetch_volumes(model, plan.location, settings.hub)),
         ],
-        "securityContext": pod.security(root=plan.root, writes=not check),
+        "securityContext": pod.security(root=plan.root, writes=plan.kind == FETCH),
     }
     return manifest
 
@@ -71,8 +72,31 @@ def verification(model: Model, location: Location, image: str) -> Json:
     return manifest
 
 
-def _job(model: Model, name: str, component: str, container: Json, seconds: int) -> Json:
-    """Return a Job on the Model's node, without volumes."""
+def keeping(model: Model, kept: Plan, size: int, image: str) -> Json:
+    """Return the Job that keeps weights of so many bytes in the page cache: what it requests is what the scheduler counts."""
+    container = _container(
+        "keep", image, ["python", "-m", "flexinfer.prefetcher.keep"], [inert.text(kept.location.path)]
+    )
+    memory = f"{-(-size // _MIB) + _KEEPER_MIB}Mi"
+    container |= {
+        "volumeMounts": pod.mounts(kept.location),
+        "resources": {
+            "requests": {"cpu": "10m", "memory": memory},
+            "limits": {"cpu": "1", "memory": memory},
+        },
+    }
+    manifest = _job(model, kept.job_name(model), kept.kind, container, None)
+    manifest["metadata"]["annotations"] = {FINGERPRINT_ANNOTATION: kept.fingerprint}
+    manifest["spec"]["template"]["spec"] |= {
+        **kept.runs,
+        "volumes": pod.volumes(kept.location),
+        "securityContext": pod.security(),
+    }
+    return manifest
+
+
+def _job(model: Model, name: str, component: str, container: Json, seconds: int | None) -> Json:
+    """Return a Job on the Model's node, without volumes; it may run for so many seconds, None: without end."""
     labels = pod.labels(model, component, "prefetcher")
     return {
         "apiVersion": "batch/v1",
@@ -85,7 +109,7 @@ def _job(model: Model, name: str, component: str, container: Json, seconds: int)
         },
         "spec": {
             "backoffLimit": 0,  # when it runs again is decided in `retry`
-            "activeDeadlineSeconds": seconds,
+            **({"activeDeadlineSeconds": seconds} if seconds is not None else {}),
             "template": {
                 "metadata": {"labels": labels},
                 "spec": {
@@ -100,10 +124,10 @@ def _job(model: Model, name: str, component: str, container: Json, seconds: int)
     }
 
 
-def pvc(model: Model, name: str) -> Json:
-    """Return the PVC for a Model's weights; it has no owner reference: it stays when the Model is deleted."""
+def pvc(model: Model, name: str, files: int = room.UNKNOWN) -> Json:
+    """Return the PVC for a Model's weights, of so many bytes; it has no owner reference: it stays when the Model is deleted."""
     cache = model.spec.cache
-    size = cache.size if cache is not None and cache.size is not None else DEFAULT_SIZE
+    size = cache.size if cache is not None and cache.size is not None else room.of_files(files)
     mode = (cache.access_mode if cache is not None else None) or ONE_NODE
     spec: Json = {"accessModes": [mode], "resources": {"requests": {"storage": size}}}
     if cache is not None and cache.storage_class:

@@ -43,7 +43,16 @@ class ProgressSeen(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_second: int = 0
 
 
-Fact: TypeAlias = EnsureFailed | JobRetried | ProgressSeen
+class ClaimRefused(msgspec.Struct, frozen=True, kw_only=True):
+    """A PVC of a Model gets no volume, for the cause that its provisioner wrote."""
+
+    key: str
+    uid: str
+    claim_uid: str
+    cause: str
+
+
+Fact: TypeAlias = EnsureFailed | JobRetried | ProgressSeen | ClaimRefused
 
 
 class Attempts(msgspec.Struct, frozen=True):
@@ -64,6 +73,12 @@ class Memory(msgspec.Struct, frozen=True):
     failed: Mapping[str, Attempts] = {}
     retried: Mapping[str, Attempts] = {}
     progress: Mapping[str, ProgressSeen] = {}
+    refused: Mapping[str, ClaimRefused] = {}
+
+    def refusal_of(self, uid: str, claim_uid: str) -> str:
+        """Return why a PVC has no volume, as last seen; empty if nothing was said."""
+        refused = self.refused.get(uid)
+        return refused.cause if refused is not None and refused.claim_uid == claim_uid else ""
 
     def progress_of(self, uid: str, job: str) -> ProgressSeen | None:
         """Return how far a Job is, as last seen; None if it never was."""
@@ -99,16 +114,19 @@ def remember(memory: Memory, fact: Fact, at: float) -> Memory:
             return msgspec.structs.replace(memory, retried=retried, progress=progress)
         case ProgressSeen(uid=uid):
             return msgspec.structs.replace(memory, progress={**memory.progress, uid: fact})
+        case ClaimRefused(uid=uid):
+            return msgspec.structs.replace(memory, refused={**memory.refused, uid: fact})
 
 
 def forget(memory: Memory, uid: str) -> Memory:
     """Return the memory without a deleted Model."""
-    if not any(uid in part for part in (memory.failed, memory.retried, memory.progress)):
+    if not any(uid in part for part in (memory.failed, memory.retried, memory.progress, memory.refused)):
         return memory
     return Memory(
         failed=_without(memory.failed, uid),
         retried=_without(memory.retried, uid),
         progress=_without(memory.progress, uid),
+        refused=_without(memory.refused, uid),
     )
 
 

@@ -3,27 +3,30 @@
 from flexinfer.api.conditions import clause
 from flexinfer.api.model import Model
 from flexinfer.events.workload import JobFacts
-from flexinfer.prefetcher.plan import FETCH, Plan
+from flexinfer.prefetcher.plan import CHECK, FETCH, LIST, Plan
 from flexinfer.sources import MOUNT
 
 WAITING_FOR_ACCEPTED = "waiting for Accepted"
+IN_MEMORY = "; in memory: "
+"""Between what a message says of weights that are complete, and what it says of the page cache."""
 _UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _MINUTE = 60
+_JOBS = {CHECK: "check", FETCH: "download", LIST: "listing"}
 
 
 def waiting_for_placed(plan: Plan) -> str:
     """Return the message of a Model whose Job has no node yet."""
-    job = "download" if plan.kind == FETCH else "check"
-    return f"waiting for Placed: the {job} runs on the model's node"
+    return f"waiting for Placed: the {_JOBS[plan.kind]} runs on the model's node"
 
 
 def running(model: Model, plan: Plan, job: JobFacts | None = None) -> str:
     """Return the message of a Job that has not ended; None: it was created just now."""
-    state = (
-        f"downloading {_content(model, plan)} to {_container(plan)}"
-        if plan.kind == FETCH
-        else f"checking that {_container(plan)} contains {_content(model, plan)}"
-    )
+    content, container = _content(model, plan), _container(plan)
+    state = {
+        LIST: f"asking how large the files of {content} are, before {container} is created for them",
+        FETCH: f"downloading {content} to {container}",
+        CHECK: f"checking that {container} contains {content}",
+    }[plan.kind]
     return state if job is None or not job.waiting else f"{state}; {_waiting(model, job)}"
 
 
@@ -55,9 +58,11 @@ def queued(node: str, running: int) -> str:
     return f"queued: {running} checks run on node {node}; this one starts when one of them has ended"
 
 
-def remade(state: str, pvc: str) -> str:
+def remade(state: str, plan: Plan) -> str:
     """Return the message of a Job that runs because the PVC of the cache was deleted."""
-    return f"{state}; PVC {pvc} was deleted and has been created again"
+    return (
+        f"{state}; PVC {plan.pvc} was deleted and {'is' if plan.kind == LIST else 'has been'} created again"
+    )
 
 
 def _waiting(model: Model, job: JobFacts) -> str:
@@ -101,8 +106,7 @@ def unchecked(plan: Plan, cause: str) -> str:
 
 def failed(plan: Plan, cause: str, retry_seconds: float) -> str:
     """Return the message of a Job that failed and is created again."""
-    job = "download" if plan.kind == FETCH else "check"
-    return f"{job} failed: {clause(cause)}; retrying {retry_seconds:.0f}s after the failure"
+    return f"{_JOBS[plan.kind]} failed: {clause(cause)}; retrying {retry_seconds:.0f}s after the failure"
 
 
 def pvc_not_found(model: Model, plan: Plan) -> str:
@@ -132,6 +136,15 @@ def pvc_pending(model: Model, plan: Plan, storage_class: str, waiting: str) -> s
         f"PersistentVolumeClaim {plan.pvc} is Pending: StorageClass {storage_class} has made no volume for it within a minute{cause}. "
         f"Remedy: fix what the provisioner's Events name (kubectl describe pvc {plan.pvc} -n {model.metadata.namespace}){other}; "
         "the Job continues by itself"
+    )
+
+
+def pvc_refused(model: Model, plan: Plan, storage_class: str, cause: str) -> str:
+    """Return the message of a PVC that its StorageClass makes no volume for; `cause` is what the provisioner wrote on it."""
+    other = "; or set spec.cache.storageClass and delete the PVC" if plan.location.owned else ""
+    return (
+        f"PersistentVolumeClaim {plan.pvc} is Pending: StorageClass {storage_class} makes no volume for it: {clause(cause)}. "
+        f"Remedy: mend that (kubectl describe pvc {plan.pvc} -n {model.metadata.namespace}){other}; the Job goes on by itself"
     )
 
 
@@ -174,13 +187,28 @@ def rejected(plan: Plan, error: str) -> str:
     return f"the API server rejected {objects}: {clause(error)}; retrying within 5m"
 
 
+def kept(model: Model) -> str:
+    """Return what is added to the message of complete weights that are in a node's memory too."""
+    return f"{IN_MEMORY}kept on node {model.assigned_node}"
+
+
+def not_kept(model: Model, job: JobFacts, cause: str) -> str:
+    """Return what is added where the Job that would keep them does not run."""
+    needed = size(model.status.cache.bytes) if model.status.cache is not None else "the size of the weights"
+    return (
+        f"{IN_MEMORY}not kept, the engine starts from the disk: the Pod of Job {job.name} requests {needed} on node {model.assigned_node} and does not "
+        f"run: {clause(cause)}. Remedy: free memory on the node (kubectl describe node {model.assigned_node}), or set "
+        "spec.cache.strategy: SharedPVC"
+    )
+
+
 def _container(plan: Plan) -> str:
     return f"PVC {plan.pvc}" if plan.pvc else f"image {plan.image}"
 
 
 def _content(model: Model, plan: Plan) -> str:
     """Return what is looked for, as the user names it: a repository, a path on the PVC or in the image."""
-    if plan.kind == FETCH:
+    if plan.kind in (FETCH, LIST):
         return model.spec.source.partition("://")[2]
     if plan.pvc:
         return plan.location.path.removeprefix(f"{MOUNT}/") if plan.location.path != MOUNT else "files"

@@ -20,7 +20,12 @@ from flexinfer.sources import Location, SourceError, Volume, fetched, hf, pod
 from flexinfer.sources.pod import Hub, PodDefaults
 
 Json = dict[str, Any]
-CHECK, FETCH = "check", "fetch"
+_TO_DISK = "the weights are downloaded to the node's disk at every start of the engine"
+_NO_CLAIM = (
+    "no PVC is available, since spec.cache names no StorageClass and the cluster has no default one: the weights are downloaded to memory at every "
+    "start of the engine. Remedy: set spec.cache.storageClass, or mark a StorageClass as the default and change the spec (kubectl get sc)"
+)
+CHECK, FETCH, LIST, KEEP = KINDS = ("check", "fetch", "list", "keep")
 
 
 class PrefetchSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +53,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the Job's image is an engine's that runs as root."""
     strategy: str = ""
     note: str = ""
+    sized_by_files: bool = False
+    """Whether the PVC is created with the size that its files need: nothing in the spec names another one."""
     runs: Json = {}
     """Of the Job's Pod: with what its image is pulled, and its RuntimeClass. The result does not depend on it."""
 
@@ -59,9 +66,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> str:
         """The digest of all inputs; empty if no Job is needed, or while the uid of the PVC is unknown."""
-        if not self.kind or (self.pvc and not self.pvc_uid):
+        on_pvc = bool(self.pvc) and self.kind != LIST
+        if not self.kind or (on_pvc and not self.pvc_uid):
             return ""
-        return _digest((self.kind, *self.inputs, *([self.pvc, self.pvc_uid] if self.pvc else [])))
+        return _digest((self.kind, *self.inputs, *([self.pvc, self.pvc_uid] if on_pvc else [])))
 
     @property
     def fingerprint(self) -> str:
@@ -71,6 +79,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def with_pvc(self, uid: str) -> "Plan":
         """Return the plan for the PVC with this uid; empty: it is unknown."""
         return msgspec.structs.replace(self, pvc_uid=uid)
+
+    def first(self) -> "Plan":
+        """Return the plan of the Job that comes first: where the PVC is to have the size of the files, and does not exist, they are listed."""
+        return msgspec.structs.replace(self, kind=LIST) if self.sized_by_files and not self.pvc_uid else self
 
     def job_name(self, model: Model) -> str:
         """Return the Job's name."""
@@ -89,16 +101,15 @@ def plan_of(model: Model, settings: PrefetchSettings) -> Plan | None:
     if isinstance(source, SourceError) or location is None or backend is None:
         return None
     if location.fetched and location.volume is not Volume.CLAIM:
-        volume = "memory" if location.volume is Volume.MEMORY else "the node's disk"
-        note = f"the weights are downloaded to {volume} at every start of the engine"
-        return Plan(location=location, strategy=fetched.strategy(model.spec), note=note)
+        return _at_every_start(model, location)
     if location.fetched:
         return Plan(
             location=location,
             kind=FETCH,
             inputs=(location.path,),
             image=settings.image,
-            strategy=fetched.SHARED,
+            strategy=fetched.strategy(model.spec),
+            sized_by_files=location.owned and (model.spec.cache is None or model.spec.cache.size is None),
             runs=pod.runs(model, settings.pods),
         )
     if location.claim:
@@ -112,6 +123,18 @@ def plan_of(model: Model, settings: PrefetchSettings) -> Plan | None:
             runs=pod.runs(model, settings.pods),
         )
     return _check_in_image(model, location, backend, settings)
+
+
+def without_claim(model: Model, plan: Plan) -> Plan:
+    """Return the plan of a Model for which no PVC is available."""
+    location = msgspec.structs.replace(plan.location, volume=Volume.MEMORY, claim="", owned=False)
+    return _at_every_start(model, location)
+
+
+def _at_every_start(model: Model, location: Location) -> Plan:
+    """Return the plan of weights that an init container of the engine downloads."""
+    note = _NO_CLAIM if location.volume is Volume.MEMORY else _TO_DISK
+    return Plan(location=location, strategy=fetched.strategy(model.spec), note=note)
 
 
 def _needed(model: Model, location: Location) -> tuple[str, ...]:

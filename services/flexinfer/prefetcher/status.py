@@ -11,7 +11,7 @@ from flexinfer.api.services import SERVICES
 from flexinfer.api.status import CachedStatus
 from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher import messages
-from flexinfer.prefetcher.plan import FETCH, Plan
+from flexinfer.prefetcher.plan import CHECK, Plan
 from flexinfer.state import actions
 from flexinfer.state.actions import WriteStatus
 
@@ -52,7 +52,7 @@ def false(model: Model, reason: str, message: str) -> Condition:
 
 def running(model: Model, plan: Plan, job: JobFacts | None = None) -> Condition:
     """Return the condition of a Job that has not ended; None: it was created just now."""
-    reason = Reason.FETCHING if plan.kind == FETCH else Reason.CHECKING
+    reason = Reason.CHECKING if plan.kind == CHECK else Reason.FETCHING
     return false(model, reason, messages.running(model, plan, job))
 
 

@@ -1,4 +1,4 @@
-"""What of a PVC keeps a Job from running: its volume is lost, no StorageClass makes one, or one has not made it in time. Pure.
+"""What of a PVC keeps a Job from running: its volume is lost, no StorageClass makes one, or one refuses it or has not made it in time. Pure.
 
 The Job stays meanwhile: it starts by itself when the cause goes, since Kubernetes gives a default StorageClass to waiting PVCs too:
 https://kubernetes.io/docs/concepts/storage/persistent-volumes/#retroactive-default-storageclass-assignment.
@@ -11,6 +11,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import ClaimFacts, JobFacts
 from flexinfer.prefetcher import messages
+from flexinfer.prefetcher.memory import Memory
 from flexinfer.prefetcher.plan import Plan
 from flexinfer.state.observed import ObservedState
 
@@ -28,11 +29,15 @@ class Fault(NamedTuple):
     at: float = 0.0
 
 
-def fault(model: Model, plan: Plan, state: ObservedState, job: JobFacts) -> Fault | None:
+def fault(model: Model, plan: Plan, state: ObservedState, memory: Memory, job: JobFacts) -> Fault | None:
     """Return what is wrong with the volume of a Job that does not run; None if it looks valid."""
     claim = _claim(model, plan, state)
     if claim is None or job.address:
         return None
+    cause = memory.refusal_of(model.uid, claim.uid)
+    if claim.phase == "Pending" and claim.storage_class and cause:
+        message = messages.pvc_refused(model, plan, claim.storage_class, cause)
+        return Fault(Reason.CLAIM_PENDING, message)
     if claim.phase == "Pending" and claim.storage_class:
         return _pending(model, plan, state, job, claim)
     if not job.waiting:

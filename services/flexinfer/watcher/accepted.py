@@ -167,18 +167,18 @@ def _unused_cache(spec: ModelSpec) -> Iterator[str]:
     if _scheme(spec) in _OWN_VOLUME:
         yield f"spec.cache ({_scheme(spec)}:// is used in place, nothing is cached)"
         return
-    if cache.strategy not in ("Memory", "None"):
+    if cache.strategy != "None":
         return
     fields = {
         "pvcName": cache.pvc_name,
         "storageClass": cache.storage_class,
         "accessMode": cache.access_mode,
-        "size": cache.size if cache.strategy == "None" else None,
+        "size": cache.size,
         "reclaimPolicy": cache.reclaim_policy,
     }
     unused = [name for name, value in fields.items() if value]
     if unused:
-        yield f"spec.cache.{', '.join(unused)} (only strategy SharedPVC uses a PVC)"
+        yield f"spec.cache.{', '.join(unused)} (only strategies SharedPVC and Memory use a PVC)"
 
 
 def _scheme(spec: ModelSpec) -> str:

@@ -26,6 +26,11 @@ CACHE_FACTS: Mapping[Reason, Facts] = MappingProxyType(
             conditions=(CACHED,),
             meaning="The weights are downloaded when the engine starts; nothing is cached before that.",
         ),
+        Reason.NO_CLAIM: Facts(
+            conditions=(CACHED,),
+            meaning="No StorageClass makes a PersistentVolumeClaim for strategy Memory: every start downloads the weights to a volume in memory.",
+            remedy="set spec.cache.storageClass, or mark a StorageClass as the default and change the spec: kubectl get sc",
+        ),
         Reason.IN_IMAGE: Facts(
             conditions=(CACHED,),
             meaning="The path is inside the engine's image or, on the local node, on the host.",
@@ -55,7 +60,7 @@ CACHE_FACTS: Mapping[Reason, Facts] = MappingProxyType(
         ),
         Reason.CLAIM_PENDING: Facts(
             conditions=(CACHED,),
-            meaning="The StorageClass has made no volume for the PersistentVolumeClaim for a minute; the message has what its Pod waits for.",
+            meaning="The StorageClass makes no volume for the PersistentVolumeClaim; the message has what its provisioner wrote, or, after a minute, what its Pod waits for.",
             remedy="look for the cause among the provisioner's Events: kubectl describe pvc -n {namespace}; the download continues by itself",
             warning=True,
         ),

@@ -62,3 +62,6 @@ RESOURCE_CLAIMS: Kind[resource_api.ResourceClaim] = Kind(
     "resource.k8s.io/v1", "ResourceClaim", "resourceclaims", resource_api.ResourceClaim, optional=True
 )
 EVENTS: Kind[msgspec.Raw] = Kind("v1", "Event", "events", msgspec.Raw)
+"""As they are written: nothing of them is read."""
+CLAIM_EVENTS: Kind[kube.Event] = Kind("v1", "Event", "events", kube.Event)
+"""As they are read: what others wrote on PVCs."""

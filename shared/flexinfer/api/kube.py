@@ -167,6 +167,29 @@ class Claim(Resource, frozen=True, kw_only=True):
     status: ClaimStatus = ClaimStatus()
 
 
+class Event(Resource, frozen=True, kw_only=True):
+    """An Event that another component wrote; by `series` and `eventTime`, or, of an older kind, by `lastTimestamp`."""
+
+    class Series(Resource, frozen=True, kw_only=True):
+        """How often it happened, and when last."""
+
+        last_observed_time: str | None = None
+
+    metadata: Metadata
+    type: str = ""
+    reason: str = ""
+    message: str = ""
+    last_timestamp: str | None = None
+    event_time: str | None = None
+    series: Series | None = None
+
+    @property
+    def moment(self) -> str:
+        """When it happened last, in a form that sorts by time."""
+        series = self.series.last_observed_time if self.series is not None else None
+        return series or self.last_timestamp or self.event_time or ""
+
+
 class StorageClass(Resource, frozen=True, kw_only=True):
     """A StorageClass; what is read of it is that it exists, and whether its volumes may grow."""
 

@@ -49,4 +49,6 @@ VRAM_ESTIMATE_ANNOTATION = "flexinfer.ai/gpu.vram-estimate-mb"
 GPU_RESOURCES: Mapping[str, str] = MappingProxyType({"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"})
 SELECTED_NODE_ANNOTATION = "volume.kubernetes.io/selected-node"
 """Kubernetes' own, on a PVC: the node that its volume was made for (StorageClasses that bind at the first Pod)."""
+DEFAULT_CLASS_ANNOTATION = "storageclass.kubernetes.io/is-default-class"
+"""Kubernetes' own, on the StorageClass that PVCs without one are given."""
 OUT_OF_SERVICE_TAINT = "node.kubernetes.io/out-of-service"

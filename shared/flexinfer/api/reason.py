@@ -31,6 +31,7 @@ class Reason(StrEnum):
 
     CACHED = "Cached"
     PULLED_BY_ENGINE = "PulledByEngine"
+    NO_CLAIM = "NoClaim"
     IN_IMAGE = "InImage"
     CHECKING = "Checking"
     CHECK_QUEUED = "CheckQueued"

@@ -93,6 +93,7 @@ class ClaimFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     storage_class: str = ""
     model_uid: str = ""
     node: str = ""
+    deleting: bool = False
 
 
 def pod_facts(pod: kube.Pod) -> PodFacts:
@@ -246,4 +247,5 @@ def claim_facts(claim: kube.Claim) -> ClaimFacts:
         storage_class=claim.spec.storage_class_name or "",
         model_uid=claim.metadata.labels.get(MODEL_UID_LABEL, ""),
         node=claim.metadata.annotations.get(SELECTED_NODE_ANNOTATION, "")[:_TEXT_LIMIT],
+        deleting=claim.metadata.deletion_timestamp is not None,
     )

@@ -1,10 +1,14 @@
 """Where downloaded weights are kept: on a PVC in a separate folder for each selection of files, unless the spec says otherwise. Pure.
 
+Strategy Memory has a PVC too, whose files are kept in the page cache of the Model's node; only where no PVC is available, they are in a volume in memory.
+
 The folder's name is a digest of the selection, so another revision is another path and another Pod template: an engine that still runs
 keeps its files, and an incomplete folder is never mistaken for another, complete one.
 """
 
+from flexinfer.api import conditions
 from flexinfer.api.model import Model, ModelSpec
+from flexinfer.api.reason import Reason
 from flexinfer.sources.base import MOUNT, Files, Location, Volume
 
 MEMORY, SHARED, NONE = "Memory", "SharedPVC", "None"
@@ -26,11 +30,20 @@ def claim(model: Model) -> str:
     return (model.spec.cache.pvc_name if model.spec.cache else None) or f"{model.metadata.name}-cache"
 
 
+def has_no_claim(model: Model) -> bool:
+    """Tell whether no PVC was available for this generation of a Model: Cached says so, for all who mount the weights."""
+    cached = model.condition(conditions.CACHED)
+    current = cached is not None and cached.observed_generation == model.metadata.generation
+    return cached is not None and current and cached.true and cached.reason == Reason.NO_CLAIM
+
+
 def location(model: Model, files: Files) -> Location:
     """Return the folder of a selection of files."""
     path = f"{MOUNT}/{model.metadata.name}/{files.fingerprint}"
     kind = strategy(model.spec)
-    if kind != SHARED:
-        return Location(path=path, volume=Volume.MEMORY if kind == MEMORY else Volume.DISK, files=files)
+    if kind == NONE:
+        return Location(path=path, volume=Volume.DISK, files=files)
+    if kind == MEMORY and has_no_claim(model):
+        return Location(path=path, volume=Volume.MEMORY, files=files)
     named = model.spec.cache is not None and bool(model.spec.cache.pvc_name)
     return Location(path=path, volume=Volume.CLAIM, claim=claim(model), owned=not named, files=files)

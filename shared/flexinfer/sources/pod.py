@@ -156,8 +156,8 @@ def mounts(location: Location, *, writable: bool = False) -> list[Json]:
     return [mount if writable else mount | {"readOnly": True}]
 
 
-def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> Json:
-    """Return the container that downloads weights into their folder."""
+def fetch_container(model: Model, location: Location, image: str, hub: Hub, *, lists: bool = False) -> Json:
+    """Return the container that downloads weights into their folder, or lists their files and has no folder."""
     selection = msgspec.json.encode(location.files).decode()
     registry = ["--registry", hub.registry] if hub.registry else []
     return {
@@ -168,13 +168,14 @@ def fetch_container(model: Model, location: Location, image: str, hub: Hub) -> J
         "args": [
             *("--files", inert.text(selection), "--into", inert.text(location.path)),
             *("--progress-port", str(PROGRESS_PORT)),
+            *(["--list"] if lists else []),
             *registry,
             *_secret_arguments(model, location),
         ],
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT, "protocol": "TCP"}],
         "env": _environment(hub),
         "volumeMounts": [
-            *mounts(location, writable=True),
+            *([] if lists else mounts(location, writable=True)),
             *(
                 [{"name": _TOKEN, "mountPath": _TOKEN_MOUNT, "readOnly": True}]
                 if _secret(model, location)

@@ -56,6 +56,22 @@ def test_a_repository_is_downloaded_completely(hub: Hub, tmp_path: Path) -> None
     assert all(len(file["sha256"]) == 64 for file in manifest["files"])
 
 
+def test_a_listing_says_commit_and_size_and_fetches_nothing(hub: Hub, tmp_path: Path) -> None:
+    """No folder is made, and no file is asked for."""
+    into = tmp_path / "m" / "one"
+    code, report = downloaded(hub, into, "--list", names=("m-Q4.gguf",))
+    assert (code, report["revision"], report["bytes"]) == (0, SHA, len(FILES["m-Q4.gguf"]))
+    assert not into.parent.exists()
+    assert not [request for request in hub.requests if "resolve" in str(request)]
+
+
+def test_a_listing_refuses_what_the_download_would_refuse(hub: Hub, tmp_path: Path) -> None:
+    """With the same reason."""
+    hub.gated = True
+    code, report = downloaded(hub, tmp_path / "one", "--list")
+    assert (code, report["reason"]) == (1, Reason.GATED_REPOSITORY)
+
+
 def test_only_selected_files_are_downloaded(hub: Hub, tmp_path: Path) -> None:
     """One quantization of many by its name, others by a pattern, at the requested revision."""
     into = tmp_path / "m" / "one"

@@ -98,8 +98,11 @@ class World:
         await self._step(f"get {kind.plural}")
         return msgspec.convert(self._at(kind, namespace, name), kind.type)
 
-    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
+    async def list(
+        self, kind: Kind[T], namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> Listing[T]:
         """Return the objects with these labels."""
+        assert not fields
         await self._step(f"list {kind.plural}")
         keys = {pair for pair in labels.split(",") if pair and "=" not in pair}
         wanted = dict(pair.split("=") for pair in labels.split(",") if "=" in pair)

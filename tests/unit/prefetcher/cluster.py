@@ -54,10 +54,14 @@ class DictCluster:
         self.before_create(kind.plural)
         return msgspec.convert(self.put(kind.plural, body), kind.type)
 
-    async def list(self, kind: Kind[T], _namespace: str = "", *, labels: str = "") -> Listing[T]:
-        """Return the objects of a kind that have some labels, each `name=value`."""
+    async def list(
+        self, kind: Kind[T], _namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> Listing[T]:
+        """Return the objects of a kind that have some labels and fields of what they are about, each `name=value`."""
         wanted = dict(pair.split("=") for pair in labels.split(",") if pair)
+        about = dict(pair.removeprefix("involvedObject.").split("=") for pair in fields.split(",") if pair)
         bodies = [body for (plural, _), body in self.objects.items() if plural == kind.plural]
+        bodies = [body for body in bodies if about.items() <= body.get("involvedObject", {}).items()]
         chosen = [body for body in bodies if wanted.items() <= body["metadata"].get("labels", {}).items()]
         return Listing(items=tuple(msgspec.convert(body, kind.type) for body in chosen), version="1")
 

@@ -15,11 +15,13 @@ from flexinfer.api.status import CachedStatus
 from flexinfer.events import events
 from flexinfer.events.workload import ClaimFacts, JobFacts
 from flexinfer.prefetcher import decide as deciding
-from flexinfer.prefetcher.decide import DeleteJob, EnsureJob, write_of
+from flexinfer.prefetcher.decide import write_of
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import (
     FIRST_BACK_OFF,
     FIRST_RETRY,
     LONGEST_BACK_OFF,
+    ClaimRefused,
     EnsureFailed,
     JobRetried,
     Memory,
@@ -488,6 +490,21 @@ def test_a_volume_that_is_not_made_within_a_minute_is_the_reason() -> None:
         assert words in action.condition.message
 
 
+def test_what_the_provisioner_wrote_is_the_reason_at_once() -> None:
+    """Without a minute's wait, in its own words, and of this PVC alone (reliability X21)."""
+    model = a_model(conditions=(*PLACED, ("Cached", "False", Reason.FETCHING)), source="HF://a/b")
+    cause = "ProvisioningFailed: storageclass.storage.k8s.io is out of space"
+    refused = ClaimRefused(key=model.key, uid=model.uid, claim_uid="pvc-1", cause=cause)
+    memory = remember(Memory(), refused, NOW)
+    observed = a_state(model, a_pending_volume(model, UNBOUND))
+    [action] = decide(observed, memory, NOW, settings=SETTINGS)
+    assert state(action) == ("False", Reason.CLAIM_PENDING)
+    assert f"StorageClass fast makes no volume for it: {cause}. Remedy: " in action.condition.message
+    other = remember(Memory(), msgspec.structs.replace(refused, claim_uid="pvc-0"), NOW)
+    assert state(list(decide(observed, other, NOW, settings=SETTINGS))[-1]) == ("False", Reason.FETCHING)
+    assert forget(memory, model.uid) == Memory()
+
+
 def test_a_volume_that_is_pending_stays_the_reason_until_it_is_made() -> None:
     """Also when its Job ended meanwhile, which says nothing; then the download continues."""
     model = a_model(conditions=(*PLACED, ("Cached", "False", Reason.CLAIM_PENDING)), source="HF://a/b")
@@ -550,16 +567,16 @@ def test_a_deleted_pvc_is_read_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "strategy"),
+    "changes",
     [
-        pytest.param({"backend": "ollama", "source": "ollama://llama3:8b"}, "None", id="ollama"),
-        pytest.param({"source": "HF://a/b", "config": {"ggufFile": "x.gguf"}}, "Memory", id="memory"),
+        pytest.param({"backend": "ollama", "source": "ollama://llama3:8b"}, id="ollama"),
+        pytest.param({"source": "HF://a/b", "config": {"ggufFile": "x.gguf"}}, id="hub"),
     ],
 )
-def test_what_nothing_keeps_needs_no_job(changes: dict[str, Any], strategy: str) -> None:
+def test_what_nothing_keeps_needs_no_job(changes: dict[str, Any]) -> None:
     """The message says when the download happens."""
     model = a_model(conditions=PLACED, **changes)
-    spec = msgspec.structs.replace(model.spec, cache=Cache(strategy=strategy))
+    spec = msgspec.structs.replace(model.spec, cache=Cache(strategy="None"))
     model = msgspec.structs.replace(model, spec=spec)
     [action] = decided(model)
     assert state(action) == ("True", Reason.PULLED_BY_ENGINE)

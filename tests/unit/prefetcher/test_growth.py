@@ -7,7 +7,7 @@ import pytest
 
 from flexinfer.api.model import Cache, Model
 from flexinfer.events.workload import JobFacts
-from flexinfer.prefetcher.decide import DeleteJob
+from flexinfer.prefetcher.effects import DeleteJob
 from flexinfer.prefetcher.perform import perform
 from flexinfer.runtime.kubernetes.api import ForbiddenError
 from tests.builders import a_model

@@ -190,13 +190,14 @@ def test_the_secret_of_the_spec_is_mounted_in_place_of_the_default(
 
 
 def test_a_quota_admits_a_download() -> None:
-    """It has limits; what it writes to memory would count against one of memory."""
-    for strategy, limits in (
-        ("SharedPVC", {"cpu", "memory"}),
-        ("Memory", {"cpu"}),
-        ("None", {"cpu", "memory"}),
+    """It has limits; what it writes to memory, where no PVC is available, would count against one of memory."""
+    for strategy, reason, limits in (
+        ("SharedPVC", "Cached", {"cpu", "memory"}),
+        ("Memory", "Cached", {"cpu", "memory"}),
+        ("Memory", "NoClaim", {"cpu"}),
+        ("None", "PulledByEngine", {"cpu", "memory"}),
     ):
-        model = a_model(source="HF://a/b")
+        model = a_model(source="HF://a/b", conditions=(("Cached", "True", reason),))
         spec = msgspec.structs.replace(model.spec, cache=Cache(strategy=strategy))
         model = msgspec.structs.replace(model, spec=spec)
         location = locate(model)

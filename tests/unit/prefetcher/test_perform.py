@@ -10,7 +10,7 @@ from flexinfer.api.model import Cache, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher import jobs
-from flexinfer.prefetcher.decide import DeleteJob, EnsureJob
+from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import EnsureFailed, JobRetried
 from flexinfer.prefetcher.perform import perform
 from flexinfer.runtime.kubernetes.api import ConflictError, ForbiddenError
@@ -34,9 +34,9 @@ def without_cache(model: Model) -> Model:
     return msgspec.structs.replace(model, spec=spec)
 
 
-async def ensured(cluster: DictCluster, model: Model) -> tuple[str, str]:
-    """Perform an EnsureJob; returns the reason and the message of Cached afterwards."""
-    await perform(a_runtime("prefetcher", cluster=cluster), EnsureJob(model=model))
+async def ensured(cluster: DictCluster, model: Model, size: int = 10**9) -> tuple[str, str]:
+    """Perform an EnsureJob, for files of a size; returns the reason and the message of Cached afterwards."""
+    await perform(a_runtime("prefetcher", cluster=cluster), EnsureJob(model=model, size=size))
     cached = cluster.model().condition("Cached")
     return (cached.reason, cached.message) if cached is not None else ("", "")
 

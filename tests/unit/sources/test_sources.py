@@ -144,12 +144,25 @@ def test_folders_of_the_hub_keep_their_names() -> None:
     assert files(a_model(source="HF://a/b").spec).fingerprint == "a3392d2eed81"
 
 
-@pytest.mark.parametrize(("strategy", "volume"), [("Memory", Volume.MEMORY), ("None", Volume.DISK)])
-def test_a_strategy_without_a_claim_fetches_into_the_pod(strategy: str, volume: Volume) -> None:
-    """Memory and None keep nothing between two starts."""
-    found = sources.locate(kept(Cache(strategy=strategy)))
-    assert found is not None
-    assert (found.volume, found.claim, found.fetched) == (volume, "", True)
+@pytest.mark.parametrize(
+    ("strategy", "reason", "volume", "claim"),
+    [
+        ("None", "PulledByEngine", Volume.DISK, ""),
+        ("Memory", "Cached", Volume.CLAIM, "llama-cache"),
+        ("Memory", "PulledByEngine", Volume.CLAIM, "llama-cache"),
+        ("Memory", "NoClaim", Volume.MEMORY, ""),
+        ("SharedPVC", "NoClaim", Volume.CLAIM, "llama-cache"),
+    ],
+)
+def test_a_strategy_without_a_claim_fetches_into_the_pod(
+    strategy: str, reason: str, volume: Volume, claim: str
+) -> None:
+    """None always does, Memory where Cached says that no claim is available."""
+    model = kept(Cache(strategy=strategy))
+    status = a_model(conditions=(("Cached", "True", reason),)).status
+    location = sources.locate(msgspec.structs.replace(model, status=status))
+    assert location is not None
+    assert (location.volume, location.claim, location.fetched) == (volume, claim, True)
 
 
 def test_picking_a_file_fetches_that_file_and_what_was_asked_for_beside_it() -> None:

@@ -78,7 +78,9 @@ class ScriptedCluster:
         if self.faults.get(method):
             raise self.faults[method].pop(0)
 
-    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
+    async def list(
+        self, kind: Kind[T], namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> Listing[T]:
         """Return all objects of a kind."""
         await asyncio.sleep(0)
         self.asked.append(("list", kind.plural, ""))

@@ -97,7 +97,7 @@ def test_several_problems_are_named_together() -> None:
 UNUSED = [
     pytest.param(with_spec(cache=Cache(strategy="SharedPVC")), "spec.cache (pvc://", id="cache of a PVC"),
     pytest.param(
-        with_spec(source="HF://a/b", cache=Cache(strategy="Memory", pvc_name="x")),
+        with_spec(source="HF://a/b", cache=Cache(strategy="None", pvc_name="x")),
         "spec.cache.pvcName",
         id="pvcName",
     ),

@@ -22,7 +22,7 @@ from flexinfer.prefetcher.download.hub import Repository
 from flexinfer.prefetcher.download.manifest import Manifest
 from flexinfer.prefetcher.download.progress import Progress, served
 from flexinfer.prefetcher.download.registry import Registry
-from flexinfer.prefetcher.download.remote import Remote
+from flexinfer.prefetcher.download.remote import Listing, Remote
 from flexinfer.prefetcher.download.token import Token, read
 from flexinfer.sources.base import Files
 
@@ -35,6 +35,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m flexinfer.prefetcher.download")
     parser.add_argument("--files", required=True, help="JSON of the selection (flexinfer.sources.base.Files)")
     parser.add_argument("--into", required=True, type=Path)
+    parser.add_argument("--list", action="store_true", help="only report commit and size of the files")
     parser.add_argument("--registry", default="", help="address that stands for Ollama's own registry")
     parser.add_argument("--secret", default="", help="name of the Secret with the token")
     parser.add_argument("--secret-folder", type=Path, help="where it is mounted")
@@ -44,12 +45,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-async def _run(options: argparse.Namespace) -> Manifest:
+async def _run(options: argparse.Namespace) -> Manifest | Listing:
     selection = msgspec.json.decode(options.files, type=Files)
     authorities.use(os.environ)
     progress = Progress(time.monotonic)
     async with served(progress, os.environ.get("POD_IP", "127.0.0.1"), options.progress_port):
         remote = _remote(selection, _token(options), options.registry)
+        if options.list:
+            return await asyncio.to_thread(remote.list_files)
         return await fetch(Download(selection, remote, options.into, options.stall_seconds), progress)
 
 
@@ -66,10 +69,10 @@ def _remote(selection: Files, token: Token, mirror: str) -> Remote:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Download, write the report, and return the exit code."""
+    """Download or list, write the report, and return the exit code."""
     start, options = time.monotonic(), parse(arguments)
     try:
-        manifest = asyncio.run(_run(options))
+        result = asyncio.run(_run(options))
     except DownloadError as error:
         lacks: Report = {"lacks": error.lacks} if error.lacks else {}
         write_report({"reason": error.reason, "message": str(error)} | lacks)
@@ -77,14 +80,23 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         write_report({"reason": "FetchFailed", "message": line(error)})
         return 1
+    report = _listed(result) if isinstance(result, Listing) else _downloaded(result, options.into)
+    write_report(report | {"seconds": round(time.monotonic() - start, 1)})
+    return 0
+
+
+def _listed(listing: Listing) -> Report:
+    return {"revision": listing.commit, "bytes": listing.size}
+
+
+def _downloaded(manifest: Manifest, into: Path) -> Report:
     report: Report = {"revision": manifest.commit, "bytes": manifest.bytes}
-    figures = with_figures(options.into, [options.into / name for name in manifest.loaded])
+    figures = with_figures(into, [into / name for name in manifest.loaded])
     report |= {
         "unsafe": unsafe.shown(file.path for file in manifest.files if unsafe.is_unsafe(file.path)),
         "left_out": unsafe.shown(manifest.left_out),
     }
-    write_report(report | figures | {"seconds": round(time.monotonic() - start, 1)})
-    return 0
+    return report | figures
 
 
 if __name__ == "__main__":

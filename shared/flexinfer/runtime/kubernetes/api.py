@@ -20,6 +20,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from flexinfer.api.kinds import (
+    CLAIM_EVENTS,
     CLAIMS,
     EVENTS,
     GPU_LEASES,
@@ -107,8 +108,13 @@ class Cluster(Protocol):
         """Return one object as the API server holds it now (a consistent read). Raises NotFoundError."""
         ...
 
-    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
-        """Return all objects of a kind, of one namespace or of all, at one version; a consistent read."""
+    async def list(
+        self, kind: Kind[T], namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> Listing[T]:
+        """Return all objects of a kind, of one namespace or of all, at one version; a consistent read.
+
+        `labels` and `fields` are selectors, as kubectl has them.
+        """
         ...
 
     def watch(self, kind: Kind[T], version: str) -> AsyncIterator[Change[T]]:
@@ -176,6 +182,7 @@ class Cluster(Protocol):
 
 __all__ = [
     "CLAIMS",
+    "CLAIM_EVENTS",
     "EVENTS",
     "GPU_LEASES",
     "JOBS",

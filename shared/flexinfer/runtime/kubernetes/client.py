@@ -89,10 +89,13 @@ class KubernetesClient:
         """Return one object as the API server holds it now. Raises NotFoundError."""
         return _decode(kind, await self._call("GET", _path(kind, namespace, name)))
 
-    async def list(self, kind: Kind[T], namespace: str = "", *, labels: str = "") -> Listing[T]:
+    async def list(
+        self, kind: Kind[T], namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> Listing[T]:
         """Return all objects of a kind, read page by page at one version; skips those that cannot be read."""
         items: list[T] = []
         query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
+        query |= {"fieldSelector": fields} if fields else {}
         while True:
             page = _parsed(await self._call("GET", _path(kind, namespace), query=query), ObjectList)
             items += [item for raw in page.items if (item := _readable(kind, raw)) is not None]
