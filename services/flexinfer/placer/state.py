@@ -267,7 +267,7 @@ class PlacementState:
         All of them are before a Model that is new to the node; among those assigned to it, the start order
         decides. Members of one group take turns, so none takes anything from another.
         """
-        grouped = bool(model.spec.group) and other in self.members(model)
+        grouped = other in self.members(model)
         first = not assigned or start_order(self.observed, other) < start_order(self.observed, model)
         return other.uid != model.uid and not grouped and first
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.labels import FETCHES_LABEL, GPU_RESOURCES
 from flexinfer.api.model import Cache, Gpu, Model
 from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.podspec import SecretReference
@@ -41,6 +41,14 @@ def test_a_job_has_the_mounts_and_the_node_of_the_engine() -> None:
     assert pod["containers"][0]["volumeMounts"] == engine.spec["containers"][0]["volumeMounts"]
     assert GPU_RESOURCES["nvidia"] not in str(pod["containers"])
     assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(("source", "fetches"), [("HF://a/b", True), ("pvc://models/m.gguf", False)])
+def test_only_the_pods_of_a_download_may_reach_the_hub(source: str, *, fetches: bool) -> None:
+    """NetworkPolicies select them by the label."""
+    model = a_model(source=source, config={"ggufFile": "q4.gguf"} if fetches else {})
+    labels = job(model, planned(model), SETTINGS)["spec"]["template"]["metadata"]["labels"]
+    assert (FETCHES_LABEL in labels) == fetches
 
 
 def test_a_download_writes_where_the_engine_reads() -> None:
