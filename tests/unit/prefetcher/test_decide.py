@@ -505,6 +505,14 @@ def test_what_the_provisioner_wrote_is_the_reason_at_once() -> None:
     assert forget(memory, model.uid) == Memory()
 
 
+def test_a_wait_whose_start_was_not_observed_yet_is_not_too_long() -> None:
+    """The write that the download runs has not arrived."""
+    model = a_model(conditions=(*PLACED, ("Cached", "False", Reason.FETCHING)), source="HF://a/b")
+    there = msgspec.structs.replace(a_state(model, a_pending_volume(model, UNBOUND)), changed_at={})
+    [action] = decide(there, Memory(), NOW + PENDING_SECONDS, settings=SETTINGS)
+    assert state(action) == ("False", Reason.FETCHING)
+
+
 def test_a_volume_that_is_pending_stays_the_reason_until_it_is_made() -> None:
     """Also when its Job ended meanwhile, which says nothing; then the download continues."""
     model = a_model(conditions=(*PLACED, ("Cached", "False", Reason.CLAIM_PENDING)), source="HF://a/b")
