@@ -16,6 +16,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from benchmarks.instance import STOPPED
+from flexinfer.api.labels import MODEL_LABEL
 from flexinfer.local.supervisor.provisioning import small_model
 from tests.engines.installed import folders, llama_server, ollama, vllm
 from tests.engines.test_engines import ALL
@@ -159,6 +160,7 @@ def test_a_stop_in_mid_stream_is_no_whole_answer(running: Running, name: str) ->
     """The Pod is deleted while it streams, without the drain that FlexInfer orders: it ends as an error, or it is as long as was asked."""
     with running.client() as client, ThreadPoolExecutor() as pool:
         answer(client.with_options(timeout=patient(600)), name)
+        (pod,) = running.kubectl("get", "pods", "-l", f"{MODEL_LABEL}={name}", "-o", "name").split()
         stream = client.chat.completions.create(
             model=name,
             messages=COUNT,
@@ -168,8 +170,7 @@ def test_a_stop_in_mid_stream_is_no_whole_answer(running: Running, name: str) ->
         )
         chunks = iter(stream)
         first = next(chunks)
-        pod = running.kubectl("get", "mdl", name, "-o", "jsonpath={.status.backend.pod}")
-        deleted = pool.submit(running.kubectl, "delete", "pod", pod, "--grace-period=30")
+        deleted = pool.submit(running.kubectl, "delete", pod, "--grace-period=30")
         assert ended_truly([first, *_rest(chunks)])
         deleted.result(patient(120))
 
