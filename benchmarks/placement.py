@@ -14,7 +14,7 @@ Models; with that of devices only the search in the lists does. Not counted: app
 What follows from a node, its sample and the Models there is kept until one of them changes (`placer.occupancy`), so that a refusal computes again
 only what has changed; the benchmark repeats each decision on the same state.
 
-On two busy cores, in ms, beside what it was while each decision looked at every node anew: 0.14 for one where it fits (0.27), whatever the number
+On two busy cores, in ms, beside what it was while each decision looked at every node again: 0.14 for one where it fits (0.27), whatever the number
 of devices; 5 where it fits nowhere and 4,000 devices are named (89); 2,400 for the 10,000 (4,400), of that the choice 60; 10 for a new one
 where 3,400 run (24), 30 for one that is refused there (258); 0.11 for one that changed (0.44), 300 for a second decision on all (350).
 
