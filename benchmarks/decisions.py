@@ -60,7 +60,7 @@ _AT_REST = {
 
 
 def model(number: int, world: str, *, version: int = 1, wanted: bool = False) -> Model:
-    """Return a Model that is scaled to zero, or that a request has just woken."""
+    """Return a Model that is scaled to zero, or that a request has just started."""
     name = f"model-{number:04}"
     group = f"g{number // 4}" if world == "groups of 4" else ""
     verdicts = dict(_AT_REST)

@@ -123,7 +123,7 @@ def load(arguments: Sequence[str]) -> None:
     """
     import xllamacpp  # noqa: PLC0415 -- only the process that loads needs it
 
-    from flexinfer.local import llama  # noqa: PLC0415 -- likewise
+    from flexinfer.local import llama  # noqa: PLC0415 -- as above
 
     params = llama.parameters(llama.parse([*arguments, "--no-warmup"]))
     params.verbosity, params.no_extra_bufts, params.port = 4, True, 0

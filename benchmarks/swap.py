@@ -2,7 +2,7 @@
 
 Two Models of which one fits take turns on a simulated card that gives memory back at once; each is asked while the other is idle. The engines are
 stubs that are ready a random 0.3 to 2.3 s after their start, and note their times. Before each swap the load of the machine is measured for a second
-and the same stub is started, waited for and ended without FlexInfer: the ratio is to that. The overhead has three parts: until the old engine is told
+and the same stub is started, waited for and ended without FlexInfer: the ratio is to that. The overhead has three parts: until the old engine is asked
 to end, from then until the new engine's process runs, and from its readiness to the answer. The engine ends within a millisecond; the rest of the second
 part is the wait until its memory is seen to be back, the steps of the group, and the start of the next Pod. How long each step came after the one before it
 is printed as NATS showed them; the agent looks at once when a sample is waited for. The bare spawn, which every way to start an engine takes, is part of

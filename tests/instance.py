@@ -53,7 +53,7 @@ class Running:
         return done
 
     def _known_environment(self) -> dict[str, str]:
-        """Return the environment as last evaluated, as in a user's shell; anew once an instance has written its state again.
+        """Return the environment as last evaluated, as in a user's shell; again once an instance has written its state again.
 
         Conditions are looked at in loops: a Python process more for each look would take the core that the instance needs.
         """

@@ -37,7 +37,7 @@ class NatsServer:
         return self._folder / "store"
 
     def configure(self, configuration: str) -> None:
-        """Write the server's configuration file, which it reads at its start and when it is told to reload."""
+        """Write the server's configuration file, which it reads at its start and when it is asked to reload."""
         (self._folder / "nats.conf").write_text(configuration)
 
     async def reload(self) -> None:

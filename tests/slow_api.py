@@ -1,4 +1,4 @@
-"""An API server that answers only Leases and watches until it is told to answer everything."""
+"""An API server that answers only Leases and watches until it is asked to answer everything."""
 
 import asyncio
 import contextlib

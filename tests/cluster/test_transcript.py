@@ -49,7 +49,7 @@ def server_address(step: Step, text: str) -> str:
 
 
 def order_of_kinds(step: Step, text: str) -> str:
-    """Sort the kinds of a group: the real server lists CRDs from a cache without an order, anew at each start."""
+    """Sort the kinds of a group: the real server lists CRDs from a cache without an order, again at each start."""
     if not step.line.startswith("get --raw /apis/") or '"resources"' not in text:
         return text
     listing = json.loads(text)

@@ -339,7 +339,7 @@ def test_refuses_any_other_source(source: str) -> None:
 
 
 def test_the_refusal_of_a_source_names_the_four_forms() -> None:
-    """So that nobody has to look them up."""
+    """So that they need not be looked up."""
     ((_, message),) = refused(source="s3://bucket/key")
     assert all(form in message for form in ("HF://", "ollama://", "file:///", "pvc://"))
 
@@ -352,7 +352,7 @@ def test_every_rule_has_a_case() -> None:
 
 @pytest.mark.parametrize("part", sorted(CASES))
 def test_a_rule_accepts_and_refuses_with_its_message(part: str) -> None:
-    """One Model of each kind; a remedy stands in every message."""
+    """One Model of each kind; every message has a remedy."""
     good, bad = CASES[part]
     admitted(**good)
     assert [message for _, message in refused(**bad) if part in message] != []

@@ -49,7 +49,7 @@ def test_every_deciding_service_is_decide_and_perform() -> None:
 
 
 def test_no_file_holds_a_path_of_a_machine_or_the_host_of_a_registry() -> None:
-    """The project speaks of itself alone."""
+    """The project describes itself alone."""
     words = ["/wo" + "rk/", "/ro" + "ot/", "files.python" + "hosted", "pypi" + ".org"]
     for path in ROOT.rglob("*"):
         inside = path.relative_to(ROOT).parts

@@ -41,7 +41,7 @@ def container(found: list[Object], name: str) -> dict[str, Any]:
 
 
 def settings_of(found: list[Object]) -> dict[str, str]:
-    """Return what all services are told."""
+    """Return the settings of all services."""
     return next(
         dict(obj["data"])
         for obj in found
@@ -192,7 +192,7 @@ def test_the_server_of_nats_waits_for_its_passwords_alone() -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_proxy_requires_the_key_of_the_secret(folder: str) -> None:
-    """In every overlay: an open proxy is nobody's default, least of all on a home network."""
+    """In every overlay: no proxy is open by default, least of all on a private network."""
     found = objects(folder)
     one, workload = container(found, "proxy"), dict(workloads(found))["flexinfer-proxy"]
     settings = load(settings_of(found) | {item["name"]: item.get("value", "x") for item in one["env"]})
@@ -203,7 +203,7 @@ def test_the_proxy_requires_the_key_of_the_secret(folder: str) -> None:
 
 
 def test_a_replica_is_known_by_the_uid_of_its_pod() -> None:
-    """A Pod made anew under the same name is another holder of the Lease."""
+    """A Pod created again under the same name is another holder of the Lease."""
     for name in SERVICES:
         told = {item["name"]: item for item in container(BASE, name)["env"]}
         assert told["FLEXINFER_IDENTITY"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.uid"}}
@@ -221,7 +221,7 @@ def test_nats_reads_one_password_a_user_from_the_secret_of_that_user() -> None:
 
 
 def test_the_secrets_that_pods_wait_for_are_those_that_are_made() -> None:
-    """All but the authority's, which nobody mounts."""
+    """All but the authority's, which no Pod mounts."""
     wanted = set(
         re.findall(r"secretName: (\S+)|secretKeyRef:\n\s+key: password\n\s+name: (\S+)", built("base"))
     )

@@ -1,4 +1,4 @@
-"""The catalogue of the arbiter: what Models, SharedGroups and leases are told, and its Events, each rendered by its own decisions."""
+"""The catalogue of the arbiter: the messages of Models, SharedGroups and leases, and its Events, each rendered by its own decisions."""
 
 import asyncio
 from collections.abc import Iterator
@@ -170,7 +170,7 @@ def rooms() -> Iterator[str]:
 
 
 def held_ones() -> Iterator[str]:
-    """Yield what a holder is told: its turn, that it outgrew its entry, and each cause to give it back."""
+    """Yield the messages of a holder: its turn, that it outgrew its entry, and each cause to give it back."""
     grown = Placement(
         node="a", devices=placed_devices(["GPU-1"], 12_000), footprint_mb=12_000, footprint_source=MEASURED
     )
@@ -206,7 +206,7 @@ def held_ones() -> Iterator[str]:
 
 
 def others() -> Iterator[str]:
-    """Yield what a Model is told that is in no group, waits for its own conditions, or whose devices another group holds."""
+    """Yield the messages of a Model that is in no group, waits for its own conditions, or whose devices another group holds."""
     yield from said(a_state(a_model("a", conditions=WANTED)), NOW + 60)
     for number in range(4):
         yield from said(a_state(a_member("a", WANTED[:number]), a_group()))
@@ -264,7 +264,7 @@ def releases() -> Iterator[str]:
 
 
 def of_leases() -> Iterator[str]:
-    """Yield what leases are told, and Models that wait for one."""
+    """Yield the messages of leases, and of Models that wait for one."""
     card = Card()
     card.holds("chat", 14_000)
     card.serves("chat")

@@ -38,7 +38,7 @@ FORM = "multipart/form-data; boundary=x"
 _REMEDY = re.compile("; (send|retry|ask|set|its backend|backends|available|leave|its log)")
 NOT_SHOWN = (" \\t", "a response has begun already", "Too many headers", "{address!r} is no")
 _FREE = frozenset({"model_deleted", "response_cut", "not_passed_on", "model_failed"})
-"""Errors that nothing a client does can mend; the last quotes a condition, which has the remedy."""
+"""Errors that no client can fix; the last quotes a condition, which has the remedy."""
 
 
 def models(quoted: str) -> Iterator[Model]:

@@ -604,7 +604,7 @@ def test_mlc_needs_a_library_and_fp32_on_maxwell(source: str, config: dict[str, 
 
 @says("Prefer compiling to /models/<modelName>/maxwell-lib.so and setting jitPolicy: READONLY.")
 def test_the_library_is_looked_for_where_the_page_says() -> None:
-    """And the engine is told not to compile."""
+    """And the engine gets the flag that turns compilation off."""
     pod = pod_of(_on_maxwell({"jitPolicy": "READONLY"}))
     container = pod["containers"][0]
     assert "/models/llama/maxwell-lib.so" in container["args"]
@@ -721,7 +721,7 @@ heading("Examples")
 )
 @pytest.mark.parametrize("name", ["model-basic", "model-shared-gpu", "model-amd-rocm", "model-image-gen"])
 def test_the_examples_are_accepted(name: str) -> None:
-    """They stand in examples/ (ADR 0020)."""
+    """They are in examples/ (ADR 0020)."""
     for body in yaml.safe_load_all((ROOT / "examples" / f"{name}.yaml").read_text()):
         a_registry().admit(MODELS, body, None, validation="Strict")
         assert accepted(msgspec.convert(body, Model)).status == "True"

@@ -126,7 +126,7 @@ def test_the_api_group_is_spelled_in_one_module() -> None:
 
 
 def test_every_page_of_the_docs_can_be_reached_from_its_index() -> None:
-    """A page that nobody links is a page that nobody reads."""
+    """A page without a link has no reader."""
     index = (ROOT / "docs" / "README.md").read_text()
     adrs = (ROOT / "docs" / "adr" / "README.md").read_text()
     for path in sorted((ROOT / "docs").rglob("*.md")):

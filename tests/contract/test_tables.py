@@ -64,7 +64,7 @@ def test_every_component_has_a_row_and_every_row_a_component() -> None:
 
 
 def test_every_reason_has_its_row() -> None:
-    """A meaning for all, a remedy for each that a user can mend; a final reason is a warning too."""
+    """A meaning for all, a remedy for each that a user can fix; a final reason is a warning too."""
     assert set(FACTS) == set(Reason)
     for reason, facts in FACTS.items():
         assert facts.meaning.endswith("."), reason

@@ -27,7 +27,10 @@ SCOPE = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "Tiltfile", ".ci/run", "pyproject.toml"),
     *("shared", "services", "local", "crds", "deploy", "docs", "examples"),
 )
-"""What is held to the lists."""
+"""What is held to both lists."""
+PROSE_SCOPE = ("tests", "benchmarks")
+"""What is held to the list of phrases; the names of tests are their own."""
+LISTS = {"words.txt", "words-identifiers.txt", Path(__file__).name}
 
 SKIPPED_FOLDERS = {"__pycache__", "wheels"}
 SKIPPED_SUFFIXES = {".pyc", ".sum", ".mod", ".gguf"}
@@ -48,6 +51,7 @@ class Violation(NamedTuple):
     line: int
     what: str
     instead: str
+    is_name: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.what!r}: {self.instead}"
@@ -93,9 +97,8 @@ def in_python(path: str, text: str) -> Iterator[Violation]:
         for name in defined(node):
             match = ANY_NAME.match(name.lstrip("_"))
             if match:
-                yield Violation(
-                    path, getattr(node, "lineno", 1), name, NAMES[(match.lastindex or 1) - 1].instead
-                )
+                instead = NAMES[(match.lastindex or 1) - 1].instead
+                yield Violation(path, getattr(node, "lineno", 1), name, instead, is_name=True)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield from in_prose(path, token.string, token.start[0])
@@ -147,9 +150,16 @@ def test_no_forbidden_phrase_or_name_stands_in_the_project() -> None:
     assert not wrong, "\n" + "\n".join(map(str, wrong))
 
 
+def test_no_forbidden_phrase_stands_in_the_tests() -> None:
+    """Docstrings, comments and texts of tests and benchmarks; the lists themselves aside."""
+    paths = [path for path in files(PROSE_SCOPE) if path.name not in LISTS]
+    wrong = [violation for path in paths for violation in in_file(path) if not violation.is_name]
+    assert not wrong, "\n" + "\n".join(map(str, wrong))
+
+
 def test_the_scope_exists() -> None:
     """A page that was renamed must not drop out of the scope unseen."""
-    assert [part for part in SCOPE if not (ROOT / part).exists()] == []
+    assert [part for part in (*SCOPE, *PROSE_SCOPE) if not (ROOT / part).exists()] == []
 
 
 @pytest.mark.parametrize(

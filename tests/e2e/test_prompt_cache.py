@@ -1,4 +1,4 @@
-"""A Model that keeps its prompt cache: scaled to zero, started again, it answers the same prompt without computing it anew."""
+"""A Model that keeps its prompt cache: scaled to zero, started again, it answers the same prompt without computing it again."""
 
 import json
 import urllib.request

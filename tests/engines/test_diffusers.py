@@ -202,7 +202,7 @@ class TestImages:
         """It continues."""
         stream = Stream(engine, IMAGES, LONG)
         next(stream.events(": "))
-        until(lambda: 1 < engine.ask("/health")[1].get("step", 0) < 900, 30, "no step is told")
+        until(lambda: 1 < engine.ask("/health")[1].get("step", 0) < 900, 30, "no step is reported")
         stream.close()
 
     def test_abort(self, engine: Program) -> None:
@@ -225,7 +225,7 @@ class TestImages:
         assert fresh.code(GRACE_SECONDS) == 0
 
     def test_terminate_stream(self, fresh: Program) -> None:
-        """The client is told that there is no image."""
+        """The client learns that there is no image."""
         stream = Stream(fresh, IMAGES, LONG)
         next(stream.events(": "))
         began = time.monotonic()

@@ -46,7 +46,7 @@ func flux(text []byte, object *unstructured.Unstructured) string {
 		evaluator, err := cel.NewStatusEvaluator(&one.HealthCheckExpressions)
 		check(err)
 		result, err := evaluator.Evaluate(context.Background(), object)
-		if err != nil { // as of an object without a status: kstatus' generic reader goes on waiting
+		if err != nil { // as of an object without a status: kstatus' generic reader keeps waiting
 			return "Unknown"
 		}
 		return string(result.Status)

@@ -69,7 +69,7 @@ def proxy() -> Iterator[int]:
 
 
 class ClusterUser:
-    """Somebody with a kubeconfig: runs commands, with a kubectl on PATH."""
+    """A user with a kubeconfig: runs commands, with a kubectl on PATH."""
 
     def __init__(self, api: LocalApi, kubectl: Kubectl, home: Path) -> None:
         self.api, self.kubectl = api, kubectl
@@ -197,7 +197,7 @@ def test_what_a_cluster_lacks_is_one_sentence_with_the_remedy(
 
 
 def test_a_secret_without_its_key_is_named(user: ClusterUser) -> None:
-    """Somebody may have made it by hand."""
+    """A user may have created it by hand."""
     user.secret(API_KEY_SECRET, token=b"x")
     done = user.run("--context", "test", "chat", "smollm2", "hello")
     assert done.returncode == 1
@@ -324,7 +324,7 @@ async def test_tap_reads_the_nats_of_a_cluster_over_tls(user: ClusterUser, tmp_p
 
 
 async def test_tap_refuses_by_name_what_it_may_not_read(user: ClusterUser, tmp_path: Path) -> None:
-    """NATS refuses the subscription; without a word the command would wait for ever."""
+    """NATS refuses the subscription; without a message the command would wait indefinitely."""
     async with a_cluster_with_nats(user, tmp_path / "nats"):
         for subject in ("_INBOX.>", "$SYS.>", ">"):
             done = await asyncio.to_thread(user.run, "--context", "test", "tap", subject)

@@ -205,6 +205,6 @@ async def test_three_servers_replicate_every_stream(tmp_path: Path) -> None:
         async with servers[1].joined("placer") as placer:
             deliveries = NatsBus(placer).deliveries(Subscriptions())
             first = await anext(deliveries)
-            while not isinstance(first, Snapshot):  # a replay that began anew says so
+            while not isinstance(first, Snapshot):  # a replay that began again says so
                 first = await anext(deliveries)
             assert len(first.observations) == 1

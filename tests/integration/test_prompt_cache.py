@@ -1,4 +1,4 @@
-"""The prompt cache outlives the engine: a real llama.cpp server is killed and started anew, and knows the prompt that was saved."""
+"""The prompt cache outlives the engine: a real llama.cpp server is killed and started again, and knows the prompt that was saved."""
 
 import json
 import subprocess

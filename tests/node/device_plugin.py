@@ -86,7 +86,7 @@ class Plugin:
 
 
 def main() -> None:
-    """Serve until told to end; a kubelet that starts anew empties the folder, and is told again."""
+    """Serve until asked to end; a kubelet that starts again empties the folder, and the plugin registers again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plugins", type=Path, required=True)
     parser.add_argument("--devices", type=Path, required=True)

@@ -114,7 +114,7 @@ class Driver:
             try:
                 done = do(space, uid, name)
                 say(what, claim=f"{space}/{name}", uid=uid)
-            except Exception as error:  # noqa: BLE001 -- kubelet is told, shows it at the Pod and asks again
+            except Exception as error:  # noqa: BLE001 -- kubelet gets the error, shows it at the Pod and asks again
                 done = encode(failed, f"{error}")
                 say(what, claim=f"{space}/{name}", error=str(error))
             answer += encode(1, encode(1, uid) + encode(2, done))

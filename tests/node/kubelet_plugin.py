@@ -69,7 +69,7 @@ def serve(socket: Path, handlers: tuple[grpc.GenericRpcHandler, ...]) -> grpc.Se
 
 
 def ended() -> threading.Event:
-    """Return what is set once this process is told to end."""
+    """Return what is set once this process is asked to end."""
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())

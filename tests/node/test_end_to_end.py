@@ -53,7 +53,7 @@ def test_a_request_gets_a_correct_answer(serving: Product) -> None:
 
 
 def test_a_request_without_the_key_is_refused(serving: Product) -> None:
-    """401 before anything starts: whoever reaches the Service is not yet a user."""
+    """401 before anything starts: a client that reaches the Service is not yet a user."""
     with (
         openai.OpenAI(
             base_url=f"{serving.proxy_url}/v1", api_key="wrong", max_retries=0, timeout=30

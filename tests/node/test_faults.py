@@ -104,7 +104,7 @@ def test_an_evicted_engine_is_started_again(steady: Product) -> None:
     steady.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
     until(lambda: _uid(steady) not in ("", before), 40, "there is another Pod")
     steady.ready(NAME)
-    until(lambda: "Restarting" in _told(steady), 40, "an Event tells of it")
+    until(lambda: "Restarting" in _told(steady), 40, "an Event reports it")
     assert "Paris" in steady.ask(NAME)
 
 

@@ -1,1 +1,1 @@
-"""The sharing protocol as models, checked exhaustively with Spin; the runs stand in runs.py."""
+"""The sharing protocol as models, checked exhaustively with Spin; the runs are in runs.py."""

@@ -7,20 +7,20 @@
                       too, 8 memory taken late, 16 another client deletes member 0's Pod (crash, eviction, kubectl), 32 a foreign process of 1, 64 member 1 outgrows
                       its footprint by 1, 128 telemetry ends and returns (the agent is silent, a device missing), perhaps not before the end, 256 the arbiter's
                       perform is calls of its own, between which the holder's demand may return, 512 member 0's template changes, 1024 the node falls silent (its
-                      processes go on), and is heard again, or is given up (nothing runs there any more) and comes back empty. Memory always comes back late. Member 0's demand comes and goes; the others always ask
+                      processes continue), and is heard again, or is given up (nothing runs there any more) and comes back empty. Memory always comes back late. Member 0's demand comes and goes; the others always ask
           -DLEASE=1   the last member is a GPULease: expires, is deleted and re-created; a person starts a process while its status says Granted
           -DIDLE=1|2|3 fewer demands: only member 0's | only the others', always | everybody's, always
           -DPAIR=1    two devices: member 0 takes its memory on both, member 1 on the second; a foreign process is on the first
           -DSPLIT=1   a sample is three calls (processes, total, processes), with pauses between
-          -DOFF=n     leaves clauses out, see below; each brings its counterexample back. The runs that the tests make stand in runs.py: make protocol
-   rest:  after the last fault (calm) everything comes to rest (timeout) and GOAL holds; -DGOAL=1 does not judge it
+          -DOFF=n     leaves clauses out, see below; each brings its counterexample back. The runs that the tests make are in runs.py: make protocol
+   rest:  after the last fault (calm) everything settles (timeout) and GOAL holds; -DGOAL=1 does not judge it
    livelock: spin -DLIVE=1 -DNM=3 -DCAP=2 -DIDLE=3 ... && gcc -w -O2 -DCOLLAPSE -DNOREDUCE -o pan pan.c && ./pan -a -m3000000 -n
    A remembered uid, resourceVersion or turn is one bit, "still the present one", as in swap.pml; demand, faults, turns are unbounded, losses are not.
    Checked: S1 (CAPOK) whenever a process takes memory, what is in use is within the budget; not counted: a foreign process, or the excess of a grown holder,
    that no grant has been judged with since it came. S2 never two containers of one name. S4 a gate opens only for the present uid, with an entry of
    it that is Granted with this turn, or Releasing. S5 Freed never before the leaver's memory is back. S6 no open Pod is deleted by us unless Releasing, Wanted=False or a
    deletion was read. S7 Stopped never while a Pod of that uid may run. S8 Releasing for want of demand is not written when the demand was there
-   during the whole perform (from the GET of SharedGroup to the PUT). S9 Stopped never while a process of it runs, on a silent node too. L after calm: whoever fits by priority is served; while telemetry is away, that every member is at a step that needs none.
+   during the whole perform (from the GET of SharedGroup to the PUT). S9 Stopped never while a process of it runs, on a silent node too. L after calm: the member that fits by priority is served; while telemetry is away, that every member is at a step that needs none.
    OFF, with the smallest run that shows it (I = -DNM=2 -DIDLE=1 -DCAP=1, L = -DNM=2 -DLEASE=1 -DIDLE=2 -DCAP=1 -DNARB=2, K = the same with IDLE=3 and EV=2):
    1, 2, 4, 524288: I NLAU=2; 8: I NLAU=2 EV=1; 16: NM=2 EV=16; 32, 64, 32768: I; 128: NM=2; 256: NM=2 EV=64 or 2; 512: I NARB=2 EV=2 LOSSES=2; 1024, 4194304: K GOAL=1;
    2048, 4096, 1048576: NM=2 EV=2; 2097152: NM=2 EV=2 LOSSES=2; 8192: the livelock run; 16384: I NARB=2; 65536, 262144: L; 131072: NM=2 LEASE=1 EV=32; 8388608: NM=2 SPLIT=1;
@@ -111,7 +111,7 @@
 #define F_LBUMP (!(OFF&4194304))  /* NEW status of every other lease is written before Initialized */
 #define F_TWICE (!(OFF&8388608))  /* NEW processes listed before and after the total; by pid, the smaller figure */
 #define F_UNINIT (!(OFF&2048))  /* NEW nothing is stopped before Initialized */
-#define F_FLOOR (!(OFF&4096))  /* NEW turns go on above the object's resourceVersion, not only above those seen */
+#define F_FLOOR (!(OFF&4096))  /* NEW turns continue above the object's resourceVersion, not only above those seen */
 #define F_KEEP (!(OFF&8192))  /* NEW room made for a waiting member is kept for it */
 #define F_SGRV (!(OFF&16384))  /* planted: SharedGroup PUT without resourceVersion */
 #define F_LIST (!(OFF&32768))  /* planted: Stopped reported without an empty LIST */
@@ -564,5 +564,5 @@ init { atomic { for (q : 1 .. NM-1) { want[q]=(IDLE!=1) } want[0]=(IDLE==3);
   do :: timeout -> atomic { assert(GOAL); rest=1 }; break od
 }
 #if LIVE
-never { do :: !calm :: calm -> break od; accept: do :: !rest od }   /* no run goes on always after the last fault */
+never { do :: !calm :: calm -> break od; accept: do :: !rest od }   /* no run continues always after the last fault */
 #endif

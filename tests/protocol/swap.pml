@@ -24,7 +24,7 @@
    perform GETs binds it. Every instance may die at any step (CRASH) and start again with no memory.
    Checked: S1 no two engines, no two open Pods; S2 no start while another's memory is in use; S4 no gate opened
    for a former uid; S5 no process that knows only a former turn deletes the open Pod of the present one; L1, L2 after the last
-   fault (calm) the system comes to rest (timeout) and GOAL holds there. Not here: templates, drain, NodeGone. */
+   fault (calm) the system settles (timeout) and GOAL holds there. Not here: templates, drain, NodeGone. */
 #ifndef NARB
 #define NARB 1
 #endif
@@ -249,5 +249,5 @@ init { atomic { want[1]=1;
   do :: timeout -> atomic { assert(GOAL); rest=1 }; break od
 }
 #if LIVE
-never { do :: !calm :: calm -> break od; accept: do :: !rest od }   /* no run goes on for ever after the last fault */
+never { do :: !calm :: calm -> break od; accept: do :: !rest od }   /* no run continues without end after the last fault */
 #endif

@@ -135,7 +135,7 @@ class History:
         return done and not self._streams.behind()
 
     async def _demand(self) -> None:
-        """Let every Model answer a request: whoever can run does so at last."""
+        """Let every Model answer a request: each that can run does so in the end."""
         simulation = self._simulation
         await asyncio.sleep(AFTERMATH_SECONDS)
         simulation.checker.restart_waits()  # as in `settle`: what waited for a fault has the whole time after it

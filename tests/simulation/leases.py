@@ -28,7 +28,7 @@ class LeaseTable(StoreCluster):
         self._versions = itertools.count(1)
 
     def holder(self, component: str) -> str:
-        """Return the identity that last held the Lease of a component, also if somebody deleted it since."""
+        """Return the identity that last held the Lease of a component, also if it was deleted since."""
         return self._holders.get(f"flexinfer-{component}", "")
 
     def renewed(self, component: str, now: float) -> float:
@@ -50,7 +50,7 @@ class LeaseTable(StoreCluster):
     async def replace(
         self, kind: Kind[T], namespace: str, name: str, body: Any, *, subresource: str = ""
     ) -> T:
-        """Replace a Lease that nobody wrote meanwhile."""
+        """Replace a Lease that was not written meanwhile."""
         current = cast("kube.Lease", await self.get(kind, namespace, name))
         if current.metadata.resource_version != body.metadata.resource_version:
             raise ConflictError(f"lease {name} was written meanwhile", 409)

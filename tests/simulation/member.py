@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Main = Callable[[Runtime], Awaitable[None]]
 BLIND_SECONDS = 3.0
-"""How long a replica whose leadership is not checked acts on after a pause, as if it had checked just before."""
+"""How long a replica that does not check its Lease keeps acting after a pause, as if it had checked just before."""
 
 
 class Member:
@@ -64,7 +64,7 @@ class Member:
         while self.simulation.clock() < self.paused_until:
             await asyncio.sleep(self.paused_until - self.simulation.clock() + 0.001)
 
-    # --- leadership
+    # --- leader election
 
     def is_leader(self) -> bool:
         """Tell whether it may act: by its Lease, or for a moment after a pause if nothing fences it."""

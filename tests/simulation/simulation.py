@@ -131,7 +131,7 @@ class Simulation:
             raise ForbiddenError(f"{kind.plural} is forbidden in {namespace}: exceeded quota", 403)
 
     def restore(self, backup: Backup) -> None:
-        """Restore the API server from a backup; the machines follow it at once, and the garbage collector begins anew."""
+        """Restore the API server from a backup; the machines follow it at once, and the garbage collector begins again."""
         if self._garbage is not None:
             self._garbage.close()
         self.checker.restored(self.store.restore(backup))

@@ -111,7 +111,7 @@ PLANTED: dict[str, tuple[str, tuple[Act, ...]]] = {
         (writes("pods", None, pod(1)), *_follows(model(READY), model(AT_REST, backend={"turn": 1}))),
     ),
     "a stop that is reported unasked": (
-        "which nobody asked back",
+        "which was not asked back",
         (
             writes(GROUP_KIND, None, granting(1, GRANTED)),
             *_follows(model(READY), model(AT_REST, backend={"turn": 1})),
@@ -156,7 +156,7 @@ PLANTED: dict[str, tuple[str, tuple[Act, ...]]] = {
             for _ in range(WRITES + 1)
         ),
     ),
-    "a lease that is told Granted of a turn that it has not": (
+    "a lease whose status is Granted with a turn that it has not": (
         "was told Granted of turn 1",
         (writes(GROUP_KIND, None, lending(1, RELEASING)), writes("gpuleases", None, a_lease("Granted"))),
     ),
@@ -228,7 +228,7 @@ def test_a_model_that_is_being_deleted_waits_for_its_stop_alone(deleting: bool, 
 
 @pytest.mark.parametrize(("always", "reports"), [(False, 1), (True, 0)])
 def test_behind_a_model_that_always_runs_another_waits_without_end(always: bool, reports: int) -> None:  # noqa: FBT001
-    """It leaves the devices to nobody; the message of the one that waits names it."""
+    """It leaves the devices to no other; the message of the one that waits names it."""
     waits, holds = model(("Granted", "False", "Queued")), model(READY)
     for one in (waits, holds):
         one["spec"]["gpu"] = {"shared": "g"}

@@ -37,16 +37,16 @@ def test_two_engines_of_a_group_are_reported() -> None:
 
 
 def test_two_writes_of_a_status_at_a_time_are_reported() -> None:
-    """A replica has one under way."""
+    """A replica has one in progress."""
     call = Call("reaper", "reaper-local", "apply", MODELS, "default", "m", {})
     problems = judged(lambda s: s.checker.begins(call), lambda s: s.checker.begins(call))
     assert "twice at a time" in problems[0]
 
 
 def test_a_write_of_a_replica_that_does_not_lead_is_reported() -> None:
-    """Nobody holds the Lease here."""
+    """No replica holds the Lease here."""
     call = Call("reaper", "reaper-local", "apply", MODELS, "default", "m", {})
-    assert "while nobody is the leader" in judged(lambda s: s.checker.sends(call))[0]
+    assert "while no replica is the leader" in judged(lambda s: s.checker.sends(call))[0]
 
 
 def test_a_message_and_a_hint_without_a_cause_are_reported() -> None:

@@ -1,6 +1,6 @@
 """A stand-in for llama-server: it streams one word every 50 ms, several requests at a time.
 
-It is ready half a second after its start, and not before the file of `--seen` says that somebody saw it load. Standard library only. SIGTERM
+It is ready half a second after its start, and not before the file of `--seen` says that it was seen loading. Standard library only. SIGTERM
 ends it at once, in the middle of a stream too: who stops it must wait for the streams.
 """
 
@@ -79,7 +79,7 @@ class Engine(BaseHTTPRequestHandler):
 
 
 def seen() -> bool:
-    """Tell whether somebody saw since its start that an engine loads; without the option nobody looks."""
+    """Tell whether an engine was seen loading since its start; without the option it counts as seen."""
     file = Path(option("--seen", "/"))
     return file == Path("/") or (file.exists() and file.stat().st_mtime >= spawned_at())
 

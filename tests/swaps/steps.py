@@ -1,4 +1,4 @@
-"""What is seen of the swaps of a group: each named step, as the API server tells it, at the moment when it is told."""
+"""What is seen of the swaps of a group: each named step, as the API server reports it, when it does."""
 
 import asyncio
 import threading

@@ -80,7 +80,7 @@ def conflict(res: Resource, name: str, why: str = OPTIMISTIC_LOCK) -> ApiError:
 
 
 def invalid(res: Resource, name: str, causes: Sequence[Cause]) -> ApiError:
-    """Return a 422 with the invalid fields; several stand in brackets, as in an ErrorList."""
+    """Return a 422 with the invalid fields; several are in brackets, as in an ErrorList."""
     problems = [f"{cause.field}: {cause.message}" for cause in causes]
     what = problems[0] if len(problems) == 1 else "[" + ", ".join(problems) + "]"
     more = {

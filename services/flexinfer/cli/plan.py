@@ -76,7 +76,9 @@ def _read(filename: str, index: int, document: object, namespace: str) -> Docume
     fields = document if isinstance(document, dict) else {}
     kind = fields.get("kind")
     if kind != KIND:
-        raise CommandError(f"{filename}: document {index} is {kind or 'no object'}; plan reads Models alone")
+        raise CommandError(
+            f"{filename}: document {index} is {kind or 'not an object'}; plan reads Models alone"
+        )
     try:
         model = msgspec.convert(fields | {"status": {}}, Model)  # a plan is made from the spec alone
     except msgspec.ValidationError as error:

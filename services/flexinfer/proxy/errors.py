@@ -77,7 +77,7 @@ def invalid_form(cause: str) -> RequestError:
 
 
 def invalid_header(name: str, cause: str, status: int = 400) -> RequestError:
-    """400 or 417: a header that the proxy cannot act upon; `cause` says what is wrong and what to send."""
+    """400 or 417: a header that the proxy cannot handle; `cause` says what is wrong and what to send."""
     return RequestError(status, f"header {name} {cause}", "invalid_header")
 
 
@@ -242,7 +242,7 @@ def no_response(model: Model, cause: str, *, retry: bool = False) -> RequestErro
 
 
 def not_passed_on(model: Model, status: int) -> RequestError:
-    """502: a response that a client of the proxy cannot act upon."""
+    """502: a response that a client of the proxy cannot handle."""
     message = (
         f"the engine of model {model.metadata.name} answered HTTP {status}, which the proxy does not pass on: "
         "a redirect or a protocol upgrade would bypass the proxy"

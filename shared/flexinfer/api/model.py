@@ -190,7 +190,7 @@ class Model(Resource, frozen=True, kw_only=True):
     unreadable: str = ""
     """Why the spec could not be read, with the field; `spec` is empty then. The API server drops this field."""
     unreadable_status: tuple[str, ...] = ()
-    """The parts of the status that could not be read, each with the reason; they are absent from `status`. Dropped likewise."""
+    """The parts of the status that could not be read, each with the reason; they are absent from `status`. Dropped too."""
 
     @property
     def key(self) -> str:

@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def address(url: str) -> Hub:
-    """Return what the program of a download is told of a hub: its address."""
+    """Return what the program of a download knows of a hub: its address."""
     told = Hub()
     told.address = url
     return told

@@ -190,7 +190,7 @@ async def test_a_model_that_comes_back_after_its_deletion_expired_costs_one_comp
 
 
 async def test_a_stream_of_an_earlier_release_learns_that_deletions_expire(tmp_path: Path) -> None:
-    """Its configuration is brought up to date; all else in it stays as somebody may have set it."""
+    """Its configuration is brought up to date; all else in it stays as an administrator may have set it."""
     async with nats_server(tmp_path) as server:
         async with connection.connected("person", server.url, "", "") as link:
             config = StreamConfig(

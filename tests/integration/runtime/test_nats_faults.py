@@ -81,7 +81,7 @@ async def test_a_password_that_changes_while_nats_is_away_is_read_at_the_reconne
 
 @contextlib.contextmanager
 def reaper(folder: Path, server: NatsServer) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a reaper as a process, with an API server that nobody listens for."""
+    """Run a reaper as a process, with the address of an API server where nothing listens."""
     config = folder / "kubeconfig"
     config.write_text(
         "{current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}], users: [{name: u, user: {}}],"

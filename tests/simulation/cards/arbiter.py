@@ -96,7 +96,7 @@ class Arbiter:
         self._perform_all(key, effects, times)
 
     def _perform_late(self, key: str, effects: Sequence[Action], times: Sequence[float]) -> None:
-        """Carry out what was decided some time ago; the key is decided on anew afterwards, as the work queue does."""
+        """Carry out what was decided some time ago; the key is decided on again afterwards, as the work queue does."""
         self._pending.discard(key)
         self._perform_all(key, effects, times)
         self._world.dirty.add(key)

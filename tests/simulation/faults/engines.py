@@ -39,7 +39,7 @@ def kill(simulation: Simulation, chance: random.Random) -> None:
 
 
 def hang(simulation: Simulation, chance: random.Random) -> None:
-    """Let an engine hang: it answers nobody, and does not end at SIGTERM."""
+    """Let an engine hang: it answers no request, and does not end at SIGTERM."""
     if engines := _running(simulation):
         engine = chance.choice(engines)
         simulation.record(f"the engine of {engine.model} hangs")

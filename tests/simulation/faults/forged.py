@@ -1,4 +1,4 @@
-"""Messages that nobody should have sent: a deletion that did not happen, bytes that are no event, hints."""
+"""Messages that no component sends: a deletion that did not happen, bytes that are no event, hints."""
 
 import random
 
@@ -9,7 +9,7 @@ from tests.simulation.simulation import SERVICES, Simulation
 
 def _publish(simulation: Simulation, subject: str, data: bytes, headers: dict[str, str]) -> None:
     simulation.nats.published, observers = [], simulation.nats.published
-    simulation.nats.publish(subject, data, headers, "somebody")
+    simulation.nats.publish(subject, data, headers, "another")
     simulation.nats.published = observers
 
 

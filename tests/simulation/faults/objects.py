@@ -1,4 +1,4 @@
-"""Objects of the API that somebody deletes: a group's object, a Service, a PVC; and Jobs that fail."""
+"""Objects of the API that a user deletes: a group's object, a Service, a PVC; and Jobs that fail."""
 
 import asyncio
 import random

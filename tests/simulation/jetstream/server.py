@@ -31,7 +31,7 @@ Reply = dict[str, Any]
 class Chances(msgspec.Struct):
     """The probability of each fault of a message; `late` is the greatest delay of a hint, in seconds.
 
-    `lost` is a message of the state stream that a consumer skips without a gap, or a hint that nobody gets.
+    `lost` is a message of the state stream that a consumer skips without a gap, or a hint that no subscriber gets.
     """
 
     lost: float = 0.0
@@ -50,7 +50,7 @@ class _Consumer(msgspec.Struct):
 
 
 class NatsServer:
-    """The server; `published` is called with every message that it accepts, before anybody gets it."""
+    """The server; `published` is called with every message that it accepts, before any subscriber gets it."""
 
     def __init__(self, chance: random.Random, clock: Callable[[], float], epoch: float) -> None:
         self.chance, self._clock, self._epoch = chance, clock, epoch
@@ -99,7 +99,7 @@ class NatsServer:
         return {"stream": stream.name, "seq": message.sequence}
 
     def _deliver(self, subject: str, data: bytes, headers: Headers, sender: str) -> None:
-        """Deliver a core message: nobody keeps it, and nothing repeats it."""
+        """Deliver a core message: it is not stored, and nothing repeats it."""
         for observer in self.published:
             observer(subject, data, None)
         faults, chance = self.faults, self.chance

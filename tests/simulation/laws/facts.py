@@ -36,7 +36,7 @@ class Grant(NamedTuple):
 def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
     """Return who holds a shared group, by uid, from the object of the store that grants it.
 
-    Whoever has given the device back is no longer among them.
+    A Model that has given the device back is no longer among them.
     """
     if group_object is None:
         return {}
@@ -73,7 +73,7 @@ def always_runs(model: Object) -> bool:
 
 
 def is_kept_waiting(model: Object, models: Iterable[Object]) -> bool:
-    """Tell whether another member of a Model's group always runs: it leaves the devices to nobody."""
+    """Tell whether another member of a Model's group always runs: it leaves the devices to no other."""
     group, uid = group_of(model), model["metadata"]["uid"]
     others = (other for other in models if other["metadata"]["uid"] != uid)
     return bool(group) and any(group_of(other) == group and always_runs(other) for other in others)

@@ -15,6 +15,6 @@ class Leadership(Law):
         holder = simulation.leases.holder(call.component)
         renewed = simulation.leases.renewed(call.component, self.now)
         if holder != call.identity:
-            self.report(f"{call.identity} writes while {holder or 'nobody'} is the leader")
+            self.report(f"{call.identity} writes while {holder or 'no replica'} is the leader")
         elif renewed > ACT_SECONDS + 0.5:
             self.report(f"{call.identity} writes {renewed:.1f} s after its last renewal")

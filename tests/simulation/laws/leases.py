@@ -13,7 +13,7 @@ from tests.simulation.laws.facts import GROUP_KIND
 
 LEASE_KIND = "gpuleases"
 _LATE_SECONDS = 80.0
-"""How late the end of a lease may be seen: the wall clock is asked for it once in 60 s, and it may step."""
+"""How late the end of a lease may be seen: the wall clock is read for it once in 60 s, and it may step."""
 
 
 class Leases(Law):

@@ -1,4 +1,4 @@
-"""One effect of a key at a time: a replica has at most one write of a Model's status under way."""
+"""One effect of a key at a time: a replica has at most one write of a Model's status in progress."""
 
 from collections import Counter
 from typing import Any

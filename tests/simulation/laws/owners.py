@@ -29,7 +29,7 @@ class Owners(Law):
         for field in _changed(last.old, last.new):
             owner = WRITERS.get(field) or next((c for c, fs in STATUS_FIELDS.items() if field in fs), "")
             if owner != call.component:
-                self.report(f"{call.component} wrote {field}, which is {owner or 'nobody'}'s")
+                self.report(f"{call.component} wrote {field}, which is {owner or 'no component'}'s")
 
 
 def _changed(old: Object | None, new: Object) -> list[str]:

@@ -1,4 +1,4 @@
-"""A Model is scaled to zero only when nobody uses it, and never while it loads.
+"""A Model is scaled to zero only when no request uses it, and never while it loads.
 
 A report of a request takes a moment, and a proxy that NATS has lost says nothing: what may not have been heard
 proves nothing here.
@@ -60,7 +60,7 @@ class Reaping(Law):
             self.report(f"{name} was scaled to zero {now - last:.1f} s after a request")
 
     def _is_known_to_load(self, key: str) -> bool:
-        """Tell whether the reaper itself has observed that a Model is loading, or nobody told it otherwise."""
+        """Tell whether the reaper itself has observed that a Model is loading, or received nothing to the contrary."""
         reaper = self.checker.simulation.observed.get("reaper")
         model = reaper().models.get(key) if reaper is not None else None
         ready = model.condition(conditions.READY) if model is not None else None

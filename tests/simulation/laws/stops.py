@@ -65,7 +65,7 @@ class Stops(Law):
             self.report(f"{uid} reports turn {turn} as stopped while Pod {left} exists")
         granted = [grants[uid] for grants in self._grants.values() if uid in grants]
         if any(grant.turn == turn and grant.step == GRANTED for grant in granted):
-            self.report(f"{uid} reports turn {turn} as stopped, which nobody asked back")
+            self.report(f"{uid} reports turn {turn} as stopped, which was not asked back")
 
     def _left(self, uid: str) -> str:
         """Return the name of an open Pod of a Model that is left; empty if there is none."""

@@ -50,7 +50,7 @@ async def published(
 ) -> list[GpusObserved]:
     """Return what an agent publishes until it has slept `number` times; NATS does not store the first `lost` events.
 
-    `hints` are after how many of the pauses a hint comes that a sample is waited for. Its clock moves only while it sleeps, and while the probe is paused for as long as `pauses` say.
+    `hints` are after how many of the pauses a hint comes that a sample is waited for. Its clock moves only while it waits, and while the probe is paused for as long as `pauses` say.
     """
     bus, now, remaining = ListBus(lost), 0.0, iter(pauses)
 

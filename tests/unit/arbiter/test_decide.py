@@ -283,7 +283,7 @@ def test_a_name_that_is_taken_by_an_object_of_another_group_is_named_with_the_re
 
 
 def test_a_group_that_is_deleted_in_use_is_drained_and_then_let_go() -> None:
-    """Nothing is granted any more; its finalizer goes when nobody holds it."""
+    """Nothing is granted any more; its finalizer goes when it has no holder."""
     deleting: dict[str, Any] = {"deletion_timestamp": "2026-11-24T10:00:00Z"}
     [advance] = [a for a in decided(a_state(member("a"), held("a", **deleting))) if isinstance(a, Advance)]
     assert (advance.step, advance.reason) == (RELEASING, "the SharedGroup is being deleted")
@@ -303,7 +303,7 @@ def test_a_turn_ends_when_its_pod_is_gone(reason: Reason) -> None:
 
 
 def test_two_holders_that_were_found_are_each_brought_to_their_end() -> None:
-    """An object that was lost is initialised from the Pods that there are; nobody is granted before all have left."""
+    """An object that was lost is initialised from the Pods that there are; no member is granted before all have left."""
     devices = ("GPU-1",)
     found = a_group(
         a_holder("a", step=RELEASING, turn=4, devices=devices), a_holder("b", turn=5, devices=devices)
@@ -340,7 +340,7 @@ OTHER_CARD = Placement(node="a", devices=placed_devices(["GPU-2"], 4000))
 
 
 def test_a_turn_follows_the_device_that_its_pod_has_got() -> None:
-    """A device plugin takes any device of the node: the holder is not released for it, its devices are written anew."""
+    """A device plugin takes any device of the node: the holder is not released for it, its devices are written again."""
     model = member("a", placement=OTHER_CARD, backend_status=OPENED)
     assert steps(a_state(model, held("a"))) == []
     pod = msgspec.structs.replace(a_pod(model), turn=1, node="a", devices=("GPU-2",))

@@ -134,7 +134,7 @@ def test_a_lease_has_the_card_until_it_ends() -> None:
 
 @pytest.mark.parametrize("time", ["2026-11-24T10:00:05Z", ""])
 def test_an_expected_time_alone_is_never_written(time: str) -> None:
-    """It is written anew with the next status that is written anyway."""
+    """It is written again with the next status that is written anyway."""
     card = Card()
     card.holds("a", 14_000)
     card.serves("a")

@@ -1,4 +1,4 @@
-"""Effects on leases in a small world: what is read again, what the lease is told, and what a new SharedGroup takes over."""
+"""Effects on leases in a small world: what is read again, what the lease's status says, and what a new SharedGroup takes over."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

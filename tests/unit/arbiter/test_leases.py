@@ -1,4 +1,4 @@
-"""Leases in a group: who is granted before whom, who leaves, what a lease is told, and when it ends."""
+"""Leases in a group: who is granted before whom, who leaves, what its status says, and when it ends."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ def leavers(state: ObservedState, seconds: float = 1.0) -> set[str]:
 
 
 def test_a_lease_that_fits_beside_the_holders_is_granted_at_once() -> None:
-    """Nobody leaves for it."""
+    """No holder leaves for it."""
     card = Card()
     card.holds("chat", 8_192)
     state = observed(card, a_lease(spec={"memory_mb": 8_000}))
@@ -77,7 +77,7 @@ def test_a_lease_that_fits_beside_the_holders_is_granted_at_once() -> None:
 
 
 def test_holders_that_must_leave_are_drained_and_the_others_stay() -> None:
-    """The cheapest set, as for a Model: the idle one, not the one that serves. The lease is told whom it waits for."""
+    """The cheapest set, as for a Model: the idle one, not the one that serves. The lease's message names what it waits for."""
     card = Card()
     card.holds("chat", 8_192)
     card.holds("coder", 14_000)
@@ -125,7 +125,7 @@ def test_at_the_same_priority_a_lease_goes_first(priority: int, first: str) -> N
 
 
 def test_a_lease_is_never_made_to_leave() -> None:
-    """Whatever the priority of the Model that waits; it is told until when, by the lease's own time."""
+    """Whatever the priority of the Model that waits; its message says until when, by the lease's own time."""
     card = Card()
     card.waits("chat", 20_000, priority=1000)
     state = observed(card, granted(), entry=an_entry())
@@ -235,7 +235,7 @@ def test_a_lease_stops_only_once_it_was_told_that_it_is_over() -> None:
 
 
 def test_a_lease_that_is_deleted_gives_its_memory_back() -> None:
-    """At once; its finalizer is nobody's: a person must be able to end it while nothing of ours runs."""
+    """At once; it has no finalizer: a person must be able to end it while nothing of ours runs."""
     assert steps(observed(Card(), entry=an_entry()), NOW + 1) == [("Advance", RELEASING)]
 
 
@@ -293,7 +293,7 @@ def test_the_process_of_a_lease_does_not_take_the_room_that_is_kept_for_another(
 
 
 def test_a_lease_of_a_group_that_is_placed_nowhere_says_so() -> None:
-    """The object of the group is made for it, so that it is told."""
+    """The object of the group is made for it, so that its status says so."""
     alone = a_state(a_node("a"), a_lease())
     assert steps(alone) == [("Create", "card")]
     assert told(a_state(a_node("a"), a_group(), a_lease()), 0.0)["game"] == (
@@ -337,7 +337,7 @@ def test_a_card_with_leases_is_never_given_out_beyond_its_budget(
     foreign: int,
     seconds: int,
 ) -> None:
-    """Whatever is held, by whom, and whoever waits; and a lease that holds is never among those who leave."""
+    """Whatever is held, by whom, and whatever waits; and a lease that holds is never among those who leave."""
     card, held_mb, needs = Card(), 0, {"lease train": waiting[0] or 0}
     entry = an_entry(holding[0] or 1_000) if holding is not None else None
     held_mb += entry.memory_mb if entry is not None else 0

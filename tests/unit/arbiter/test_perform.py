@@ -335,7 +335,7 @@ async def test_pods_that_may_not_stay_are_holders_too_and_about_to_leave(pod: di
 
 
 async def test_a_pod_without_a_turn_gets_one_in_which_it_is_released() -> None:
-    """Its Model joined the group while it ran, or somebody took the label off."""
+    """Its Model joined the group while it ran, or a user removed the label."""
     world = a_world(a_group(initialized=False))
     put_pod(world, "a", 0)
     group = await looked(world, member("a"))

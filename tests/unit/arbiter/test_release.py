@@ -231,7 +231,7 @@ def test_memory_is_looked_at_where_the_turn_was_granted_though_the_holder_was_re
 
 
 def test_a_step_of_a_namesakes_clock_is_not_inherited() -> None:
-    """Another uid, or another SharedGroup of the same name, begins anew."""
+    """Another uid, or another SharedGroup of the same name, begins again."""
     state = stopped()
     again = later(state, NOW + 100, held("a", STOPPED, version=99, uid="made again"))
     assert again.step_since["default/card", "uid-a"].at == NOW + 100

@@ -1,4 +1,4 @@
-"""Nodes of which a sample is waited for: which they are, and how often their agents are told."""
+"""Nodes of which a sample is waited for: which they are, and how often their agents get the hint."""
 
 import asyncio
 

@@ -42,7 +42,7 @@ def homelab() -> Card:
 
 
 def test_models_that_fit_hold_the_card_together() -> None:
-    """What is left of the budget is enough: nobody leaves."""
+    """What is left of the budget is enough: no holder leaves."""
     card = Card()
     card.holds("embedder", 512)
     card.holds("chat", 8_192)
@@ -421,11 +421,11 @@ def test_an_engine_that_still_loads_counts_with_its_entry() -> None:
 def test_none_is_granted_beside_a_holder_whose_entry_names_no_memory() -> None:
     """Its Pod was there before the SharedGroup was: what it takes is not known, whatever its Model says now."""
     card = Card()
-    card.holds("old", 0, used_mb=1_000)
-    card.serves("old")
+    card.holds("early", 0, used_mb=1_000)
+    card.serves("early")
     card.waits("b", 1_000)
     assert steps(card.observed(), NOW + 1) == []
-    assert "the memory of old is not known" in messages(card.observed(), NOW + 1)["default/b"]
+    assert "the memory of early is not known" in messages(card.observed(), NOW + 1)["default/b"]
 
 
 def test_nothing_is_granted_by_a_sample_from_before_the_last_release() -> None:
@@ -481,7 +481,7 @@ MEMBERS = st.lists(
 def test_a_card_is_never_given_out_beyond_its_budget(
     members: list[tuple[int, int, bool, bool]], foreign: int, seconds: int
 ) -> None:
-    """Whatever is held, whoever waits; and nobody is made to leave for a Model that would not fit then."""
+    """Whatever is held or waits; and no holder is made to leave for a Model that would not fit then."""
     card, held = Card(), 0
     card.foreign_mb = foreign
     for i, (need, priority, holds, busy) in enumerate(members):

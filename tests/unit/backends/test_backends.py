@@ -151,7 +151,7 @@ GENERATIONS["vllm-omni"] = GENERATIONS["vllm"]
 
 @pytest.mark.parametrize("name", GENERATIONS)
 def test_a_backend_names_the_gpus_that_it_cannot_run_on_and_those_that_it_may_fail_on(name: str) -> None:
-    """By vendor and prefix; what is in neither list is not spoken of."""
+    """By vendor and prefix; what is in neither list is not mentioned."""
     for architecture, expected in GENERATIONS[name].items():
         vendor = "amd" if architecture.startswith("gfx") else "nvidia"
         cannot, may_fail = doubts(name, vendor, architecture)
@@ -427,7 +427,7 @@ def test_a_device_or_footprint_that_is_not_known_gives_no_share() -> None:
 
 
 def test_another_footprint_alone_is_no_other_template() -> None:
-    """An engine is not restarted for it; the next one is told it."""
+    """An engine is not restarted for it; the next one gets it."""
     digests = set()
     for memory in (6000, 7000):
         placement = Placement(

@@ -99,7 +99,7 @@ def test_the_result_is_the_median() -> None:
 
 
 class Api:
-    """An API server that holds one Model and answers writes as it is told; notes what it took."""
+    """An API server that holds one Model and answers writes as the test says; notes what it took."""
 
     def __init__(self, held: Iterator[Model | None], refusals: Iterator[Exception]) -> None:
         self._held, self._refusals = held, refusals

@@ -114,7 +114,7 @@ CASES: list[Any] = [
     pytest.param("storage", {"storage_classes": of(STORAGE_CLASSES, {"metadata": {"name": "nfs"}})}, "there are nfs", "kubectl annotate sc nfs", id="no default class"),
     pytest.param("nats", {"claims": (Claim(metadata=Metadata(name="data-flexinfer-nats-0")),)}, "data-flexinfer-nats-0 is Pending", "describe pvc", id="the volume of NATS"),
     pytest.param("nats", {"claims": ()}, "no PVC data-flexinfer-nats-0", "describe statefulset", id="no volume of NATS"),
-    pytest.param("gpus", {"nodes": (a_node(vendor="nvidia", allocatable={"nvidia.com/gpu": 0}),)}, "nothing gives them to Pods", "FLEXINFER_RUNTIME_CLASS_NVIDIA", id="no way to the GPUs"),
+    pytest.param("gpus", {"nodes": (a_node(vendor="nvidia", allocatable={"nvidia.com/gpu": 0}),)}, "nothing gives them to Pods", "FLEXINFER_RUNTIME_CLASS_NVIDIA", id="no means to the GPUs"),
     pytest.param("gpus", {"nodes": (a_node(),), "models": (a_model(gpu=Gpu(vendor="auto")),)}, "default/llama", "find-a-gpu.md", id="no GPU for a Model"),
     pytest.param("pull-secrets", {"secrets": {("default", "house"): False}}, "Secret house is missing in namespace default", "kubectl create secret docker-registry house -n default", id="no pull Secret"),
 ]  # fmt: skip

@@ -114,7 +114,7 @@ def test_a_card_that_is_not_healthy_says_so_with_its_last_error() -> None:
 
 
 def test_a_card_whose_driver_tells_no_processes_says_so() -> None:
-    """Its memory is in use by nobody then."""
+    """Its memory is in use by no holder then."""
     lines = list(table([of_tower(a_state(a_device(used=500, mig=True, processes_known=False)))]))
     assert lines[1].endswith(", 0 % busy, divided by MIG")
     assert lines[3] == "     its driver does not say which processes use memory, and how much of it"

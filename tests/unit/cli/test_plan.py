@@ -105,7 +105,7 @@ def test_where_nothing_fits_it_is_named_who_would_have_to_leave() -> None:
 
 
 def test_an_engine_that_cannot_run_on_a_card_has_that_reason() -> None:
-    """Nobody's leaving would help."""
+    """No holder's leaving would help."""
     planned = plan(with_a_runner(), a_candidate("new", 2000, backend="vllm"), NOW)
     assert "sm_52" in reasons(planned)["small"]
 

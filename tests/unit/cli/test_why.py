@@ -43,7 +43,7 @@ def next_step(model: Model) -> str:
 
 
 def test_every_condition_has_a_line_in_the_order_of_the_conditions() -> None:
-    """Also one that nobody has written yet."""
+    """Also one that is not written yet."""
     lines = list(answer(a_model(PLACED, ACCEPTED)))
     assert [line.split()[1] for line in lines[1:-1]] == list(conditions.CONDITIONS)
     assert "not written yet by the prefetcher" in lines[3]
@@ -91,12 +91,12 @@ def test_a_ready_model_whose_newer_spec_is_refused_has_a_next_step(
 def test_a_model_that_is_scaled_to_zero_is_not_called_broken() -> None:
     """It is at rest: no mark of a failure, and nothing to do."""
     told_ready = ("Cached", "True", Reason.CACHED, "")
-    wanted = ("Wanted", "False", Reason.IDLE, "nobody asked")
+    wanted = ("Wanted", "False", Reason.IDLE, "no request")
     assert "the next request starts it" in next_step(a_model(ACCEPTED, PLACED, told_ready, wanted))
 
 
 def test_a_final_reason_comes_before_a_passing_one() -> None:
-    """What will not change by waiting is what has to be mended."""
+    """What will not change by waiting is what has to be fixed."""
     waiting = ("Cached", "False", Reason.NOT_PLACED, "")
     failed = ("Ready", "False", Reason.LOADING_TIMEOUT, "600 s")
     assert "kubectl logs -n default a-0" in next_step(a_model(ACCEPTED, PLACED, waiting, failed))
@@ -129,7 +129,7 @@ def test_a_verdict_of_an_older_spec_is_marked() -> None:
 
 @pytest.mark.parametrize("reason", sorted(reasons.FACTS))
 def test_every_reason_has_a_next_step(reason: str) -> None:
-    """Nobody is left without a word."""
+    """Every state has its sentence."""
     assert next_step(a_model(("Accepted", "False", reason, "")))
 
 
@@ -395,7 +395,7 @@ def test_json_has_a_stable_shape() -> None:
 
 
 def test_the_page_documents_every_key_of_the_json() -> None:
-    """One that is not on the page cannot be relied upon."""
+    """One that is not on the page is not reliable."""
     page = (ROOT / "docs/how-to/why-not.md").read_text()
     for struct in (Explanation, Answer, GroupAnswer, HolderOfGroup, NextStep):
         for field in msgspec.structs.fields(struct):

@@ -152,7 +152,7 @@ def test_a_change_of_another_service_restarts_nothing(tmp_path: Path) -> None:
 
 
 def test_a_job_ends_with_its_own_code(tmp_path: Path) -> None:
-    """Nothing is restarted where nobody asked for it."""
+    """Nothing is restarted without a request for it."""
     (tmp_path / "job.py").write_text("raise SystemExit(3)\n")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, str(RELOAD), "job"], env=environment, check=False)

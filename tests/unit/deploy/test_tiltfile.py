@@ -62,7 +62,7 @@ def test_every_workload_has_its_place_and_nothing_waits_for_what_is_not_there() 
 
 
 def test_a_model_is_never_waited_for_by_its_pods() -> None:
-    """Asleep it has none, and `tilt ci` would wait for ever."""
+    """Scaled to zero it has none, and `tilt ci` would wait indefinitely."""
     tilt = evaluated(BUILDAH)
     (model,) = [call for call in tilt.of("k8s_resource") if call.get("workload") == "smollm2"]
     assert model["pod_readiness"] == "ignore"

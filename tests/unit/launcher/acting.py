@@ -144,7 +144,7 @@ def a_stuck_pod(world: World, node: str = "") -> None:
 
 
 def with_virtual_time(world: World) -> Runtime:
-    """Return a runtime whose clock only sleeping moves."""
+    """Return a runtime whose clock moves only by `sleep`."""
     clock = [0.0]
 
     async def sleep(seconds: float) -> None:

@@ -144,7 +144,7 @@ async def test_a_pod_that_terminates_does_not_become_ready() -> None:
 
 
 async def test_a_pod_that_is_written_while_it_is_deleted_is_deleted_all_the_same() -> None:
-    """Its node reports on it at any moment: its version is read anew."""
+    """Its node reports on it at any moment: its version is read again."""
     world, runtime = a_slow_world()
     world.loses = False
     await perform(runtime, starting(there(world), 0, SETTINGS))

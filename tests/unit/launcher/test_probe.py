@@ -61,7 +61,7 @@ class Bench:
         yield ask
 
     def remember(self, fact: EngineProbed) -> None:
-        """Fold what the prober reports, as the controller would."""
+        """Apply what the prober reports, as the controller would."""
         self.reported.append(fact)
         self.memory = remember(self.memory, fact, asyncio.get_running_loop().time())
         self.observe()

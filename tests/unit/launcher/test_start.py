@@ -227,7 +227,7 @@ async def test_a_start_cut_off_at_any_call_is_completed_by_the_successor(cut: in
 
 
 async def test_the_status_names_turn_and_pod_before_the_gate_opens() -> None:
-    """So that a turn opens one Pod, whoever continues the start."""
+    """So that a turn opens one Pod, whichever replica continues the start."""
     world, runtime = a_world(a_member())
     world.group(granted())
     named: list[BackendStatus | None] = []

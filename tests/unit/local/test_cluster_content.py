@@ -1,4 +1,4 @@
-"""What a new API holds before anybody asks."""
+"""What a new API holds before the first request."""
 
 from datetime import UTC, datetime
 

@@ -39,7 +39,7 @@ def listening(port: int) -> socket.socket:
 
 @pytest.mark.usefixtures("alone")
 def test_ports_and_identity_stay_over_restarts(tmp_path: Path) -> None:
-    """Whoever has exported the addresses keeps them."""
+    """A shell that has exported the addresses keeps them."""
     assert ensure(tmp_path) == ensure(tmp_path) == load(tmp_path)
 
 

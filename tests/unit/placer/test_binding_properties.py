@@ -1,4 +1,4 @@
-"""Whatever way a node gives its devices: what the placer promises is what a scheduler, a device plugin or nobody but itself can grant."""
+"""Whatever way a node gives its devices: what the placer promises is what a scheduler, a device plugin or the placer itself can grant."""
 
 import random
 from collections.abc import Iterator
@@ -133,7 +133,7 @@ def test_what_is_promised_of_a_card_can_be_granted_to_all_at_once() -> None:
 
 
 def test_sharing_is_said_only_of_cards_that_are_shared() -> None:
-    """A Model that is told it shares is granted beside others."""
+    """A Model whose placement says that it shares is granted beside others."""
     chance = random.Random(19)
     for _ in range(CASES):
         nodes, cards = a_cluster(chance)

@@ -197,7 +197,7 @@ def a_member(name: str, memory: int) -> Model:
 def test_a_group_goes_to_a_card_on_which_each_member_fits_and_most_fit_together(
     sizes: tuple[int, ...], uuid: str, *, separate: bool
 ) -> None:
-    """Whoever of them is placed first."""
+    """Whichever of them is placed first."""
     cards = (a_card("GPU-9", 9000), a_card("GPU-24", 24000))
     nodes = (*a_box("a", cards[0]), *a_box("b", cards[1])) if separate else a_box("a", *cards)
     members = [a_member(f"m{number}", size) for number, size in enumerate(sizes)]

@@ -94,7 +94,7 @@ def test_of_a_shared_card_what_a_claim_was_promised_is_not_free(
 
 
 def test_a_claim_that_leaves_too_little_is_named() -> None:
-    """With what it was promised; it takes turns with nobody."""
+    """With what it was promised; it takes turns with no other."""
     message = placed_beside(a_part(10)).condition.message
     assert "has 13760 MiB of 24576 MiB free (ResourceClaim lab/notebook 10240 MiB" in message
     assert "Remedy: stop ResourceClaim lab/notebook on node a, or lower" in message

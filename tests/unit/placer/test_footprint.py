@@ -229,7 +229,7 @@ def test_an_engine_that_holds_more_than_the_spec_states_is_given_that_at_its_nex
 
 
 def test_an_engine_that_was_told_its_share_keeps_its_estimate() -> None:
-    """It takes what it is told: measuring it would only repeat that."""
+    """It takes what its flag says: measuring it would only repeat that."""
     model = a_runner(backend="vllm", source="HF://org/model", cache_status=cached(LARGE))
     assert of(measured_run(model, 22000)).footprint_source == "Headers"
     chosen = a_runner(backend="vllm", source="HF://org/model", config={"gpuMemoryUtilization": 0.9})

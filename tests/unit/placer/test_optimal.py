@@ -178,7 +178,7 @@ def test_models_that_start_at_once_never_take_more_of_a_device_than_it_has() -> 
 
 
 def test_a_model_takes_no_memory_of_a_device_that_another_starts_on_in_any_order() -> None:
-    """Whoever is decided on first; the other one waits, and says who has the memory."""
+    """Whichever is decided on first; the other one waits, and says who has the memory."""
     card = Gpu(vendor="nvidia", vram_estimate_mb=16000)
     node = a_node("a", allocatable={"pods": 9000, "nvidia.com/gpu": 4000})
     device = Device(uuid="a-0", name="RTX 3090", total_mb=24000, free_mb=24000)

@@ -1,4 +1,4 @@
-"""The audit of caches: the policy of the Model stands on its PVC, and a PVC is deleted only where that says so and its Model is gone."""
+"""The audit of caches: the policy of the Model is on its PVC, and a PVC is deleted only where that says so and its Model is gone."""
 
 import asyncio
 from collections.abc import Iterable

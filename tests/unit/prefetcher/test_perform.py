@@ -122,7 +122,7 @@ async def test_the_job_of_a_deleted_model_of_the_same_name_is_waited_for() -> No
 
 
 async def test_a_pvc_that_is_being_deleted_gets_no_job() -> None:
-    """Its Pod would wait for ever; the event of its deletion ends the wait."""
+    """Its Pod would wait indefinitely; the event of its deletion ends the wait."""
     model = a_download()
     cluster = DictCluster(model)
     claim = jobs.pvc(model, "llama-cache")
@@ -134,7 +134,7 @@ async def test_a_pvc_that_is_being_deleted_gets_no_job() -> None:
 
 
 async def test_a_storage_class_that_does_not_exist_is_said_and_its_pvc_is_created_once_it_does() -> None:
-    """A PVC of a class that does not exist waits for ever (reliability X21)."""
+    """A PVC of a class that does not exist waits indefinitely (reliability X21)."""
     model = a_download()
     spec = msgspec.structs.replace(model.spec, cache=Cache(storage_class="fast"))
     model = msgspec.structs.replace(model, spec=spec)

@@ -56,7 +56,7 @@ async def test_a_key_of_any_bytes_that_is_not_the_key_is_a_401(line: bytes) -> N
 
 
 async def test_a_client_that_waits_to_send_its_body_is_asked_for_its_key_first() -> None:
-    """It has sent nothing in vain then; the engine is not asked either."""
+    """It has sent no body for nothing then; the engine is not asked either."""
     async with a_client() as client:
         without = await raw(client, b"Expect: 100-continue\r\n")
         with_key = await raw(client, b"Expect: 100-continue\r\nx-api-key: secret\r\n")

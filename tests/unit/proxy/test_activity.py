@@ -52,7 +52,7 @@ def test_activity_is_published_when_traffic_leaves_zero_and_when_it_reaches_zero
 
 
 def test_what_nats_has_not_stored_is_published_again_after_a_second() -> None:
-    """The heartbeat and the activity: the stream for them may not exist yet, and nothing else tells of them."""
+    """The heartbeat and the activity: the stream for them may not exist yet, and nothing else reports them."""
 
     async def main(parts: Parts) -> None:
         await parts.observe(scaled_to_zero())

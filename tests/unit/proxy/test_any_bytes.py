@@ -78,7 +78,7 @@ BODIES = st.one_of(
 
 
 class ProxyWithEngine:
-    """A proxy, an engine that sends what it is told to, and a client that sends raw bytes."""
+    """A proxy, an engine that sends what the test sets, and a client that sends raw bytes."""
 
     def __init__(self) -> None:
         self.parts = Parts()

@@ -66,7 +66,7 @@ def test_a_form_may_name_no_model(form: bytes) -> None:
     [
         (a_form(('; name="model"', b"a"), ('; name="model"', b"b")), TYPE, "the field `model` twice"),
         (a_form(('; name="model"', b"x" * 2000)), TYPE, "longer than 1024 bytes"),
-        (a_form(('; name="model"', b"\xff")), TYPE, "no UTF-8"),
+        (a_form(('; name="model"', b"\xff")), TYPE, "not UTF-8"),
         (a_form(*[FILE] * 200), TYPE, "more than 128 parts"),
         (a_form(FILE)[:-6], TYPE, "ends before its last boundary"),
         (b"", TYPE, "ends before its last boundary"),

@@ -452,7 +452,7 @@ def test_a_deleted_model_leaves_nothing_behind(at: str) -> None:
 
 
 def test_a_coldstarttimeout_beyond_all_measure_is_a_day() -> None:
-    """Nothing waits for ever."""
+    """Nothing waits indefinitely."""
 
     async def main(parts: Parts) -> None:
         for version, timeout in enumerate(("9" * 400 + "h", "999999999h"), 2):

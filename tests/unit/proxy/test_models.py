@@ -181,7 +181,7 @@ def test_a_version_below_that_which_the_stream_delivered_before_counts() -> None
 
 
 def test_a_deletion_takes_what_is_older_whatever_its_uid() -> None:
-    """The stream may never have held the last Model of a name, which an answer told of."""
+    """The stream may never have held the last Model of a name, which an answer reported."""
     for uid in ("first", ""):
         table = ModelTable()
         table.confirm(ready(uid="second", version=7))
@@ -193,7 +193,7 @@ def test_a_deletion_takes_what_is_older_whatever_its_uid() -> None:
 
 
 def test_the_version_is_the_highest_that_was_observed() -> None:
-    """Deletions count; a replay says it anew."""
+    """Deletions count; a replay says it again."""
     table = ModelTable()
     assert table.version == 0
     table.observe(ready(version=5))
@@ -217,7 +217,7 @@ def test_what_no_api_server_holds_is_no_model() -> None:
 
 
 def test_a_model_with_a_config_that_is_no_number_serves_without_a_limit() -> None:
-    """Its spec is not accepted, and costs nobody else anything."""
+    """Its spec is not accepted, and costs no other Model anything."""
 
     async def main(parts: Parts) -> None:
         odd: tuple[Any, ...] = ("abc", None, [], float("inf"), -3, 0)

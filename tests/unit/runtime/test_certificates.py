@@ -39,7 +39,7 @@ def test_a_broken_certificate_is_made_anew_by_the_same_authority(tmp_path: Path)
 
 
 def test_a_new_authority_signs_its_servers_anew(tmp_path: Path) -> None:
-    """A lost authority must not leave a certificate that nobody trusts."""
+    """A lost authority must not leave a certificate that no client trusts."""
     certificates.issue(tmp_path, "server")
     former = (tmp_path / "server.crt").read_bytes()
     (tmp_path / "ca.key").unlink()

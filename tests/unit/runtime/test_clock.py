@@ -8,7 +8,7 @@ from flexinfer.runtime import clock
 
 
 def test_it_counts_a_suspend_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A leader that slept for longer than its Lease lasts must not act when it wakes up."""
+    """A leader that slept for longer than its Lease lasts must not act when it resumes."""
     if not hasattr(time, "CLOCK_BOOTTIME"):
         pytest.skip("only Linux has a clock that counts a suspend")
     readings = {time.CLOCK_BOOTTIME: 700.0, time.CLOCK_MONOTONIC: 100.0}

@@ -1,4 +1,4 @@
-"""What the stream does not confirm is read again: a Model that only a reply told of, and one that is taken for deleted."""
+"""What the stream does not confirm is read again: a Model that only a reply reported, and one that is taken for deleted."""
 
 import asyncio
 from collections.abc import Mapping

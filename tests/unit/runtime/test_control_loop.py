@@ -168,7 +168,7 @@ class Silent(Recorder):
     """A component that acts on silence: at 5 s, if nothing that was sent by then contradicts it."""
 
     def decide(self, state: ObservedState, now: float) -> Iterator[Any]:
-        """Yield an effect that nothing speaks against."""
+        """Yield an effect that is due."""
         self.decided.append((now, state))
         if now < 5.0:
             yield RequeueAt(5.0)
@@ -496,7 +496,7 @@ def test_a_bug_in_an_effect_costs_its_key_and_not_the_process() -> None:
 
 
 def test_a_bug_in_a_decision_costs_its_key_and_not_the_process() -> None:
-    """The key is left alone for ever longer, at most a minute, unless something touches it."""
+    """The key is left alone for longer each time, at most a minute, unless something touches it."""
 
     def script(key: str) -> Iterable[Any]:
         if key == "default/a":

@@ -239,7 +239,7 @@ def test_a_late_deletion_does_not_affect_a_newer_model_of_that_name() -> None:
 
 
 def test_a_deletion_takes_what_is_older_whatever_its_uid() -> None:
-    """Whoever publishes that there is none may have seen another before, or not even know which."""
+    """A publisher that finds none may have seen another before, or not even know which."""
     recreated = events.ModelObserved(model=a_model(uid="second", version=7))
     for uid in ("first", ""):
         gone = events.ModelDeleted(namespace="default", name="llama", uid=uid, version=8)
@@ -341,7 +341,7 @@ def test_a_shared_group_that_was_deleted_is_absent() -> None:
 
 
 def test_a_deletion_of_a_former_shared_group_takes_what_is_older() -> None:
-    """It was made again and deleted again before anybody published it."""
+    """It was made again and deleted again before it was published."""
     held = events.GroupObserved(group=a_group(a_holder(), version=3))
     gone = events.GroupDeleted(namespace="default", name="card", uid="former", version=4)
     state = apply_events(

@@ -46,7 +46,7 @@ def test_no_watermark_counts_a_wiped_stream_that_is_being_filled() -> None:
 
 
 def test_no_watermark_follows_a_comparison_that_has_failed() -> None:
-    """Whatever was not answered, the next comparison publishes; a watermark before it would wait as long in vain."""
+    """Whatever was not answered, the next comparison publishes; a watermark before it would only delay it."""
 
     async def act(scene: Scene) -> None:
         await _wipe(scene)

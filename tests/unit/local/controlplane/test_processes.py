@@ -55,7 +55,7 @@ def test_nothing_listens_beyond_loopback(tmp_path: Path) -> None:
 
 
 def test_only_a_plane_for_tests_gives_up_durability(tmp_path: Path) -> None:
-    """Somebody's Models outlive a power cut."""
+    """A user's Models outlive a power cut."""
     real, test = an_instance(tmp_path / "a"), an_instance(tmp_path / "b", PLANE)
     assert "--unsafe-no-fsync" not in program(real, "etcd").argv
     assert "--unsafe-no-fsync" in program(test, "etcd").argv

@@ -179,7 +179,7 @@ def test_a_foreign_process_comes_and_goes_with_the_file(simulation: Instance, fi
 def test_a_file_that_cannot_be_used_changes_nothing_and_the_telemetry_says_so(
     simulation: Instance, file: Path, text: str, message: str
 ) -> None:
-    """Until it is mended."""
+    """Until it is fixed."""
     driving = driver(simulation)
     driving.step()
     file.write_text(text)

@@ -52,7 +52,7 @@ def _marked() -> list[tuple[str, ...]]:
 
 
 async def test_the_marker_is_found_in_the_environment_of_a_process(tmp_path: Path) -> None:
-    """A process can be told from its environment, whoever wrote it down."""
+    """A process is identified by its environment, whichever supervisor recorded it."""
     child = process.start(("/bin/sleep", "30"), os.environ | {MARKER_VARIABLE: "x/one/f"}, tmp_path / "log")
     try:
         async with asyncio.timeout(patient(30)):

@@ -30,7 +30,7 @@ async def speaking(text: bytes) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize(("text", "expected"), [(b"INFO {}\r\n", True), (b"HTTP/1.1", False), (b"", False)])
 async def test_a_banner_is_read_and_compared(text: bytes, *, expected: bool) -> None:
-    """A port that somebody else took is not ours."""
+    """A port that another process took is not ours."""
     async with speaking(text) as port:
         assert await ready(Banner(port=port, opening=b"INFO ")) is expected
 

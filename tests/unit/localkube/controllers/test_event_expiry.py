@@ -73,7 +73,7 @@ def test_events_of_the_journal_expire_too() -> None:
 
 
 def test_the_next_deletion_is_announced_and_gathers_those_shortly_after() -> None:
-    """An idle API server sleeps until then; many Events at once are one awakening."""
+    """An idle API server does nothing until then; many Events at once are one step."""
     harness = Harness()
     expiry = EventExpiry(harness.store, lambda: harness.now)
     assert expiry.next_deadline() is None

@@ -24,7 +24,7 @@ def a_map(name: str) -> Object:
 
 
 def test_dependents_follow_their_owner(stage: Stage) -> None:
-    """In the background, over generations; what others own, or nobody, stays."""
+    """In the background, over generations; what has another owner, or none, stays."""
     garbage = GarbageCollector(stage.store)
     owner, other = stage.create("widgets", a_widget("a")), stage.create("widgets", a_widget("b"))
     child = stage.create("configmaps", owned_by(owner, a_map("child")))

@@ -48,7 +48,7 @@ def test_a_volume_and_the_claim_that_it_names_are_bound() -> None:
 
 
 def test_a_volume_made_for_a_namesake_is_not_taken() -> None:
-    """The claim was deleted and made anew: what the former held is not given to the new one."""
+    """The claim was deleted and created again: what the previous one held is not given to the new one."""
     harness = a_harness()
     add_volume(harness, uid="11111111-0000-4000-8000-000000000000")
     harness.settle()
@@ -56,7 +56,7 @@ def test_a_volume_made_for_a_namesake_is_not_taken() -> None:
 
 
 def test_a_volume_outlives_its_claim_and_says_so() -> None:
-    """Until somebody takes it away."""
+    """Until a user deletes it."""
     harness = a_harness()
     add_volume(harness)
     harness.settle()

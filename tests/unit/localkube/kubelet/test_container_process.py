@@ -1,4 +1,4 @@
-"""Process: real processes whose ends are told, also to a successor."""
+"""Process: real processes whose ends are reported, also to a successor."""
 
 import asyncio
 import os
@@ -108,7 +108,7 @@ async def test_a_successor_hears_the_exit_code_of_what_it_adopted(tmp_path: Path
 async def test_an_engine_whose_shell_was_killed_is_still_followed_and_its_end_is_unknown(
     tmp_path: Path,
 ) -> None:
-    """Nobody guesses an exit code."""
+    """No exit code is guessed."""
     running = await container_process.start(a_launch(tmp_path, "echo ready > up; exec sleep 60"))
     await written(tmp_path / "up")
     shim = int((tmp_path / "run" / "pid").read_text().split()[0])

@@ -1,4 +1,4 @@
-"""Devices: nobody starts where somebody still runs."""
+"""Devices: no Pod starts where another still runs."""
 
 import asyncio
 from pathlib import Path

@@ -10,7 +10,7 @@ def an_object(uid: str, version: str) -> Object:
 
 
 def test_ends_additions_and_changes_are_told_and_the_unchanged_is_not() -> None:
-    """However long nobody listened."""
+    """However long nothing listened."""
     known = {uid: an_object(uid, "1") for uid in ("gone", "same", "changed")}
     listed = [an_object("same", "1"), an_object("changed", "2"), an_object("new", "3")]
     told = [(kind, found["metadata"]["uid"]) for kind, found in difference(known, listed)]

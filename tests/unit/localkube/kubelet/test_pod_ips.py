@@ -22,7 +22,7 @@ def test_two_instances_that_begin_at_one_place_share_no_address() -> None:
 
 
 def test_an_address_that_a_foreign_process_listens_on_is_stepped_over() -> None:
-    """Even if nobody holds its name."""
+    """Even if no Pod holds its name."""
     with closing(PodIPAllocator("foreign")) as scout:
         first = scout.allocate()
     with socket.create_server((first, 0)), closing(PodIPAllocator("foreign")) as other:

@@ -1,4 +1,4 @@
-"""Probes: how answers become verdicts, and when they are asked."""
+"""Probes: how answers become results, and when probes run."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tests.patience import patient
 
 
 @pytest.mark.parametrize(
-    ("answers", "verdicts"),
+    ("answers", "results"),
     [
         pytest.param([False, False, True], [None, None, True], id="too few failures"),
         pytest.param([True, False, False, False], [True, True, True, False], id="enough failures in a row"),
@@ -18,14 +18,14 @@ from tests.patience import patient
         ),
     ],
 )
-def test_a_verdict_needs_enough_answers_in_a_row(answers: list[bool], verdicts: list[bool | None]) -> None:
+def test_a_verdict_needs_enough_answers_in_a_row(answers: list[bool], results: list[bool | None]) -> None:
     """Three failures or one success, by default."""
     tally = ProbeResults(Timing())
     seen = []
     for good in answers:
         tally.count(good=good)
         seen.append(tally.healthy)
-    assert seen == verdicts
+    assert seen == results
 
 
 def test_absent_and_zero_fields_get_kubernetes_defaults() -> None:
@@ -34,25 +34,25 @@ def test_absent_and_zero_fields_get_kubernetes_defaults() -> None:
 
 
 async def test_failures_are_complained_of_and_the_verdict_ends_it() -> None:
-    """Every failure is heard; the judge hears the verdict alone."""
+    """Every failure is logged; the caller gets the result alone."""
     answers = iter(["no", "no", ""])
     complaints: list[str] = []
-    verdicts: list[bool] = []
+    results: list[bool] = []
 
     async def ask() -> str:
         return next(answers)
 
     async def judge(good: bool) -> bool:  # noqa: FBT001
-        verdicts.append(good)
+        results.append(good)
         return good
 
     async with asyncio.timeout(patient(5)):
         await follow({"periodSeconds": 0.001}, ask, judge, complaints.append)
-    assert (complaints, verdicts) == (["no", "no"], [True])
+    assert (complaints, results) == (["no", "no"], [True])
 
 
 async def test_silence_beyond_the_timeout_is_a_failure() -> None:
-    """It is told in seconds."""
+    """It is given in seconds."""
     complaints: list[str] = []
 
     async def ask() -> str:

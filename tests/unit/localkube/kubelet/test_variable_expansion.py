@@ -9,7 +9,7 @@ from localkube.kubelet.variable_expansion import expand
     ("text", "expected"),
     [
         pytest.param("--host=$(POD_IP)", "--host=127.64.0.1", id="a known name"),
-        pytest.param("$(NOBODY)", "$(NOBODY)", id="an unknown name stays"),
+        pytest.param("$(UNKNOWN)", "$(UNKNOWN)", id="an unknown name stays"),
         pytest.param("$$(POD_IP)", "$(POD_IP)", id="two dollars escape"),
         pytest.param("$$$(POD_IP)", "$127.64.0.1", id="an escaped dollar before a name"),
         pytest.param("$POD_IP ${POD_IP} $", "$POD_IP ${POD_IP} $", id="the shell's own syntax stays"),

@@ -211,7 +211,7 @@ async def test_a_token_that_is_rejected_is_read_again_at_once(tmp_path: Path, au
 
 
 async def test_a_pod_reaches_its_own_cluster(tmp_path: Path, authority: Authority) -> None:
-    """By its service account; an IPv6 host stands in brackets."""
+    """By its service account; an IPv6 host is in brackets."""
     (tmp_path / "token").write_text("of the pod")
     async with serving(authority) as server:
         environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}

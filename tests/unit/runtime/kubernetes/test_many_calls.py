@@ -1,4 +1,4 @@
-"""Many calls at once, on a real HTTP server that answers none of them until it is told to."""
+"""Many calls at once, on a real HTTP server that answers none of them until it is asked to."""
 
 import asyncio
 import contextlib
@@ -50,7 +50,7 @@ async def test_a_lease_is_renewed_at_once_while_500_calls_wait(tmp_path: Path) -
 
 
 async def test_at_most_32_calls_are_sent_at_once_in_the_order_of_their_callers(tmp_path: Path) -> None:
-    """Whoever waits longest is next: no key is passed over."""
+    """The call that waits longest is next: no key is passed over."""
     async with burst(tmp_path) as (slow, _, calls):
         slow.release.set()
         await asyncio.gather(*calls)
