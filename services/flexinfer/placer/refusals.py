@@ -12,7 +12,7 @@ from flexinfer.state.observed import ObservedState
 _MOST_KEPT = 256
 
 
-class _Refusal(msgspec.Struct, frozen=True):
+class _Kept(msgspec.Struct, frozen=True):
     """A message with the requirements that it is about, what it follows from, and until when; None: time alters nothing."""
 
     requirements: Requirements
@@ -21,9 +21,7 @@ class _Refusal(msgspec.Struct, frozen=True):
     message: str
 
 
-_kept: dict[
-    int, _Refusal
-] = {}  # id of requirements -> the refusal, with these, so that the id stays their own
+_kept: dict[int, _Kept] = {}  # id of requirements -> the refusal, with these, so that the id stays their own
 
 
 def _basis(observed: ObservedState) -> tuple[object, ...]:
@@ -53,4 +51,4 @@ def keep(requirements: Requirements, observed: ObservedState, until: float | Non
     """Keep a message until telemetry of a node counts otherwise for its age alone."""
     if len(_kept) >= _MOST_KEPT:
         _kept.clear()
-    _kept[id(requirements)] = _Refusal(requirements, _basis(observed), until, message)
+    _kept[id(requirements)] = _Kept(requirements, _basis(observed), until, message)
