@@ -200,6 +200,44 @@ def test_after_an_xid_that_breaks_the_device_it_is_out_of_use_until_it_was_seen_
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("card", "other"),
+    [
+        pytest.param(GTX_980_TI, H100, id="GTX 980 Ti"),
+        pytest.param(RTX_3090, GTX_980_TI, id="RTX 3090"),
+        pytest.param(H100, RTX_3090, id="H100"),
+        pytest.param(changed(H100, mig=1), GTX_980_TI, id="H100, divided"),
+    ],
+)
+def test_whatever_happens_to_a_card_of_any_kind_it_is_known_again_by_its_uuid(
+    tmp_path: Path, card: Card, other: Card
+) -> None:
+    """Other slots after a reboot, an error of the whole library, unplugged, an XID 79, off the bus (reliability G4, G9, G11); the card beside it is only away with the library."""
+    cards = (card, other)
+    broken = not card.events  # one that supports no events is lost without a word
+    expected = [
+        ("as it is", Step(cards), (True, True)),
+        ("other slots", Step((other, card)), (True, True)),
+        ("unknown error", Step(cards, count=nvml.UNKNOWN_ERROR), (False, False)),
+        ("library opened again", Step(cards), (True, True)),
+        ("unplugged", Step((other,)), (None, True)),
+        ("plugged in", Step(cards), (True, True)),
+        ("fell off the bus, it says", Step(cards, xids=((0, 79),)), (not broken, True)),
+        ("still listed", Step(cards), (not broken, True)),
+        ("off the bus", Step((changed(card, handle=nvml.LOST), other)), (False, True)),
+        ("after its reset", Step(cards), (True, True)),
+    ]
+    taken = samples(tmp_path, *(step for _, step, _ in expected))
+    states = [tuple(one) for one in health(taken, card.uuid, other.uuid)]
+    assert list(zip([name for name, _, _ in expected], states, strict=True)) == [
+        (name, state) for name, _, state in expected
+    ]
+    assert taken[0].devices == taken[1].devices
+    errors = [device.errors for device in taken[-1].devices if device.uuid == card.uuid]
+    assert errors == [("XID 79",) if broken else ()]
+
+
+@pytest.mark.integration
 def test_an_xid_of_a_device_that_no_longer_answers_concerns_no_other(tmp_path: Path) -> None:
     """It falls off the bus and reports it at once."""
     cards = (H100, RTX_3090)

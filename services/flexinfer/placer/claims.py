@@ -58,7 +58,7 @@ def _foreign(placements: "PlacementState", node: str, running: Sequence[Model]) 
             parts.setdefault((one.name, uuid), []).append(one)
     for (name, uuid), of_device in parts.items():
         yield Claim(
-            name=f"ResourceClaim {name}",
+            name=f"ResourceClaim {name}{' (a part of it)' if of_device[0].part else ''}",
             pods=frozenset(of_device[0].pods),
             uuids=(uuid,),
             need_mb=-(-sum(one.memory for one in of_device) // MIB),

@@ -19,11 +19,11 @@ from flexinfer.placer.unschedulable import Unschedulable
 if TYPE_CHECKING:
     from flexinfer.placer.fit import Candidate
 
-_MOST_VERDICTS = 256
+_MOST_KINDS = 256
 """Kinds of Models of which something is kept for a node."""
 
 
-class Verdict:
+class OfKind:
     """What follows for one kind of Model from a node and its last sample: why it can never run there, and whether Pods have all of its devices."""
 
     __slots__ = ("full", "mismatches", "requirements")
@@ -42,7 +42,7 @@ class NodeView:
 
     def __init__(self, facts: NodeFacts, devices: Sequence[Device]) -> None:
         self.facts, self.devices = facts, devices
-        self._verdicts: dict[int, Verdict] = {}
+        self._kinds: dict[int, OfKind] = {}
         self.results: Results = {}
 
     @cached_property
@@ -68,7 +68,7 @@ class NodeView:
 
     def mismatch(self, requirements: Requirements, vendor: str = "") -> Unschedulable | None:
         """Return why it can never run a Model, or why its devices of one vendor cannot, whatever is free there; None if they could."""
-        mismatches = self.verdict(requirements).mismatches
+        mismatches = self.of_kind(requirements).mismatches
         if vendor not in mismatches:
             mismatches[vendor] = self._mismatch(requirements, vendor)
         return mismatches[vendor]
@@ -78,18 +78,16 @@ class NodeView:
             return hardware_mismatch(requirements, self.facts, self.devices, vendor, self.offers)
         return static_mismatch(requirements, self.facts, partial(self.mismatch, requirements))
 
-    def verdict(self, requirements: Requirements) -> Verdict:
+    def of_kind(self, requirements: Requirements) -> OfKind:
         """Return what is kept of one kind of Model."""
-        verdict = self._verdicts.get(
+        of_kind = self._kinds.get(
             id(requirements)
         )  # kept with the Requirements, so that the id stays its own
-        if verdict is None:
-            if len(self._verdicts) >= _MOST_VERDICTS:
-                self._verdicts.clear()
-            verdict = self._verdicts[id(requirements)] = Verdict(
-                requirements, full=self._is_full(requirements)
-            )
-        return verdict
+        if of_kind is None:
+            if len(self._kinds) >= _MOST_KINDS:
+                self._kinds.clear()
+            of_kind = self._kinds[id(requirements)] = OfKind(requirements, full=self._is_full(requirements))
+        return of_kind
 
     def _is_full(self, requirements: Requirements) -> bool:
         """Tell whether Pods have requested too many of its devices, so that a Model is refused that none of them leaves for, whatever else is there."""

@@ -47,7 +47,7 @@ class Occupancy:
     def evaluate_unless_full(self, node: str) -> Candidate | Unschedulable | None:
         """Return how the Model would be placed on a node; None without a word where Pods have requested too many of its devices, whatever else is there."""
         view = self._placements.view(node)
-        return None if self._alone and view.verdict(self._requirements).full else self._result(node, view)
+        return None if self._alone and view.of_kind(self._requirements).full else self._result(node, view)
 
     def evaluate(self, node: str) -> Candidate | Unschedulable:
         """Return how the Model would be placed on a node that it is not assigned to, or why it cannot be now."""

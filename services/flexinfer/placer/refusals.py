@@ -12,18 +12,29 @@ from flexinfer.state.observed import ObservedState
 _MOST_KEPT = 256
 
 
-class _Refusal(msgspec.Struct, frozen=True):
-    """A message with the requirements that it is about, what it follows from, and until when; None: time alters nothing."""
+class _Kept(msgspec.Struct, frozen=True):
+    """A message with the requirements that it is about, and until when it holds; None: time alone alters nothing."""
 
     requirements: Requirements
-    basis: tuple[object, ...]
     until: float | None
     message: str
 
 
-_kept: dict[
-    int, _Refusal
-] = {}  # id of requirements -> the refusal, with these, so that the id stays their own
+class _Messages:
+    """The messages of one state, by the id of requirements; with these, so that the id stays their own."""
+
+    def __init__(self, basis: tuple[object, ...]) -> None:
+        self._basis = basis
+        self.by_kind: dict[int, _Kept] = {}
+
+    def are_of(self, basis: tuple[object, ...]) -> bool:
+        """Tell whether they follow from the very same."""
+        return len(self._basis) == len(basis) and all(
+            old is new for old, new in zip(self._basis, basis, strict=True)
+        )
+
+
+_messages = [_Messages(())]
 
 
 def _basis(observed: ObservedState) -> tuple[object, ...]:
@@ -42,15 +53,16 @@ def _basis(observed: ObservedState) -> tuple[object, ...]:
 
 def kept(requirements: Requirements, observed: ObservedState, now: float) -> str | None:
     """Return the message for a Model that nothing on any node sets apart from others of its kind; None if it is not worked out."""
-    refusal = _kept.get(id(requirements))
+    messages = _messages[0]
+    refusal = messages.by_kind.get(id(requirements))
     if refusal is None or (refusal.until is not None and now >= refusal.until):
         return None
-    same = all(old is new for old, new in zip(refusal.basis, _basis(observed), strict=True))
-    return refusal.message if same else None
+    return refusal.message if messages.are_of(_basis(observed)) else None
 
 
 def keep(requirements: Requirements, observed: ObservedState, until: float | None, message: str) -> None:
-    """Keep a message until telemetry of a node counts otherwise for its age alone."""
-    if len(_kept) >= _MOST_KEPT:
-        _kept.clear()
-    _kept[id(requirements)] = _Refusal(requirements, _basis(observed), until, message)
+    """Keep a message until telemetry of a node counts otherwise for its age alone. Those of another state are void, and hold it in memory no longer."""
+    basis = _basis(observed)
+    if not _messages[0].are_of(basis) or len(_messages[0].by_kind) >= _MOST_KEPT:
+        _messages[0] = _Messages(basis)
+    _messages[0].by_kind[id(requirements)] = _Kept(requirements, until, message)

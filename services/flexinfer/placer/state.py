@@ -87,10 +87,12 @@ class PlacementState:
 
     def data_nodes(self, model: Model) -> Sequence[str]:
         """Return the nodes where a Model's weights are, the best first: of its volume, then where it was assigned to before."""
-        workload, former = self.observed.workloads.get(model.key), model.assigned_node
+        workload, previous = self.observed.workloads.get(model.key), model.assigned_node
         if workload is None or not workload.claims:
-            return [former] if former else []
-        return [node for node in dict.fromkeys([*(claim.node for claim in workload.claims), former]) if node]
+            return [previous] if previous else []
+        return [
+            node for node in dict.fromkeys([*(claim.node for claim in workload.claims), previous]) if node
+        ]
 
     def starting(self, node: str) -> Sequence[Model]:
         """Return the Models scheduled to a node that should run, but whose requests it does not count yet."""

@@ -45,9 +45,9 @@ def unsettled(observed: ObservedState) -> frozenset[str]:
 
 
 def _node(last: _Last, observed: ObservedState, name: str) -> _Node:
-    tenants, sample, former = observed.tenants[name], observed.gpus.get(name), last.by_node.get(name)
-    if former is not None and former.tenants is tenants and former.sample is sample:
-        return former
+    tenants, sample, previous = observed.tenants[name], observed.gpus.get(name), last.by_node.get(name)
+    if previous is not None and previous.tenants is tenants and previous.sample is sample:
+        return previous
     starting = observed.under(STARTING, name)
     pending = any(
         takes_devices(tenant.model) and (key in starting or not _has_loaded(tenant, sample))

@@ -3,10 +3,10 @@
 The claims of Models say nothing here: what a Model takes is known from its placement, its Pods and telemetry.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from flexinfer.api import resource_api
-from flexinfer.api.dra import MEMORY, identity
+from flexinfer.api.dra import MEMORY, card_of_part, identity
 from flexinfer.api.labels import MODEL_UID_LABEL
 from flexinfer.api.quantity import Quantity, milli
 from flexinfer.events.nodes import DeviceClaim, DraDevice
@@ -17,6 +17,8 @@ _MOST_PODS = 16
 """What of a node's claims is published: more would not fit into a message. The scheduler keeps Pods from what is left out."""
 _TEXT_LIMIT = 128
 _REPELLING = ("NoSchedule", "NoExecute")
+Names = Callable[[str, Mapping[str, str]], tuple[str, str]]
+"""From a driver and the attributes of a device, uuid and PCI address of a card."""
 _TWO = 2
 """A device that is shared is there for two claims at least."""
 
@@ -33,13 +35,17 @@ def dra_devices(slices: Sequence[resource_api.ResourceSlice], node: str) -> tupl
 def device_claims(
     slices: Sequence[resource_api.ResourceSlice], claims: Iterable[resource_api.ResourceClaim], node: str
 ) -> tuple[DeviceClaim, ...]:
-    """Return which cards of a node claims have that are not a Model's, by the names of the claims; at most 256."""
+    """Return which cards of a node, or parts of them, claims have that are not a Model's, by the names of the claims; at most 256."""
     cards = {f"{pool}/{facts.name}": facts for pool, facts in _named(slices, node)}
+    parts = {f"{pool}/{facts.name}": facts for pool, facts in _named(slices, node, card_of_part)}
     taken = [
-        _taken(claim, result, cards[name])
+        _taken(claim, result, card, part=name in parts)
         for claim in claims
         for result in devices_of(claim)
-        if (name := f"{_pool(result.driver, result.pool)}/{result.device}") in cards
+        if (
+            card := cards.get(name := f"{_pool(result.driver, result.pool)}/{result.device}")
+            or parts.get(name)
+        )
     ]
     return tuple(sorted(taken, key=lambda one: (one.name, one.uuid, one.pci))[:_MOST_CLAIMS])
 
@@ -69,27 +75,29 @@ def _pool(driver: str, pool: str) -> str:
     return f"{driver}/{pool}"
 
 
-def _named(slices: Sequence[resource_api.ResourceSlice], node: str) -> Iterator[tuple[str, DraDevice]]:
-    """Yield the cards of a node that a uuid or a PCI address names, each with its pool, of the newest generation of that."""
+def _named(
+    slices: Sequence[resource_api.ResourceSlice], node: str, names: Names = identity
+) -> Iterator[tuple[str, DraDevice]]:
+    """Yield the devices of a node whose card a uuid or a PCI address names, each with its pool, of the newest generation of that."""
     newest: dict[str, int] = {}
     for one in slices:
         newest[pool_of(one)] = max(newest.get(pool_of(one), 0), one.spec.pool.generation)
     for one in slices:
         if one.spec.pool.generation == newest[pool_of(one)]:
-            yield from ((pool_of(one), facts) for facts in _of_slice(one, node))
+            yield from ((pool_of(one), facts) for facts in _of_slice(one, node, names))
 
 
-def _of_slice(resource_slice: resource_api.ResourceSlice, node: str) -> Iterator[DraDevice]:
+def _of_slice(resource_slice: resource_api.ResourceSlice, node: str, names: Names) -> Iterator[DraDevice]:
     spec = resource_slice.spec
     for device in spec.devices:
         attributes = {name: value.string[:_TEXT_LIMIT] for name, value in device.attributes.items()}
-        uuid, pci = identity(spec.driver, attributes)
+        uuid, pci = names(spec.driver, attributes)
         if node in (spec.node_name, device.node_name) and (uuid or pci):
             yield _facts(spec.driver, device, uuid, pci)
 
 
 def _taken(
-    claim: resource_api.ResourceClaim, result: resource_api.AllocatedDevice, card: DraDevice
+    claim: resource_api.ResourceClaim, result: resource_api.AllocatedDevice, card: DraDevice, *, part: bool
 ) -> DeviceClaim:
     """Return what a claim has of a card: all of it, unless the scheduler has counted what it consumes."""
     pods = sorted(one.uid for one in claim.status.reserved_for if one.resource == "pods")
@@ -97,7 +105,8 @@ def _taken(
         name=claim.metadata.key,
         uuid=card.uuid,
         pci=card.pci,
-        shared=bool(result.share_id),
+        shared=bool(result.share_id) and not part,
+        part=part,
         memory=_whole(result.consumed_capacity.get(MEMORY)),
         pods=tuple(pods[:_MOST_PODS]),
     )

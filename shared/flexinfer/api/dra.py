@@ -21,20 +21,24 @@ class Driver(msgspec.Struct, frozen=True, kw_only=True):
     """What is particular to a driver.
 
     `vendor` is that of its cards, empty if it is not known. `uuid` is the attribute that holds the uuid as telemetry has it, empty if the driver has none. `whole` is the value of the attribute
-    `type` of a whole card: others are parts of one, or a card that is handed to a virtual machine.
+    `type` of a whole card, `part` that of a part of one: others are a card that is handed to a virtual machine. `parent` is the attribute of a part that holds
+    the uuid of its card; without one, a part has the PCI address of its card.
     """
 
     vendor: str = ""
     uuid: str = "uuid"
     whole: str = ""
+    part: str = ""
+    parent: str = ""
 
 
 DRIVERS: Mapping[str, Driver] = MappingProxyType(
     {
         # https://github.com/NVIDIA/k8s-dra-driver-gpu: VFIO devices and MIG devices have a uuid too.
-        "gpu.nvidia.com": Driver(vendor="nvidia", whole="gpu"),
+        # `parentUUID` of a MIG device: https://github.com/NVIDIA/k8s-dra-driver-gpu/blob/main/cmd/gpu-kubelet-plugin/deviceinfo.go
+        "gpu.nvidia.com": Driver(vendor="nvidia", whole="gpu", part="mig", parent="parentUUID"),
         # https://github.com/ROCm/k8s-gpu-dra-driver/blob/main/docs/driver-attributes.md: no uuid; partitions have their card's address.
-        "gpu.amd.com": Driver(vendor="amd", uuid="", whole="amdgpu"),
+        "gpu.amd.com": Driver(vendor="amd", uuid="", whole="amdgpu", part="amdgpu-partition"),
     }
 )
 _DEFAULT = Driver()
@@ -56,6 +60,15 @@ def identity(driver: str, attributes: Mapping[str, str]) -> tuple[str, str]:
     if row.whole and _of(driver, attributes, "type") != row.whole:
         return "", ""
     uuid = _of(driver, attributes, row.uuid) if row.uuid else ""
+    return uuid, attributes.get(f"{_PCI_DOMAIN}/{_PCI_NAME}", "")
+
+
+def card_of_part(driver: str, attributes: Mapping[str, str]) -> tuple[str, str]:
+    """Return uuid and PCI address of the card that a device is a part of, each empty if it says none; of what is no part both are."""
+    row = driver_of(driver)
+    if not row.part or _of(driver, attributes, "type") != row.part:
+        return "", ""
+    uuid = _of(driver, attributes, row.parent) if row.parent else ""
     return uuid, attributes.get(f"{_PCI_DOMAIN}/{_PCI_NAME}", "")
 
 

@@ -84,13 +84,15 @@ class DeviceClaim(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     """A device of a node that a ResourceClaim has which is not a Model's.
 
     `name` is `namespace/name` of the claim, `uuid` and `pci` name the device as its DraDevice does. `shared`: other claims may have it too, and
-    this one has `memory` bytes of it. `pods` are the uids of the Pods that use it, at most 16.
+    this one has `memory` bytes of it. `part`: what it has is a part into which the device is divided (a MIG device, a partition). `pods` are the
+    uids of the Pods that use it, at most 16.
     """
 
     name: str
     uuid: str = ""
     pci: str = ""
     shared: bool = False
+    part: bool = False
     memory: int = 0
     pods: tuple[str, ...] = ()
 

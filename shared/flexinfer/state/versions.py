@@ -52,8 +52,8 @@ class Versions(Parts):
 
     def lodge(self, key: str, before: ObservedState) -> None:
         """Note on which nodes a Model runs or starts now, and as what; in the state before it did on others, or as something else."""
-        former, model, workload = before.effective(key), self.effective(key), self.workloads.read().get(key)
-        old = used_nodes(former, before.workloads.get(key)) if former is not None else frozenset[str]()
+        previous, model, workload = before.effective(key), self.effective(key), self.workloads.read().get(key)
+        old = used_nodes(previous, before.workloads.get(key)) if previous is not None else frozenset[str]()
         new = used_nodes(model, workload) if model is not None else frozenset[str]()
         for node in old - new:
             left = Map(self.tenants.read().get(node, {}))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flexinfer.api.dra import device_class, identity, selector
+from flexinfer.api.dra import card_of_part, device_class, identity, selector
 
 BUS = "resource.kubernetes.io/pciBusID"
 IDENTITIES = [
@@ -25,6 +25,28 @@ def test_a_card_is_named_by_what_its_driver_says(
 ) -> None:
     """What is not a whole card has no name, so it is never asked for (G2)."""
     assert identity(driver, attributes) == names
+
+
+@pytest.mark.parametrize(
+    ("driver", "attributes", "names"),
+    [
+        pytest.param(
+            "gpu.nvidia.com", {"type": "mig", "uuid": "MIG-1", "parentUUID": "GPU-1"}, ("GPU-1", ""), id="mig"
+        ),
+        pytest.param("gpu.nvidia.com", {"type": "mig", "uuid": "MIG-1"}, ("", ""), id="mig of no card"),
+        pytest.param("gpu.nvidia.com", {"type": "gpu", "uuid": "GPU-1"}, ("", ""), id="a whole card"),
+        pytest.param(
+            "gpu.nvidia.com", {"type": "vfio", "uuid": "GPU-1"}, ("", ""), id="handed to a virtual machine"
+        ),
+        pytest.param(
+            "gpu.amd.com", {"type": "amdgpu-partition", BUS: "0000:03:00.0"}, ("", "0000:03:00.0"), id="amd"
+        ),
+        pytest.param("gpu.example", {"type": "mig", "parentUUID": "GPU-1"}, ("", ""), id="any other driver"),
+    ],
+)
+def test_a_part_names_its_card(driver: str, attributes: dict[str, str], names: tuple[str, str]) -> None:
+    """NVIDIA's by the card's uuid, AMD's by its address."""
+    assert card_of_part(driver, attributes) == names
 
 
 def test_a_selector_picks_one_card_and_fails_on_none() -> None:

@@ -258,7 +258,7 @@ def test_an_image_for_another_architecture_is_named() -> None:
 
 
 def test_a_pod_that_its_node_ended_says_why_and_not_how() -> None:
-    """An evicted engine was killed, but that is the consequence."""
+    """An engine that was evicted, or preempted for a Pod of a higher PriorityClass, was killed, but that is the consequence."""
     killed = {"terminated": {"exitCode": 137, "reason": "Error", "message": ""}}
     status = {
         "phase": "Failed",
@@ -268,15 +268,16 @@ def test_a_pod_that_its_node_ended_says_why_and_not_how() -> None:
     }
     pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
     assert (pod.reason, pod.message) == ("Evicted", "The node was low on resource: ephemeral-storage.")
-    disrupted = {
-        "type": "DisruptionTarget",
-        "status": "True",
-        "reason": "TerminationByKubelet",
-        "message": "low on resource",
-    }
-    status = {k: v for k, v in status.items() if k not in ("reason", "message")} | {"conditions": [disrupted]}
-    pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
-    assert (pod.reason, pod.message) == ("TerminationByKubelet", "low on resource")
+    for why in (
+        ("TerminationByKubelet", "low on resource"),
+        ("PreemptionByScheduler", "preempting to accommodate a higher priority pod"),
+    ):
+        disrupted = {"type": "DisruptionTarget", "status": "True", "reason": why[0], "message": why[1]}
+        status = {k: v for k, v in status.items() if k not in ("reason", "message")} | {
+            "conditions": [disrupted]
+        }
+        pod = pod_facts(msgspec.convert({"metadata": {"name": "llama-0"}, "status": status}, kube.Pod))
+        assert (pod.reason, pod.message) == why
 
 
 def test_an_image_that_cannot_be_pulled_has_the_nodes_error() -> None:

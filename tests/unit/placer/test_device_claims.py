@@ -52,6 +52,14 @@ def test_a_card_of_another_users_claim_is_refused_by_the_name_of_the_claim() -> 
     assert "Remedy: delete the Pod that uses it" in write.condition.message
 
 
+def test_a_card_of_which_a_claim_has_a_part_is_refused_too() -> None:
+    """Whatever way its node gives cards: one that is divided cannot be used whole."""
+    box = a_box(FIRST, plugin={"nvidia.com/gpu": 1000}, device_claims=(a_claim(part=True),))
+    write = only_write(*box, a_new(gpu=CARD))
+    assert write.condition.reason == Reason.NO_NODE_FITS
+    assert "is allocated to ResourceClaim lab/notebook (a part of it)" in write.condition.message
+
+
 def test_a_model_gets_the_other_card() -> None:
     """Also where the driver names the card by its PCI address."""
     small = Gpu(vendor="nvidia", vram_estimate_mb=5000)

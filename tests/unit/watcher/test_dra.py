@@ -169,6 +169,16 @@ def test_what_a_claim_of_another_user_has_is_published(
     assert claims_of(claim) == taken
 
 
+def test_a_claim_for_a_part_of_a_card_is_published_as_one_of_the_card() -> None:
+    """A MIG device is no card that is offered to Models; who has it keeps them off the card that it is a part of."""
+    attributes = {"type": {"string": "mig"}, "uuid": {"string": "MIG-1"}, "parentUUID": {"string": "GPU-1"}}
+    part = {"name": "gpu-0-mig-9-0-4", "attributes": attributes, "capacity": {"memory": {"value": "10Gi"}}}
+    slices = [a_slice(part, driver="gpu.nvidia.com")]
+    assert dra_devices(slices, "a") == ()
+    claim = a_claim({"driver": "gpu.nvidia.com", "device": "gpu-0-mig-9-0-4"})
+    assert device_claims(slices, [claim], "a") == (msgspec.structs.replace(WHOLE, part=True),)
+
+
 def test_a_claim_of_many_is_published_up_to_a_limit() -> None:
     """A fact must fit into a message."""
     claims = [a_claim({"shareID": "s"}, name=f"n{number:03}") for number in range(300)]
