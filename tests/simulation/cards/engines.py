@@ -5,21 +5,18 @@ from functools import partial
 import msgspec
 
 from flexinfer.api import conditions
-from flexinfer.api.bindings import DEVICE_PLUGIN
-from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import BackendStatus, Gpu, Model, ModelSpec, ModelStatus, Serverless
-from flexinfer.api.placement import Placement, placed_devices
+from flexinfer.api.model import BackendStatus
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, Holder
 from flexinfer.events import events
 from flexinfer.events.workload import PodFacts
+from tests.simulation.cards import models
 from tests.simulation.cards.arbiter import Arbiter
+from tests.simulation.cards.models import IDLE_SECONDS
 from tests.simulation.cards.processes import Process
 from tests.simulation.cards.world import CARDS, LOAD_SECONDS, NODE, World
 
-UNKNOWN_MB, IDLE_SECONDS = 3000, 15.0
-SIZES = (1000, 2000, 3000, 4500, 6500, 0)
-"""Of one card, in MiB; 0: the Model does not state it."""
+UNKNOWN_MB = 3000
 
 
 class Engine(msgspec.Struct, kw_only=True):
@@ -43,65 +40,27 @@ class Engines:
         self.waiting: dict[str, float] = {}  # Model -> since when a request waits
         self._serving: set[str] = set()
         self._asked: dict[str, float] = {}
+        self._verified: dict[str, float] = {}  # Model -> when it had made its initial start
         self.calm, self.served = False, 0
 
     # --- Models
 
-    def create(self, name: str) -> None:
-        """Create a Model, placed on a card or on both."""
-        chance = self._world.chance
-        count = chance.choice([1, 1, 2])
-        cards = CARDS if count == 2 else (chance.choice(CARDS),)
-        gpu = self._gpu(count)
-        spec = ModelSpec(
-            backend="llamacpp",
-            source="pvc://models/x.gguf",
-            gpu=gpu,
-            serverless=Serverless(enabled=chance.random() > 0.05, idle_timeout="15s"),
-        )
-        metadata = Metadata(
-            name=name, namespace="default", uid=f"uid-{name}", resource_version="1", generation=1
-        )
-        model = Model(metadata=metadata, spec=spec, status=ModelStatus(placement=_placement(gpu, cards)))
+    def create(self, name: str, *, verified: bool) -> None:
+        """Create a Model, placed on a card or on both; one that is not `verified` is to make its initial start."""
+        model = models.created(name, self._world.chance)
+        self._verified |= {name: float("-inf")} if verified else {}
         self._world.traffic.setdefault(name, (0, 0))
         self._world.observe(events.ModelObserved(model=model))
         for kind in (conditions.ACCEPTED, conditions.PLACED, conditions.CACHED):
             self._say(name, kind, conditions.TRUE, kind)
-        self._world.count(name, 0, 0)
         self._want(name)
-
-    def _gpu(self, count: int) -> Gpu:
-        chance = self._world.chance
-        size = chance.choice(SIZES)
-        return Gpu(
-            vendor="nvidia",
-            count=count,
-            shared=chance.choice(["g", "g", "g", "h"]),
-            priority=chance.choice([50, 100, 100, 100, 200]),
-            exclusive=chance.random() < 0.05,
-            vram_estimate_mb=size * count or None,
-        )
 
     def edit(self, name: str) -> None:
         """Change group, priority or size of a Model; where it is placed stays."""
         model = self._world.model(name)
         if model is None or model.spec.gpu is None:
             return
-        fresh, gpu = self._gpu(model.spec.devices), model.spec.gpu
-        change = self._world.chance.choice(["shared", "priority", "vram_estimate_mb", "exclusive"])
-        gpu = msgspec.structs.replace(gpu, **{change: getattr(fresh, change)})
-        placement = _placement(gpu, model.status.placement.uuids if model.status.placement else CARDS[:1])
-        meta = msgspec.structs.replace(model.metadata, generation=model.metadata.generation + 1)
-        spec = msgspec.structs.replace(model.spec, gpu=gpu)
-        # Its owners judge the new generation at once: the template stays as it is.
-        current = tuple(
-            msgspec.structs.replace(c, observed_generation=meta.generation)
-            for c in model.status.conditions
-            if c.type not in (conditions.GRANTED, conditions.READY)
-        )
-        kept = tuple(c for c in model.status.conditions if c.type in (conditions.GRANTED, conditions.READY))
-        status = msgspec.structs.replace(model.status, placement=placement, conditions=(*current, *kept))
-        self._world.write(msgspec.structs.replace(model, metadata=meta, spec=spec, status=status))
+        self._world.write(models.edited(model, self._world.chance))
 
     def rest(self, name: str) -> None:
         """Let a Model that always runs be scaled to zero from now on: it would keep its cards from the other group without end."""
@@ -120,6 +79,7 @@ class Engines:
             return
         self.waiting.setdefault(name, self._world.now)
         self._asked[name] = self._world.now
+        self._world.note_request(name)
         self._serve(name)
         self._count(name)
         self._want(name)
@@ -151,11 +111,28 @@ class Engines:
         if model is None:
             return
         busy = name in self.waiting or name in self._serving or not model.spec.serverless.enabled
-        recent = self._world.now - self._asked.get(name, -IDLE_SECONDS) < IDLE_SECONDS
-        if busy or recent:
+        since = self._world.now - IDLE_SECONDS
+        if busy or self._asked.get(name, since) > since:
             self._say(name, conditions.WANTED, conditions.TRUE, Reason.REQUESTED)
+        elif name not in self._verified:
+            status, reason = conditions.TRUE, Reason.FIRST_START
+            if self._is_verifying(but=name):
+                status, reason = conditions.FALSE, Reason.FIRST_START_QUEUED
+            self._say(name, conditions.WANTED, status, reason)
+        elif self._verified[name] > since:
+            self._say(name, conditions.WANTED, conditions.TRUE, Reason.ACTIVE)
         else:
             self._say(name, conditions.WANTED, conditions.FALSE, Reason.IDLE)
+
+    def _is_verifying(self, but: str) -> bool:
+        """Tell whether another Model makes its initial start; one that is queued for its cards does not."""
+        models = [m for m in self._world.state.models.values() if m.metadata.name != but]
+        return any(
+            (wanted := model.condition(conditions.WANTED)) is not None
+            and wanted.reason == Reason.FIRST_START
+            and model.is_true(conditions.GRANTED)
+            for model in models
+        )
 
     def _say(
         self, name: str, kind: str, status: str, reason: str, backend: BackendStatus | None = None
@@ -167,7 +144,10 @@ class Engines:
     # --- engines
 
     def follow(self) -> None:
-        """Start and stop engines as the SharedGroups say."""
+        """Start and stop engines as the SharedGroups say, and let those begin whose initial start is still to come."""
+        for new in list(self._world.state.models.values()):
+            if new.metadata.name not in self._verified:
+                self._want(new.metadata.name)
         holders = {h.model: h for g in self._world.state.groups.values() for h in g.status.holders if h.model}
         for name in sorted({*holders, *self._engines}):
             model, engine, holder = self._world.model(name), self._engines.get(name), holders.get(name)
@@ -238,10 +218,13 @@ class Engines:
         grown = counted_mb * 13 // 10 if world.chance.random() < 0.1 else counted_mb
         world.grow(engine.pid, grown)
         world.ready_since[name], engine.ready = world.now, True
+        self._verified.setdefault(name, world.now)
         backend = BackendStatus(turn=engine.turn, pod_uid=engine.pod_uid, load_seconds=LOAD_SECONDS)
         self._say(name, conditions.READY, conditions.TRUE, Reason.READY, backend)
         self._serve(name)
         self._count(name)
+        self._want(name)
+        world.enter(IDLE_SECONDS + 0.1, lambda: self._want(name))
 
     def _leave(self, name: str, engine: Engine) -> None:
         engine.leaving, world = True, self._world
@@ -287,14 +270,3 @@ class Engines:
         return [
             f"{h.label} {h.step}" for g in groups for h in g.status.holders if h.step in (RELEASING, STOPPED)
         ]
-
-
-def _placement(gpu: Gpu, cards: tuple[str, ...]) -> Placement:
-    each = (gpu.vram_estimate_mb or 0) // gpu.devices
-    return Placement(
-        node=NODE,
-        vendor="nvidia",
-        binding=DEVICE_PLUGIN,
-        shared=True,
-        devices=placed_devices(list(cards), each),
-    )

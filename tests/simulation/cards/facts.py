@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from flexinfer.api import conditions
 from flexinfer.api.lease import GPULease
 from flexinfer.api.placement import PlacedDevice, Placement
-from flexinfer.api.sharedgroup import ONE_AT_A_TIME, Holder, SharedGroup
+from flexinfer.api.reasons import Reason
+from flexinfer.api.sharedgroup import GRANTED, ONE_AT_A_TIME, Holder, SharedGroup
 from flexinfer.arbiter.member import Member, of_lease, of_model
 from tests.simulation.cards.processes import Shown
 from tests.simulation.cards.world import RECENT_SECONDS, TOTAL_MB, World
@@ -68,6 +69,19 @@ class Facts:
         return process.owner == (holder.model or holder.lease) or (
             game and process.began >= self.granted.get(holder.uid, 0.0)
         )
+
+    def is_unrequested(self, member: Member) -> bool:
+        """Tell whether one makes its initial start, and no request waits for it."""
+        wanted = member.model.condition(conditions.WANTED) if member.model is not None else None
+        asked = any(self._world.traffic.get(member.object.metadata.name, (0, 0)))
+        return wanted is not None and wanted.reason == Reason.FIRST_START and not asked
+
+    def has_only_verified(self, holder: Holder) -> bool:
+        """Tell whether a holder's engine is ready, and was started for nothing but its initial start."""
+        other, name = self.member(holder), holder.model
+        model = other.model if other is not None else None
+        used = model is None or not model.spec.serverless.enabled or name in self._world.requested
+        return holder.step == GRANTED and not used and name in self._world.ready_since
 
     def waiting(self, group: SharedGroup) -> list[Member]:
         """Return those that are in demand in a group, and not on its list, in their order as far as others tell."""

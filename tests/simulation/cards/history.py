@@ -15,6 +15,8 @@ from tests.simulation.cards.processes import Process
 from tests.simulation.cards.world import BEGIN, CARDS, World
 
 FAULT_SECONDS, RATE = 30.0, 0.9
+_NEW, _ASKED_WHEN_NEW = 0.3, 1.0
+"""The share of histories whose Models are yet to make their initial starts, and how often these are asked for."""
 CALM_SECONDS = 600.0
 """How long after the last fault every Model that was asked for has answered, those of lower priority after all others."""
 _ACTS = (
@@ -51,12 +53,13 @@ class History:
         self._engines = Engines(self._world, self._arbiter)
         self._names = [f"m{number}" for number in range(self._world.chance.randint(2, 5))]
         self._leases, self._playing = 0, dict[str, int]()
+        self._is_new = self._world.chance.random() < _NEW
 
     def play(self) -> Played:
         """Play it to its end."""
         world = self._world
         for name in self._names:
-            self._engines.create(name)
+            self._engines.create(name, verified=not self._is_new)
         self._act_again()
         self._until(BEGIN + FAULT_SECONDS)
         self._calm()
@@ -108,7 +111,8 @@ class History:
         world = self._world
         if world.now >= BEGIN + FAULT_SECONDS:
             return
-        [act] = world.chance.choices([name for name, _ in _ACTS], [weight for _, weight in _ACTS])
+        weights = dict(_ACTS) | ({"ask": _ASKED_WHEN_NEW} if self._is_new else {})
+        [act] = world.chance.choices([*weights], [*weights.values()])
         {
             "ask": lambda: self._engines.ask(world.chance.choice(self._names)),
             "edit": lambda: self._engines.edit(world.chance.choice(self._names)),

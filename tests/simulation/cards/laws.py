@@ -33,11 +33,13 @@ class Laws:
         self._promised: dict[str, str] = {}  # group -> uid of the one for which a holder had to leave
         self._queued: dict[tuple[str, str], float] = {}  # uid, group -> since when
         self._overdue: dict[str, float] = {}  # uid -> since when nothing but the arbiter keeps it waiting
+        self._unverified: dict[str, float] = {}  # uid -> the same of an initial start
 
     def forget(self) -> None:
         """Let another arbiter begin: it does not know since when one is queued, and only what comes later tells what was released."""
         self._queued.clear()
         self._overdue.clear()
+        self._unverified.clear()
         turns = [group.key for group in self._world.state.groups.values() if group.status.turn]
         self._released = dict.fromkeys(turns, self._world.now)
 
@@ -136,6 +138,10 @@ class Laws:
         """Judge that a holder is made to leave for another."""
         world, other = self._world, self._facts.member(holder)
         self._promised[group.key] = waiter.uid
+        if self._facts.is_unrequested(waiter) and not self._facts.has_only_verified(holder):
+            world.report_problem(
+                f"{holder.label} leaves for {waiter.label}, which no request waits for, and was requested"
+            )
         if other is None or other.model is None or not any(world.traffic.get(holder.model, (0, 0))):
             return
         ready = world.ready_since.get(holder.model)
@@ -168,30 +174,42 @@ class Laws:
             since = self._overdue.setdefault(model.uid, now) if late else now
             if not late:
                 self._overdue.pop(model.uid, None)
+            self._look_at_initial_start(model, group)
             if now - since > LATE_SECONDS:
                 self._world.report_problem(
                     f"{model.metadata.name} is queued for {now - queued[key]:.1f} s, beyond maxWait, and {group.status.holder_names} stay"
                 )
         self._queued = queued
 
+    def _look_at_initial_start(self, model: Model, group: SharedGroup) -> None:
+        """Judge one that is queued for its initial start: it waits for no holder that has made its own and was never requested."""
+        now, facts = self._world.now, self._facts
+        only = all(facts.has_only_verified(holder) for holder in group.status.holders)
+        due = only and facts.is_unrequested(of_model(model)) and self._is_first_with_room(model, group)
+        since = self._unverified.setdefault(model.uid, now) if due else self._unverified.pop(model.uid, now)
+        if due and now - since > LATE_SECONDS:
+            self._world.report_problem(
+                f"{model.metadata.name} waits {now - since:.1f} s for its initial start, and {group.status.holder_names} stay"
+            )
+
     def _is_due(self, model: Model, group: SharedGroup) -> bool:
         """Tell whether the first of a queue waits for nothing but holders that may be made to leave."""
+        waits = any(self._world.traffic.get(model.metadata.name, (0, 0))) or not model.spec.serverless.enabled
+        leaves = all(self._may_leave(holder, of_model(model)) for holder in group.status.holders)
+        return waits and leaves and self._is_first_with_room(model, group)
+
+    def _is_first_with_room(self, model: Model, group: SharedGroup) -> bool:
+        """Tell whether the first of a queue has room as soon as the holders that there are have left."""
         world, membership, placement = self._world, model.status.shared_group, model.status.placement
-        waits = any(world.traffic.get(model.metadata.name, (0, 0))) or not model.spec.serverless.enabled
         first = membership is not None and membership.group == group.name and membership.position == 1
-        if placement is None or not waits or not first or world.shown_at < self._released.get(group.key, 0.0):
+        if placement is None or not first or world.shown_at < self._released.get(group.key, 0.0):
             return False
         free = not any(
             not self._facts.is_told(need.uuid) or self._facts.is_short(group, need, [])
             for need in placement.devices
         )
-        holders = group.status.holders
-        return (
-            free
-            and not self._facts.is_held_elsewhere(of_model(model), group)
-            and bool(holders)
-            and all(self._may_leave(h, of_model(model)) for h in holders)
-        )
+        held = self._facts.is_held_elsewhere(of_model(model), group)
+        return free and not held and bool(group.status.holders)
 
     def _may_leave(self, holder: Holder, waiter: Member) -> bool:
         other, ready = self._facts.member(holder), self._world.ready_since.get(holder.model)

@@ -32,6 +32,11 @@ LOAD_SECONDS = 5.0  # of every engine, as its Model tells
 SLACK_MB = 512  # what a card without a process may use
 
 
+def stamp_of(at: float) -> str:
+    """Return a time as the wall clock tells it."""
+    return stamp(EPOCH + int(at - BEGIN))
+
+
 class World:
     """The observed state at `now`, the agenda, and the processes by pid."""
 
@@ -47,6 +52,7 @@ class World:
         self.ready_since: dict[str, float] = {}
         self.silent_until = self.unlisted_until = 0.0
         self.traffic: dict[str, tuple[int, int]] = {}  # Model -> in flight, waiting
+        self.requested: set[str] = set()  # Models that were ever requested
         self._asked: dict[str, float] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers, self._versions = itertools.count(1), itertools.count(2)
@@ -79,7 +85,7 @@ class World:
 
     def stamp(self, at: float | None = None) -> str:
         """Return a time, by default now, as the wall clock tells it."""
-        return stamp(EPOCH + int((self.now if at is None else at) - BEGIN))
+        return stamp_of(self.now if at is None else at)
 
     def seconds_until(self, text: str) -> float:
         """Return how long it is until a time of the wall clock."""
@@ -124,14 +130,26 @@ class World:
         self.enter(HEARTBEAT_SECONDS, self._beat)
 
     def count(self, name: str, in_flight: int, waiting: int) -> None:
-        """Let a Model have these requests from now on."""
-        self._asked[name], self.traffic[name] = self.now, (in_flight, waiting)
+        """Let a Model have these requests from now on; without another one the last was when it was."""
+        if self.traffic.get(name, (0, 0)) != (in_flight, waiting):
+            self._asked[name], self.traffic[name] = self.now, (in_flight, waiting)
         self.report(name)
 
-    def report(self, name: str) -> None:
-        """Observe the requests of a Model as its proxy counts them."""
-        model, (in_flight, waiting) = self.state.models.get(f"default/{name}"), self.traffic[name]
+    def note_request(self, name: str) -> None:
+        """Note that a Model is requested, as its status does."""
+        model = self.model(name)
+        self.requested.add(name)
         if model is not None:
+            self.write(
+                msgspec.structs.replace(
+                    model, status=msgspec.structs.replace(model.status, last_active_time=self.stamp())
+                )
+            )
+
+    def report(self, name: str) -> None:
+        """Observe the requests of a Model as its proxy counts them; of one that was never requested it reports nothing."""
+        model, (in_flight, waiting) = self.state.models.get(f"default/{name}"), self.traffic[name]
+        if model is not None and name in self._asked:
             self.observe(
                 events.ActivityObserved(
                     proxy="p",
