@@ -2,6 +2,9 @@
 
 All three fetch one file of a hub on loopback, in turns, each as a process of its own. curl is the limit: it verifies nothing and writes no
 journal. The CPU seconds are those of the client, start included: they say the same on a busy machine. The goals are 0.8 of curl's rate, and at most the parts in flight (32 MiB) fetched again after SIGKILL at half of the file.
+
+At last, what a start of an engine reads after the page cache of its weights was dropped, with strategy SharedPVC and with Memory: a process maps the
+file and touches every page of it, as llama.cpp does. The bytes that came from the disk are the kernel's count.
 """
 
 import argparse
@@ -17,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from flexinfer.prefetcher.keep import absent_of
+from tests.instance import until
 from tests.integration.prefetcher.hub import GGUF, REPOSITORY, Hub, served
 from tests.integration.prefetcher.program import downloaded, environment, started
 
@@ -27,6 +32,14 @@ GOAL, MOST_AGAIN = 0.8, 32 * MIB
 _SNAPSHOT = (
     "import sys, huggingface_hub; huggingface_hub.snapshot_download(sys.argv[1], local_dir=sys.argv[2])"
 )
+
+_LOAD = """
+import mmap, sys, time
+def from_disk(): return int(next(line for line in open("/proc/self/io") if line.startswith("read_bytes")).split()[1])
+start, before = time.monotonic(), from_disk()
+with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as pages: pages[::mmap.PAGESIZE]
+print(time.monotonic() - start, from_disk() - before)
+"""
 
 
 def content(size: int) -> bytes:
@@ -118,6 +131,54 @@ def again_after_a_kill(hub: Hub, name: str) -> int:
     return sum(hub.sent.values()) - size
 
 
+class Load(NamedTuple):
+    """What it took a process to load a file: seconds, and bytes from the disk."""
+
+    seconds: float
+    disk: int
+
+
+def load_after_a_drop(strategy: str, path: Path) -> Load:
+    """Return what a start reads after the kernel has dropped the file; with Memory, once the Job's program has looked at it again."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(number)
+    if strategy == "SharedPVC":
+        return _loaded(path)
+    program = [sys.executable, "-m", "flexinfer.prefetcher.keep", str(path.parent)]
+    with subprocess.Popen(program, stderr=subprocess.DEVNULL) as keeper:
+        try:
+            until(lambda: absent_of(path) == 0, 120, "the file is kept in memory")
+            return _loaded(path)
+        finally:
+            keeper.kill()
+
+
+def _loaded(path: Path) -> Load:
+    done = subprocess.run(
+        [sys.executable, "-c", _LOAD, str(path)], check=True, capture_output=True, text=True
+    )
+    seconds, disk = done.stdout.split()
+    return Load(float(seconds), int(disk))
+
+
+def print_loads(size: int, rounds: int) -> None:
+    """Print the median of each strategy for a file of `size` MiB."""
+    with _folder() as folder:
+        path = folder / "weights" / NAME
+        path.parent.mkdir()
+        path.write_bytes(content(size * MIB))
+        for strategy in ("SharedPVC", "Memory"):
+            loads = [load_after_a_drop(strategy, path) for _ in range(rounds)]
+            seconds, disk = (statistics.median(part) for part in zip(*loads, strict=True))
+            print(
+                f"{strategy:<18} a start after the cache was dropped maps {size:,} MiB in {seconds:5.2f} s, {disk / MIB:7,.0f} MiB of them from the disk"
+            )
+
+
 def refuses_a_flipped_bit(hub: Hub, name: str) -> bool:
     """Tell whether a file with one wrong bit is refused."""
     hub.corrupt.add(NAME)
@@ -156,6 +217,7 @@ def main(size: int = 1024, rounds: int = 3) -> None:
         for name in ("snapshot_download", "FlexInfer"):
             told = "refused" if refuses_a_flipped_bit(hub, name) else "TAKEN FOR COMPLETE"
             print(f"{name:<18} a file with one wrong bit is {told}")
+    print_loads(size, rounds)
     print(f"goals: {GOAL} of curl x4; at most {MOST_AGAIN // MIB} MiB fetched again; a wrong bit refused")
 
 

@@ -53,6 +53,7 @@ FAULTS: Mapping[str, str] = {
     "X16": "pickles and code of a repository: left out or refused, unless the spec allows them",
     "X17": "a header that lies about sizes, a pointer, a file that was cut: said before the engine starts",
     "X18": "a key of spec.config that is not on the backend's list: refused",
+    "X19": "values with blanks, quotes, variables or commands: one argument as written, or refused",
     "X20": "a Job that was deleted or failed: retried, and a verified Model stays",
     "X21": "a PVC without a StorageClass, or lost: the reason, and recovery",
     "X22": "two Models on one PVC: each has its own folder, and a PVC of the user's is never deleted",
