@@ -128,11 +128,11 @@ class WritePipeline:
         part = strip_reset_fields(config, "", has_status=request.has_status)
         named = {**part, "metadata": {**origin["metadata"], **part.get("metadata", {})}}
         new = server_side_apply(bare, part, request.writer, self.shape(request.res), force=True) or bare
-        begun = _prepare(
+        prepared = _prepare(
             request, namespace, {**named, "apiVersion": bare["apiVersion"], "kind": bare["kind"]}, uid
         )
         entries = new["metadata"].get("managedFields", [])
-        managed = {**begun, "metadata": {**begun["metadata"], "managedFields": entries}}
+        managed = {**prepared, "metadata": {**prepared["metadata"], "managedFields": entries}}
         draft = self._admitted(request, managed, None, applied=True)
         return Draft(strategy(request.res).admit(draft.obj), draft.warnings)
 
