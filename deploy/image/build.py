@@ -47,10 +47,10 @@ def fail(message: str) -> str:
     sys.exit(f"images: {message}")
 
 
-def engine(asked: str = "") -> str:
+def engine(name: str = "") -> str:
     """Return docker or buildah: the one that was requested, else docker where its daemon answers."""
-    if asked:
-        return asked if shutil.which(asked) else fail(f"{asked} is not on PATH")
+    if name:
+        return name if shutil.which(name) else fail(f"{name} is not on PATH")
     if shutil.which("docker") and _ran(["docker", "info"]):
         return "docker"
     if shutil.which("buildah"):

@@ -27,6 +27,15 @@ def test_import_linter_knows_every_package() -> None:
     assert known == ours | {"localkube"}
 
 
+def test_localkube_is_kept_apart_from_every_package() -> None:
+    """One that is added later too."""
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
+    (contract,) = [c for c in contracts if c.get("source_modules") == ["localkube"]]
+    assert contract["type"] == "forbidden"
+    ours = {f"flexinfer.{name}" for root in ROOTS for name in packages(root)}
+    assert set(contract["forbidden_modules"]) == ours
+
+
 def test_the_namespace_has_no_init() -> None:
     """Three source roots of one package: PEP 420."""
     for root in ROOTS:

@@ -96,13 +96,13 @@ def load(settings: Settings, stage: Stage) -> Diffusion:
     return pipeline
 
 
-def _device(asked: str) -> str:
+def _device(device: str) -> str:
     """Return the device to compute on. Raises RuntimeError if a GPU was requested and there is none: the CPU would take hours."""
-    if asked == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(
             f"DEVICE is cuda, but torch {torch.__version__} sees no GPU; use an image whose torch is built for this GPU and its driver"
         )
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _class(settings: Settings) -> Any:

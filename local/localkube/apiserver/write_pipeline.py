@@ -123,11 +123,11 @@ class WritePipeline:
             server_side_apply(bare, part, request.writer, self._registry.shape(request.res), force=True)
             or bare
         )
-        begun = _prepare(
+        prepared = _prepare(
             request, namespace, {**named, "apiVersion": bare["apiVersion"], "kind": bare["kind"]}, uid
         )
         entries = new["metadata"].get("managedFields", [])
-        managed = {**begun, "metadata": {**begun["metadata"], "managedFields": entries}}
+        managed = {**prepared, "metadata": {**prepared["metadata"], "managedFields": entries}}
         draft = self._admitted(request, managed, None, applied=True)
         return Draft(strategy(request.res).admit(draft.obj), draft.warnings)
 

@@ -60,9 +60,9 @@ class Client:
 
     async def watch(self, path: str, version: str, **query: str) -> AsyncIterator[tuple[str, Object]]:
         """Yield (type, object) of what changed since version, bookmarks included; ends when the stream does."""
-        asked = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, **query}
+        parameters = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, **query}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_SECONDS, sock_read=_SILENCE_SECONDS)
-        async with self._request("GET", path, asked, timeout=timeout) as response:
+        async with self._request("GET", path, parameters, timeout=timeout) as response:
             if response.status >= _FIRST_FAILURE:
                 raise _error(response.status, await response.read())
             rest = b""

@@ -229,8 +229,8 @@ async def _rebind(
     seen = telemetry.seen(holder.node, holder.uid, runtime.clock())
     wanted = status.rebound(current, holder.uid, model, action.pod_uid, seen)
     written = await put(runtime, current, wanted)
-    got = f"turn {holder.turn} of {holder.model} is on {where(holder.node, action.uuids)}"
-    tell(runtime, written, GRANTED, f"{got}: its device plugin picked it")
+    devices = f"turn {holder.turn} of {holder.model} is on {where(holder.node, action.uuids)}"
+    tell(runtime, written, GRANTED, f"{devices}: its device plugin picked it")
     return [events.ModelObserved(model=model), events.GroupObserved(group=written)]
 
 

@@ -31,17 +31,17 @@ class SampleHints:
 
     async def run(self, runtime: Runtime, _remember: object = None) -> None:
         """Publish, until cancelled: the companion of the arbiter's controller."""
-        loop, asked = asyncio.get_running_loop(), dict[str, float]()
+        loop, hinted_at = asyncio.get_running_loop(), dict[str, float]()
         while True:
             await self._changed.wait()
             self._changed.clear()
             now = runtime.clock()
             awaited = awaited_samples(self._state, now) if runtime.is_leader() else {}
-            asked = {node: at for node, at in asked.items() if node in awaited}
+            hinted_at = {node: at for node, at in hinted_at.items() if node in awaited}
             for node, since in awaited.items():
-                last = asked.get(node)
+                last = hinted_at.get(node)
                 if last is None or last < since or now >= last + _AGAIN_SECONDS:
-                    asked[node] = now
+                    hinted_at[node] = now
                     await runtime.bus.publish(SampleAwaited(node=node))
             if awaited:
                 loop.call_later(_AGAIN_SECONDS, self._changed.set)

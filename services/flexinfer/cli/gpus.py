@@ -129,10 +129,10 @@ def _marks(holders: Sequence[Holder]) -> list[str]:
 
 def bar(card: Card, marks: Sequence[str]) -> str:
     """Return the memory of a card as a bar of BAR_WIDTH marks; each holder of any memory has at least one."""
-    drawn = ""
+    text = ""
     held = 0
     for mark, holder in zip(marks, card.holders, strict=True):
         held += holder.memory_mb
         end = round(BAR_WIDTH * min(1.0, held / max(1, card.total_mb)))
-        drawn += mark * max(end - len(drawn), 1 if holder.memory_mb else 0)
-    return drawn[:BAR_WIDTH].ljust(BAR_WIDTH, _FREE)
+        text += mark * max(end - len(text), 1 if holder.memory_mb else 0)
+    return text[:BAR_WIDTH].ljust(BAR_WIDTH, _FREE)

@@ -134,14 +134,14 @@ def _proxies_done(context: ModelContext, deadline: float) -> Iterator[float]:
     A proxy that fell silent without a shutdown message is given up, but for the requests of this Model that it reported last.
     """
     traffic = context.state.activity_of(context.view.model)
-    heard = {name: proxy for name, proxy in context.state.proxies.items() if not proxy.final}
-    busy = {name for name, activity in traffic.items() if activity.in_flight and name in heard}
-    live = {name for name, proxy in heard.items() if context.now < proxy.last + HEARTBEAT_GAP}
+    proxies = {name: proxy for name, proxy in context.state.proxies.items() if not proxy.final}
+    busy = {name for name, activity in traffic.items() if activity.in_flight and name in proxies}
+    live = {name for name, proxy in proxies.items() if context.now < proxy.last + HEARTBEAT_GAP}
     if busy or not live:
         yield deadline
     for name in live - busy:
-        done_at = _done_at(context, traffic.get(name), heard[name])
-        yield done_at if done_at is not None else heard[name].last + HEARTBEAT_GAP
+        done_at = _done_at(context, traffic.get(name), proxies[name])
+        yield done_at if done_at is not None else proxies[name].last + HEARTBEAT_GAP
 
 
 def _silence_unread(context: ModelContext) -> bool:

@@ -57,7 +57,7 @@ async def http_client() -> AsyncIterator[Ask]:
         async def ask(url: str) -> Answer:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    return await asked(session, url)
+                    return await request(session, url)
             except aiohttp.ClientConnectorError as error:
                 return Answer(0, detail=f"no connection: {error.strerror or error}", refused=True)
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -69,7 +69,7 @@ async def http_client() -> AsyncIterator[Ask]:
         yield ask
 
 
-async def asked(session: aiohttp.ClientSession, url: str, body: bytes | None = None) -> Answer:
+async def request(session: aiohttp.ClientSession, url: str, body: bytes | None = None) -> Answer:
     """Return the answer to a GET, or to a POST of JSON where a body is given.
 
     At most LONGEST_TEXT bytes of it are read; the connection of a longer one is closed. Raises what aiohttp raises.

@@ -21,7 +21,7 @@ from flexinfer.api.numbers import counted
 from flexinfer.backends import Backend
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.digest import digest
-from flexinfer.launcher.engine_client import Answer, asked, engine_session
+from flexinfer.launcher.engine_client import Answer, engine_session, request
 
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 5.0
@@ -106,18 +106,18 @@ class _Engine:
 
     async def slots(self) -> list[Slot]:
         """Return its slots; none if it does not tell."""
-        return _read(await asked(self._session, f"{self._root}/slots"), list[Slot]) or []
+        return _read(await request(self._session, f"{self._root}/slots"), list[Slot]) or []
 
     async def name(self) -> str:
         """Return how the names of its caches begin; empty if it does not tell its build."""
-        props = _read(await asked(self._session, f"{self._root}/props"), _Props)
+        props = _read(await request(self._session, f"{self._root}/props"), _Props)
         return name_of(self.model, self._pod, props.build_info) if props is not None else ""
 
     async def act(self, slot: int, action: str, name: str) -> Answer:
         """Save or restore a slot."""
         body: Mapping[str, str] = {"filename": f"{name}-{slot}.bin"}
         url = f"{self._root}/slots/{slot}?action={action}"
-        return await asked(self._session, url, msgspec.json.encode(body))
+        return await request(self._session, url, msgspec.json.encode(body))
 
 
 async def _within(

@@ -148,12 +148,12 @@ async def protect(runtime: Runtime, action: Protect) -> Sequence[AnyEvent]:
     return [events.ModelObserved(model=await _read_model(runtime, action.model))]
 
 
-async def put_finalizer(runtime: Runtime, asked: Model) -> Model:
+async def put_finalizer(runtime: Runtime, observed: Model) -> Model:
     """Keep the Model from being deleted before its engine; returns it as it was last returned.
 
     One that is being deleted gets none, which the next step shows.
     """
-    model = asked
+    model = observed
     for _ in range(_FINALIZER_TRIES):
         meta = model.metadata
         if RUNNING_FINALIZER in meta.finalizers or model.deleting:
@@ -161,8 +161,8 @@ async def put_finalizer(runtime: Runtime, asked: Model) -> Model:
         try:
             return await runtime.cluster.patch(MODELS, meta.namespace, meta.name, _finalizer_patch(model))
         except (InvalidError, ConflictError):
-            model = await _read_model(runtime, asked)
-            if model.uid != asked.uid:
+            model = await _read_model(runtime, observed)
+            if model.uid != observed.uid:
                 return model
     return model
 

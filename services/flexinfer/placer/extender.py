@@ -65,12 +65,12 @@ def request_of(pod: PodToSchedule) -> PodRequest | str | None:
 
 def refusals(pod: PodToSchedule, names: Iterable[str], state: ObservedState, now: float) -> Mapping[str, str]:
     """Return why a Pod cannot have a node now, by node; without those that it can have."""
-    asked = request_of(pod)
-    if asked is None:
+    request = request_of(pod)
+    if request is None:
         return {}
-    if isinstance(asked, str):
-        return dict.fromkeys(names, f"{_SOURCE}: {asked}")
-    placements = PlacementState(state, _as_model(pod.metadata, asked), now)
+    if isinstance(request, str):
+        return dict.fromkeys(names, f"{_SOURCE}: {request}")
+    placements = PlacementState(state, _as_model(pod.metadata, request), now)
     results = {name: _judged(placements, name) for name in names}
     return {
         name: f"{_SOURCE}: {result.message}"
@@ -81,10 +81,10 @@ def refusals(pod: PodToSchedule, names: Iterable[str], state: ObservedState, now
 
 def scores(pod: PodToSchedule, names: Iterable[str], state: ObservedState, now: float) -> Mapping[str, int]:
     """Return 0 to 10 for each node: the more of the devices' free memory a Pod fills, the higher."""
-    asked = request_of(pod)
-    if not isinstance(asked, PodRequest):
+    request = request_of(pod)
+    if not isinstance(request, PodRequest):
         return dict.fromkeys(names, 0)
-    placements = PlacementState(state, _as_model(pod.metadata, asked), now)
+    placements = PlacementState(state, _as_model(pod.metadata, request), now)
     return {name: _score(_judged(placements, name)) for name in names}
 
 
@@ -147,16 +147,16 @@ def _silent(available: Available, placements: PlacementState) -> Unschedulable:
     return Unschedulable(message, "", Rank.SILENT)
 
 
-def _as_model(metadata: Metadata, asked: PodRequest) -> Model:
+def _as_model(metadata: Metadata, request: PodRequest) -> Model:
     """Return a Model that asks for the same; no Model can have its name."""
     named = Metadata(name=f"pod:{metadata.name}", namespace=metadata.namespace, uid=f"pod:{metadata.uid}")
-    return Model(metadata=named, spec=_spec_of(asked))
+    return Model(metadata=named, spec=_spec_of(request))
 
 
 @lru_cache(maxsize=256)
-def _spec_of(asked: PodRequest) -> ModelSpec:
+def _spec_of(request: PodRequest) -> ModelSpec:
     """Return the spec of such a Model: one and the same for equal requests, since requirements are kept by spec."""
-    gpu = Gpu(vendor=asked.vendor, count=asked.devices, vram_estimate_mb=asked.memory_mb)
+    gpu = Gpu(vendor=request.vendor, count=request.devices, vram_estimate_mb=request.memory_mb)
     return ModelSpec(backend="", source="", gpu=gpu)
 
 

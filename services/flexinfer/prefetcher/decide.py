@@ -143,8 +143,8 @@ def _running(
 
 def _outdated(plan: Plan, job: JobFacts) -> bool:
     """Tell whether a Job has not begun, and would now be created with other pull secrets or another RuntimeClass."""
-    begun = bool(job.address) or not (job.waiting or not job.active)
-    return not begun and not job.failed_reason and job.fingerprint not in ("", plan.fingerprint)
+    has_begun = bool(job.address) or not (job.waiting or not job.active)
+    return not has_begun and not job.failed_reason and job.fingerprint not in ("", plan.fingerprint)
 
 
 def _progress(model: Model, job: JobFacts, memory: Memory) -> status.JobProgress:

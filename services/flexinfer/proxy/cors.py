@@ -30,15 +30,15 @@ class Cors:
             return varies
         return varies | {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": ANY}
 
-    def preflight(self, asked: Mapping[str, str]) -> dict[str, str]:
+    def preflight(self, request_headers: Mapping[str, str]) -> dict[str, str]:
         """Return the further headers of an answer to a preflight request: what the page asked for."""
-        headers = asked.get("Access-Control-Request-Headers", "")
+        headers = request_headers.get("Access-Control-Request-Headers", "")
         answer = {
             "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
             "Access-Control-Allow-Headers": headers if _TOKENS.fullmatch(headers) else "Authorization, *",
             "Access-Control-Max-Age": str(_MAX_AGE_SECONDS),
         }
-        if asked.get("Access-Control-Request-Private-Network", "").lower() == "true":
+        if request_headers.get("Access-Control-Request-Private-Network", "").lower() == "true":
             answer["Access-Control-Allow-Private-Network"] = "true"
         return answer
 

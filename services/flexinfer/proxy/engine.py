@@ -83,7 +83,7 @@ async def relay(request: web.Request, upstream: aiohttp.ClientResponse, model: M
     """
     if upstream.status < _OK or _REDIRECT <= upstream.status < _CLIENT_ERROR:
         raise errors.not_passed_on(model, upstream.status)
-    response = _begun(upstream)
+    response = _response_of(upstream)
     await response.prepare(request)
     tail = b"\n\n"
     try:
@@ -106,7 +106,7 @@ async def relay(request: web.Request, upstream: aiohttp.ClientResponse, model: M
     return response
 
 
-def _begun(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+def _response_of(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
     """Return the response to the client, with the engine's status and those of its headers that a client gets."""
     response = web.StreamResponse(status=upstream.status, headers=headers.to_client(upstream.headers))
     length = upstream.headers.get("Content-Length", "")

@@ -93,8 +93,8 @@ def _first(body: bytes, delimiter: bytes) -> int:
         return _delimiter(body, delimiter, 0)[1]
     if body.startswith(b"--", len(line)):
         return 0
-    begun = _LINE_END.match(body, len(line))
-    return begun.end() if begun else _delimiter(body, delimiter, 0)[1]
+    line_end = _LINE_END.match(body, len(line))
+    return line_end.end() if line_end else _delimiter(body, delimiter, 0)[1]
 
 
 def _delimiter(body: bytes, delimiter: bytes, position: int) -> tuple[int, int]:

@@ -79,15 +79,15 @@ def _observing_since(state: ObservedState, now: float) -> tuple[float | None, fl
     if state.connected_since is None:
         return None, None, None
     running = [proxy for proxy in state.proxies.values() if not proxy.final]
-    heard = [proxy for proxy in running if now < proxy.last + HEARTBEAT_GAP]
+    live = [proxy for proxy in running if now < proxy.last + HEARTBEAT_GAP]
     vanished = [proxy.last + VANISHED_SECONDS for proxy in running if now >= proxy.last + HEARTBEAT_GAP]
-    late_at = min((proxy.last + LATE_SECONDS for proxy in heard), default=None)
+    late_at = min((proxy.last + LATE_SECONDS for proxy in live), default=None)
     if late_at is not None and now >= late_at:
         return None, now + 1.0, None
     pending = [until for until in vanished if until > now]
-    if pending or not heard:
+    if pending or not live:
         return None, max(pending, default=None), None
-    since = min(proxy.since for proxy in heard)
+    since = min(proxy.since for proxy in live)
     return max(state.connected_since, since, *vanished, 0.0), None, late_at
 
 

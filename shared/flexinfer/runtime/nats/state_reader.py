@@ -53,11 +53,11 @@ class NatsBus:
     def __init__(self, connection: Connection, report_problem: ProblemReporter = no_reporter) -> None:
         self._connection, self._report_problem = connection, report_problem
         self._matched_at: float | None = None
-        self._asked = asyncio.Event()
+        self._catch_up_request = asyncio.Event()
 
     def catch_up(self) -> None:
         """Ask for a CaughtUp."""
-        self._asked.set()
+        self._catch_up_request.set()
 
     def matched(self) -> None:
         """Note that a watermark matched: the reader has everything."""
@@ -108,7 +108,7 @@ class NatsBus:
             queue: Mailbox[Delivery | Exception] = Mailbox()
             try:
                 async with _Session(
-                    self._connection, subscriptions, queue, self.matched, self._asked
+                    self._connection, subscriptions, queue, self.matched, self._catch_up_request
                 ).opened():
                     while True:
                         item = await queue.get()
@@ -140,9 +140,9 @@ class _Session:
         subscriptions: Subscriptions,
         queue: Mailbox[Delivery | Exception],
         matched: Callable[[], None],
-        asked: asyncio.Event,
+        catch_up_request: asyncio.Event,
     ) -> None:
-        self._matched, self._asked = matched, asked
+        self._matched, self._catch_up_request = matched, catch_up_request
         self._clock = ServerClock()
         self._connection, self._subscriptions, self._queue = connection, subscriptions, queue
         self._digest = StateDigest()
@@ -223,8 +223,8 @@ class _Session:
         A connection keeps its order, so nothing that waited for this process, however long it was paused, is behind it.
         """
         while True:
-            await self._asked.wait()
-            self._asked.clear()
+            await self._catch_up_request.wait()
+            self._catch_up_request.clear()
             behind = _Behind(len(consumers), CaughtUp(monotonic()))
             await self._connection.round_trip()
             for hint in hints:
