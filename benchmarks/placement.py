@@ -9,7 +9,7 @@ The goal is 100 ms for the 10,000, 10 us each. It was set by a prototype that se
 "the search" measures here; that meets it. The placement is what was asked for with vendor, number and locality: what the Model asks for is read from
 its spec, each rule is checked on the node (taints, labels, resources, every device), devices are chosen and bound; it misses the goal by a half. A
 whole decision also reads what the status of the Model says, and makes message, condition, write and the next time to look: three times the goal.
-Where no Model asks for what another did, each looks at its node anew: twelve times. Nothing of it grows with the number of Models, placed or
+Where no Model asks for what another did, each looks at its node anew: eleven times. Nothing of it grows with the number of Models, placed or
 running; with that of nodes only what is looked at again once one of them has changed.
 
 What follows from a node, its sample and the Models there is kept until one of them changes (`placer.occupancy`, `placer.unsettled`), what Models
@@ -18,7 +18,7 @@ event, and the write.
 
 On two busy cores, in ms, beside what it was while the Models on every busy node were compared for each decision: 0.02 for one where it fits (0.04),
 whatever the number of devices; 1.3 where it fits nowhere and 4,000 devices are named (2.8); 350 for the 10,000 (670), of that the placement 150, the
-search 19; 1,160 where each is of another size (1,350); 0.02 for a new one where 3,400 run (6.5), 3.8 for one that is refused there (17), 0.01 for
+search 19; 1,070 where each is of another size (1,350); 0.02 for a new one where 3,400 run (6.5), 2 to 4 for one that is refused there (17), 0.01 for
 the next (17); 0.05 for one that changed (0.06), 140 for a second decision on all (190).
 
 Then how far the estimate is from what a Model takes: `benchmarks.estimate`.

@@ -107,3 +107,15 @@ def loaded_by(sample: Sample, model: Model, since: float | None) -> bool:
     """Tell whether a Model's engine, whose condition Ready changed at a time, had loaded when a sample was taken."""
     ready = model.condition(conditions.READY)
     return ready is not None and ready.true and since is not None and sample.at > since
+
+
+def sampled_since(placements: "PlacementState", model: Model, node: str) -> bool:
+    """Tell whether a node's telemetry is newer than what may have freed memory for a Model.
+
+    That is the moment when it became wanted, when its own engine changed, or that of another member of its group: an older sample may
+    show the memory of an engine that has stopped in between. Only one that is not older proves that a Model does not fit.
+    """
+    observed, sample = placements.observed, placements.observed.gpus.get(node)
+    times = [observed.changed(model, conditions.WANTED)]
+    times += [observed.changed(m, conditions.READY) for m in (model, *placements.other_members(model))]
+    return sample is not None and all(at is None or sample.at > at for at in times)

@@ -18,7 +18,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer import binding, messages, outcome
-from flexinfer.placer.claims import has_loaded
+from flexinfer.placer.claims import has_loaded, sampled_since
 from flexinfer.placer.fit import AWAITED, Candidate, evaluate
 from flexinfer.placer.footprint import measured, recorded, remembered
 from flexinfer.placer.health import (
@@ -197,7 +197,7 @@ def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
     if isinstance(result, Candidate):
         named_now = bool(result.devices) and not placement.uuids
         return _schedule(model, placements) if named_now else _checked(model, placements)
-    unproven = result.rank == Rank.MEMORY_IN_USE and not placements.sampled_since(model, node_of(model))
+    unproven = result.rank == Rank.MEMORY_IN_USE and not sampled_since(placements, model, node_of(model))
     if unproven or (result.rank == Rank.SILENT and available.telemetry == AWAITED):
         return _keep(model, placements) if is_unhealthy(model) else None
     return _schedule(model, placements)

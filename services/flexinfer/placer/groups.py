@@ -6,8 +6,9 @@ import msgspec
 
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import Holder, SharedGroup, SharedGroupSpec
+from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer.requirements import requirements_of
-from flexinfer.state.index import scheduled_to
+from flexinfer.state.index import GROUPED, scheduled_to
 from flexinfer.state.observed import ObservedState
 
 
@@ -66,6 +67,12 @@ def held_on(observed: ObservedState, node: str) -> Sequence[tuple[str, str]]:
     if cached.holding is not observed.holding or cached.groups is not observed.groups:
         cached = _held_by_node[0] = _HeldByNode(observed.holding, observed.groups, _by_node(observed))
     return cached.by_node.get(node, ())
+
+
+def is_unused(observed: ObservedState, node: NodeFacts) -> bool:
+    """Tell whether nothing is subtracted of a node: no Model runs, starts or shares devices there, and no claim of others has any."""
+    used = node.name in observed.tenants or node.device_claims or (GROUPED, node.name) in observed.index
+    return not used and not held_on(observed, node.name)
 
 
 def _by_node(observed: ObservedState) -> Mapping[str, Sequence[tuple[str, str]]]:

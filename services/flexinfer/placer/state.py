@@ -8,7 +8,6 @@ members, also while none of them runs. Which node a Model gets is `decide`'s.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from flexinfer.api import conditions
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import Holder
@@ -23,6 +22,7 @@ from flexinfer.placer.groups import (
     group_id,
     held,
     held_on,
+    is_unused,
     reserve_of,
     turn_of,
 )
@@ -185,6 +185,15 @@ class PlacementState:
     def available(self, model: Model, node: str, *, assigned: bool, only: tuple[str, ...] = ()) -> Available:
         """Return what a node has left for a Model; `assigned`: it is scheduled there already, `only`: on these devices."""
         view = self.view(node)
+        if not model.spec.group and is_unused(self.observed, view.facts):
+            return Available(
+                view=view,
+                free=view.free,
+                rooms=view.rooms,
+                telemetry=self.telemetry.state(node),
+                models=self.models_on(node, model),
+                only=only,
+            )
         free = {**view.free}
         # What the node counts for this Model's own Pod, and for other members of its group, is free for it:
         # the old Pod is replaced, and the holder of the turn stops before the next member starts.
@@ -246,10 +255,7 @@ class PlacementState:
         return first, uuids
 
     def _group_resource(self, placement: GroupPlacement, members: Sequence[Model]) -> str:
-        """Return the resource of a group's devices: a member's; by telemetry if no spec has devices any more.
-
-        Empty if neither tells: a device whose vendor is unknown is not reserved.
-        """
+        """Return the resource of a group's devices: a member's, else by telemetry; empty if neither tells, since a device of no known vendor is not reserved."""
         member = next((m for m in members if self.requirements(m).devices), None)
         if member is not None:
             return self._resource(member, placement.node)
@@ -274,10 +280,7 @@ class PlacementState:
         return other.uid != model.uid and not grouped and first
 
     def _requested(self, model: Model, *, grouped: bool = True) -> dict[str, int]:
-        """Return what a Model's Pod requests, in thousandths.
-
-        Without `grouped`, a group member's devices are left out: they are reserved for the group as a whole.
-        """
+        """Return what a Model's Pod requests, in thousandths; without `grouped`, a member's devices are left out: they are reserved for its group."""
         requirements = self.requirements(model)
         if not requirements.devices or not plugged(model) or (model.spec.group and not grouped):
             return requirements.amounts
@@ -288,17 +291,6 @@ class PlacementState:
         placement = model.status.placement
         vendor = placement.vendor if placement is not None and placement.node == node else ""
         return GPU_RESOURCES.get(vendor) or GPU_RESOURCES[self.requirements(model).vendors[0]]
-
-    def sampled_since(self, model: Model, node: str) -> bool:
-        """Tell whether a node's telemetry is newer than what may have freed memory for a Model.
-
-        That is the moment when it became wanted, when its own engine changed, or that of another member of its group: an older sample may
-        show the memory of an engine that has stopped in between. Only one that is not older proves that a Model does not fit.
-        """
-        sample = self.observed.gpus.get(node)
-        times = [self.observed.changed(model, conditions.WANTED)]
-        times += [self.observed.changed(m, conditions.READY) for m in (model, *self.other_members(model))]
-        return sample is not None and all(at is None or sample.at > at for at in times)
 
 
 def _add(free: dict[str, int], amounts: Mapping[str, int], sign: int) -> None:

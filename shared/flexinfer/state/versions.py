@@ -50,7 +50,7 @@ class Versions(Parts):
         """Return a Model as it will be once the write in flight has arrived."""
         return self.assumed.read().get(key) or self.models.read().get(key)
 
-    def lodge(self, key: str, before: ObservedState) -> None:
+    def note_tenant(self, key: str, before: ObservedState) -> None:
         """Note on which nodes a Model runs or starts now, and as what; in the state before it did on others, or as something else."""
         previous, model, workload = before.effective(key), self.effective(key), self.workloads.read().get(key)
         old = used_nodes(previous, before.workloads.get(key)) if previous is not None else frozenset[str]()
