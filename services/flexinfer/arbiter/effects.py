@@ -113,7 +113,7 @@ class Unprotect(OnGroup, frozen=True, kw_only=True):
 
 
 OnAnyGroup: TypeAlias = (
-    Initialize | Grant | GrantLease | Advance | Preempt | Rebind | Report | TellLease | TimeLease | Unprotect
+    Initialize | GrantLease | Advance | Preempt | Rebind | Report | TellLease | TimeLease | Unprotect
 )
-"""Every effect on an existing SharedGroup."""
-Effect: TypeAlias = Create | OnAnyGroup
+"""Every effect on an existing SharedGroup that is read alone; that of a Grant is read with all others."""
+Effect: TypeAlias = Create | Grant | OnAnyGroup

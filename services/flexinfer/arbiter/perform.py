@@ -13,6 +13,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.numbers import counted
 from flexinfer.api.sharedgroup import (
     BLOCKED,
+    FREED,
     GRANTED,
     INITIALIZED,
     RELEASING,
@@ -63,6 +64,8 @@ async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> 
     """
     if isinstance(action, Create):
         return await _create(runtime, action)
+    if isinstance(action, Grant):
+        return await _grant(runtime, action, telemetry)
     current = await read(runtime, action)
     if current is None or (other := _other(action.group, current)):
         return [deleted(action.group)] if current is None else other
@@ -76,8 +79,6 @@ async def _perform_on(
     match action:
         case Initialize():
             return await _initialize(runtime, action, current)
-        case Grant():
-            return await _grant(runtime, action, current, telemetry)
         case GrantLease() | TellLease() | TimeLease():
             return await perform_on_lease(runtime, action, current, telemetry)
         case Advance():
@@ -142,15 +143,19 @@ async def _initialize(runtime: Runtime, action: Initialize, current: SharedGroup
     return [*leases, events.GroupObserved(group=written)]
 
 
-async def _grant(
-    runtime: Runtime, action: Grant, current: SharedGroup, telemetry: Telemetry
-) -> Sequence[AnyEvent]:
-    """Grant the devices to a Model that may still hold them, if they have room for it: grants on one node one after the other."""
+async def _grant(runtime: Runtime, action: Grant, telemetry: Telemetry) -> Sequence[AnyEvent]:
+    """Grant the devices to a Model that may still hold them, if they have room for it: grants on one node one after the other.
+
+    Its SharedGroup is one of all that are read anyway: another group may hold the devices.
+    """
     async with telemetry.granting(action.model.assigned_node):
         meta = action.model.metadata
         model, groups = await both(
             read_model(runtime, meta.namespace, meta.name), runtime.cluster.list(SHARED_GROUPS)
         )
+        current = next((group for group in groups.items if group.key == action.group.key), None)
+        if current is None or (other := _other(action.group, current)):
+            return [deleted(action.group)] if current is None else other
         if model is None or model.uid != action.model.uid:
             return [model_deleted(action.model), events.GroupObserved(group=current)]
         replies = [events.ModelObserved(model=model)]
@@ -166,8 +171,7 @@ async def _advance(runtime: Runtime, action: Advance, current: SharedGroup) -> S
     replies: list[AnyEvent] = [events.GroupObserved(group=current)]
     if holder is None or (holder.turn, holder.step) != (action.holder.turn, action.holder.step):
         return replies
-    still = still_due if holder.lease else _still_due
-    seen, reason = await still(runtime, action, current, holder)
+    seen, reason = await _reason(runtime, action, current, holder)
     if reason is None:
         return [*seen, *replies]
     written = await put(
@@ -176,6 +180,19 @@ async def _advance(runtime: Runtime, action: Advance, current: SharedGroup) -> S
     why = f": {reason}" if reason else ""
     tell(runtime, written, action.step, f"turn {holder.turn} of {holder.label}{why}")
     return [*seen, events.GroupObserved(group=written)]
+
+
+async def _reason(
+    runtime: Runtime, action: Advance, current: SharedGroup, holder: Holder
+) -> tuple[list[AnyEvent], str | None]:
+    """Return what was read of a holder's Model or lease, and the reason of a step; None if it is not due any more.
+
+    That memory is free telemetry has shown: what its Model says by now is no matter.
+    """
+    if action.step == FREED:
+        return [], holder.reason
+    still = still_due if holder.lease else _still_due
+    return await still(runtime, action, current, holder)
 
 
 async def _preempt(

@@ -116,7 +116,7 @@ def _queued(model: Model, group: SharedGroup | None, members: Sequence[Model]) -
     if leaving and (group.status.room_for == model.uid or not staying):
         return NextStep(action=WAIT, message=f"wait until the memory of {_labels(leaving)} is released")
     if wanted is not None and wanted.reason == Reason.FIRST_START:
-        text = f"wait, or send a request: an initial start makes no holder leave, and a request does (holders: {_labels(staying)})"
+        text = f"wait, or send a request: an initial start makes none leave that is in use or was requested, and a request does (holders: {_labels(staying)})"
         return NextStep(action=WAIT, message=text)
     return _against(model, staying, names, group)
 

@@ -1,9 +1,9 @@
 """Initial starts: a new Model is started once, to verify that it can serve. Pure.
 
-They give way to everything else: one at a time per node, and none beside a start that a request waits for. In a shared group
-the arbiter makes no holder leave for one; while it is queued there it does not use its node. A start of another Model holds the node for as long as it makes
-progress: once neither Wanted nor Ready has changed for NO_PROGRESS_SECONDS it continues beside the next one. From outside
-a long load cannot be told from one that hangs.
+They give way to everything else: one at a time per node, and none beside a start that a request waits for. In a shared group the arbiter makes
+no holder leave for one, unless that holder was never requested; while it is queued there it does not use its node. A start of another Model
+holds the node for as long as it makes progress: once neither Wanted nor Ready has changed for NO_PROGRESS_SECONDS it continues beside the next one.
+From outside a long load cannot be told from one that hangs.
 """
 
 import math

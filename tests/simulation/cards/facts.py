@@ -17,7 +17,7 @@ class Facts:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.granted: dict[str, float] = {}  # uid -> when
+        self.sampled: dict[str, float] = {}  # uid -> when the sample was taken by which it was granted
 
     def member(self, holder: Holder) -> Member | None:
         """Return the Model or lease of an entry, by uid; None if it was deleted."""
@@ -64,10 +64,13 @@ class Facts:
         return total > TOTAL_MB - group.spec.reserve_mb
 
     def _is_of(self, holder: Holder, process: Shown) -> bool:
-        """Tell whether a process is of a holder: what begins outside of Pods after the grant of a lease is the lease's."""
+        """Tell whether a process is of a holder: what began outside of Pods after the last sample before its grant counts as a lease's.
+
+        Whether it began before the grant no telemetry tells.
+        """
         game = bool(holder.lease) and not process.owner
         return process.owner == (holder.model or holder.lease) or (
-            game and process.began >= self.granted.get(holder.uid, 0.0)
+            game and process.began > self.sampled.get(holder.uid, 0.0)
         )
 
     def is_unrequested(self, member: Member) -> bool:

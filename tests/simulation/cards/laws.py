@@ -62,7 +62,7 @@ class Laws:
             self._judge_memory(group, holder, PlacedDevice(uuid=held.uuid, memory_mb=held.memory_mb))
         self._judge_alone(group, member)
         self._judge_kept_room(group, holder, member)
-        self._facts.granted[holder.uid] = self._world.now
+        self._facts.sampled[holder.uid] = self._world.shown_at
 
     def _note_stops(self, group: SharedGroup, new: SharedGroupStatus) -> None:
         now, steps = self._world.now, {holder.uid: holder.step for holder in new.holders}

@@ -261,7 +261,7 @@ LEASE = Holder(lease="game", uid="uid-game", turn=2, step="Granted")
         pytest.param(
             queued(a_holder("b"), first_start=True),
             [held_by("b", 100)],
-            "wait, or send a request: an initial start makes no holder leave, and a request does (holders: b)",
+            "wait, or send a request: an initial start makes none leave that is in use or was requested, and a request does (holders: b)",
             id="an initial start",
         ),
         pytest.param(
