@@ -172,6 +172,22 @@ def test_what_a_provisioner_wrote_on_a_claim_is_the_reason(instance: Instance) -
     instance.kubectl("delete", "mdl", "refused", f"--timeout={patient(60):g}s")
 
 
+def test_without_a_default_storage_class_memory_needs_no_claim(instance: Instance, hub: Hub) -> None:
+    """The engine's Pod downloads to a volume in memory, and the condition says that every start does."""
+    default = "storageclass.kubernetes.io/is-default-class"
+    instance.kubectl("annotate", "sc", "flexinfer-local", f"{default}=false", "--overwrite")
+    spec = {**MODEL["spec"], "cache": {"strategy": "Memory"}}
+    instance.kubectl(
+        "apply", "-f", "-", stdin=json.dumps(MODEL | {"metadata": {"name": "bare"}, "spec": spec})
+    )
+    instance.until("bare", "condition=Ready", 180)
+    assert cached(instance, "bare")["reason"] == "NoClaim"
+    assert "downloaded to memory at every start" in cached(instance, "bare")["message"]
+    assert "bare-cache" not in instance.kubectl("get", "pvc", "-o", "name")
+    instance.kubectl("delete", "mdl", "bare", f"--timeout={patient(60):g}s")
+    instance.kubectl("annotate", "sc", "flexinfer-local", f"{default}=true", "--overwrite")
+
+
 def test_weights_that_were_changed_afterwards_are_named(instance: Instance) -> None:
     """`flexinfer verify` reads them again, by a Job of its own."""
     program = [

@@ -1,6 +1,6 @@
 """Kept: the Job of strategy Memory, which keeps downloaded weights in the page cache of the Model's node. Pure.
 
-It exists while Cached is True, the Model has a node and the PVC stays: its name has a digest of path, node and size, so that
+It is created once Cached is True and no engine is being started, and exists while the Model has a node and the PVC stays: its name has a digest of path, node and size, so that
 what moves is another Job. It never ends by itself. What it does not get is said in the message of Cached, which stays True:
 an engine starts all the same, at the speed of the disk.
 """
@@ -63,7 +63,7 @@ def keep(
     """Yield the creation of the Job; one that has ended is deleted to be made again, at once the first time and then with back-off."""
     ended = job is not None and bool(job.complete or job.failed_reason)
     due = _retry_at(model, kept, memory) if ended else memory.ensure_at(model.uid, kept.digest)
-    if job is not None and not ended:
+    if (job is not None and not ended) or (job is None and _starts(model)):
         return
     if now < due:
         yield RequeueAt(due)
@@ -71,6 +71,11 @@ def keep(
         yield EnsureJob(model=model, digest=kept.digest, kind=KEEP)
     else:
         yield DeleteJob(model=model, job=job, retried=kept.digest)
+
+
+def _starts(model: Model) -> bool:
+    """Tell whether an engine is being started: what it reads and requests comes before what is kept for the next start."""
+    return model.is_true(conditions.WANTED) and not model.is_true(conditions.READY)
 
 
 def _retry_at(model: Model, kept: Plan, memory: Memory) -> float:

@@ -120,6 +120,19 @@ def test_the_job_requests_the_memory_of_the_files_and_reads_as_the_engine_does()
     assert spec["template"]["spec"]["securityContext"]["runAsNonRoot"]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "ready", "created"), [("True", "False", 0), ("True", "True", 1), ("False", "False", 1)]
+)
+def test_an_engine_that_starts_comes_first(wanted: str, ready: str, created: int) -> None:
+    """Where the node has no memory for both, the engine has it: what keeps files for the next start is created afterwards."""
+    model = cached()
+    extra = (a_condition("Wanted", wanted), a_condition("Ready", ready))
+    status = msgspec.structs.replace(model.status, conditions=(*model.status.conditions, *extra))
+    starting = msgspec.structs.replace(model, status=status)
+    assert len(decided(starting)) == created
+    assert not [action for action in decided(starting, keeper(model)) if isinstance(action, DeleteJob)]
+
+
 def test_that_they_are_kept_is_said_and_the_job_left_alone() -> None:
     """Once its Pod runs."""
     model = cached()
