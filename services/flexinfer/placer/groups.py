@@ -71,7 +71,7 @@ def held_on(observed: ObservedState, node: str) -> Sequence[tuple[str, str]]:
 
 def is_unused(observed: ObservedState, node: NodeFacts) -> bool:
     """Tell whether nothing is subtracted of a node: no Model runs, starts or shares devices there, and no claim of others has any."""
-    used = node.name in observed.tenants or node.device_claims or (GROUPED, node.name) in observed.index
+    used = node.name in observed.occupants or node.device_claims or (GROUPED, node.name) in observed.index
     return not used and not held_on(observed, node.name)
 
 

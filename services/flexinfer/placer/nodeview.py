@@ -19,12 +19,12 @@ from flexinfer.placer.unschedulable import Unschedulable
 if TYPE_CHECKING:
     from flexinfer.placer.fit import Candidate
 
-_MOST_KINDS = 256
+_MOST_CLASSES = 256
 """Kinds of Models of which something is kept for a node."""
 
 
-class OfKind:
-    """What follows for one kind of Model from a node and its last sample: why it can never run there, and whether Pods have all of its devices."""
+class OfClass:
+    """What follows for one equivalence class of Models from a node and its last sample: why it can never run there, and whether Pods have all of its devices."""
 
     __slots__ = ("full", "mismatches", "requirements")
 
@@ -34,7 +34,7 @@ class OfKind:
 
 
 Results = dict[tuple[int, str], tuple[Requirements, "Candidate | Unschedulable"]]
-"""How each kind of Model would be placed on a node, by the id of its requirements and the state of telemetry; with the requirements, so that the id stays their own."""
+"""How each equivalence class of Models would be placed on a node, by the id of its requirements and the state of telemetry; with the requirements, so that the id stays their own."""
 
 
 class NodeView:
@@ -42,7 +42,7 @@ class NodeView:
 
     def __init__(self, facts: NodeFacts, devices: Sequence[Device]) -> None:
         self.facts, self.devices = facts, devices
-        self._kinds: dict[int, OfKind] = {}
+        self._classes: dict[int, OfClass] = {}
         self.results: Results = {}
 
     @cached_property
@@ -68,7 +68,7 @@ class NodeView:
 
     def mismatch(self, requirements: Requirements, vendor: str = "") -> Unschedulable | None:
         """Return why it can never run a Model, or why its devices of one vendor cannot, whatever is free there; None if they could."""
-        mismatches = self.of_kind(requirements).mismatches
+        mismatches = self.of_class(requirements).mismatches
         if vendor not in mismatches:
             mismatches[vendor] = self._mismatch(requirements, vendor)
         return mismatches[vendor]
@@ -78,16 +78,18 @@ class NodeView:
             return hardware_mismatch(requirements, self.facts, self.devices, vendor, self.offers)
         return static_mismatch(requirements, self.facts, partial(self.mismatch, requirements))
 
-    def of_kind(self, requirements: Requirements) -> OfKind:
-        """Return what is kept of one kind of Model."""
-        of_kind = self._kinds.get(
+    def of_class(self, requirements: Requirements) -> OfClass:
+        """Return what is kept of one equivalence class of Models."""
+        of_class = self._classes.get(
             id(requirements)
         )  # kept with the Requirements, so that the id stays its own
-        if of_kind is None:
-            if len(self._kinds) >= _MOST_KINDS:
-                self._kinds.clear()
-            of_kind = self._kinds[id(requirements)] = OfKind(requirements, full=self._is_full(requirements))
-        return of_kind
+        if of_class is None:
+            if len(self._classes) >= _MOST_CLASSES:
+                self._classes.clear()
+            of_class = self._classes[id(requirements)] = OfClass(
+                requirements, full=self._is_full(requirements)
+            )
+        return of_class
 
     def _is_full(self, requirements: Requirements) -> bool:
         """Tell whether Pods have requested too many of its devices, so that a Model is refused that none of them leaves for, whatever else is there."""

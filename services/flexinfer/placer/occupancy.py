@@ -15,23 +15,23 @@ from flexinfer.placer.nodeview import NodeView, Results
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 from flexinfer.state.index import GROUPED
-from flexinfer.state.observed import Sample, Tenant
+from flexinfer.state.observed import Occupant, Sample
 
 _MOST_RESULTS = 32
-"""Results that are kept of a node: one for each kind of Model."""
+"""Results that are kept of a node: one for each equivalence class of Models."""
 _MOST_NODES = 16384
-Tenants = Mapping[str, Tenant]
+Occupants = Mapping[str, Occupant]
 
 
-class _Tenancy:
-    """How kinds of Models would be placed on a node with the Models that run or start there, as these were last seen."""
+class _Occupied:
+    """How classes of Models would be placed on a node with the Models that run or start there, as these were last seen."""
 
-    def __init__(self, view: NodeView, sample: Sample | None, tenants: Tenants) -> None:
-        self.view, self.sample, self.tenants = view, sample, tenants
+    def __init__(self, view: NodeView, sample: Sample | None, occupants: Occupants) -> None:
+        self.view, self.sample, self.occupants = view, sample, occupants
         self.results: Results = {}
 
 
-_tenancies: dict[str, _Tenancy] = {}
+_occupied: dict[str, _Occupied] = {}
 
 
 class Occupancy:
@@ -42,12 +42,12 @@ class Occupancy:
         self._placements, self._model = placements, model
         self._alone = requirements.devices > 0 and not model.spec.group and not placements.pods(model)
         self.like_others = self._alone
-        """Whether all that was asked for so far is the same for every Model of its kind: nothing of its own is anywhere, nor any shared group."""
+        """Whether all that was asked for so far is the same for every Model of its class: nothing of its own is anywhere, nor any shared group."""
 
     def evaluate_unless_full(self, node: str) -> Candidate | Unschedulable | None:
         """Return how the Model would be placed on a node; None without a word where Pods have requested too many of its devices, whatever else is there."""
         view = self._placements.view(node)
-        return None if self._alone and view.of_kind(self._requirements).full else self._result(node, view)
+        return None if self._alone and view.of_class(self._requirements).full else self._result(node, view)
 
     def evaluate(self, node: str) -> Candidate | Unschedulable:
         """Return how the Model would be placed on a node that it is not assigned to, or why it cannot be now."""
@@ -77,20 +77,20 @@ class Occupancy:
     def _results(self, node: str, view: NodeView) -> Results:
         """Return what is kept of a node: nothing yet, unless it and all that runs or starts there are as they were."""
         observed = self._placements.observed
-        tenants = observed.tenants.get(node)
-        if not tenants:
+        occupants = observed.occupants.get(node)
+        if not occupants:
             return view.results
-        if self._model.key in tenants:
+        if self._model.key in occupants:
             self.like_others = False
             return {}
-        sample, tenancy = observed.gpus.get(node), _tenancies.get(node)
+        sample, occupied = observed.gpus.get(node), _occupied.get(node)
         if (
-            tenancy is None
-            or tenancy.view is not view
-            or tenancy.sample is not sample
-            or tenancy.tenants is not tenants
+            occupied is None
+            or occupied.view is not view
+            or occupied.sample is not sample
+            or occupied.occupants is not occupants
         ):
-            if len(_tenancies) >= _MOST_NODES:
-                _tenancies.clear()
-            tenancy = _tenancies[node] = _Tenancy(view, sample, tenants)
-        return tenancy.results
+            if len(_occupied) >= _MOST_NODES:
+                _occupied.clear()
+            occupied = _occupied[node] = _Occupied(view, sample, occupants)
+        return occupied.results

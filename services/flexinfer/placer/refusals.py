@@ -1,4 +1,4 @@
-"""Why no node can run any Model of one kind, worked out once as long as all that it follows from is the very same. Pure.
+"""Why no node can run any Model of one equivalence class, worked out once as long as all that it follows from is the very same. Pure.
 
 Where nothing fits, every change of a node has each refused Model decided on again, and each decision looks at every node: the first of those that
 ask for the same does so for all.
@@ -25,7 +25,7 @@ class _Messages:
 
     def __init__(self, basis: tuple[object, ...]) -> None:
         self._basis = basis
-        self.by_kind: dict[int, _Kept] = {}
+        self.by_class: dict[int, _Kept] = {}
 
     def are_of(self, basis: tuple[object, ...]) -> bool:
         """Tell whether they follow from the very same."""
@@ -42,7 +42,7 @@ def _basis(observed: ObservedState) -> tuple[object, ...]:
     return (
         observed.nodes,
         observed.gpus,
-        observed.tenants,
+        observed.occupants,
         observed.index,
         observed.groups,
         observed.holding,
@@ -52,9 +52,9 @@ def _basis(observed: ObservedState) -> tuple[object, ...]:
 
 
 def kept(requirements: Requirements, observed: ObservedState, now: float) -> str | None:
-    """Return the message for a Model that nothing on any node sets apart from others of its kind; None if it is not worked out."""
+    """Return the message for a Model that nothing on any node sets apart from others of its class; None if it is not worked out."""
     messages = _messages[0]
-    refusal = messages.by_kind.get(id(requirements))
+    refusal = messages.by_class.get(id(requirements))
     if refusal is None or (refusal.until is not None and now >= refusal.until):
         return None
     return refusal.message if messages.are_of(_basis(observed)) else None
@@ -63,6 +63,6 @@ def kept(requirements: Requirements, observed: ObservedState, now: float) -> str
 def keep(requirements: Requirements, observed: ObservedState, until: float | None, message: str) -> None:
     """Keep a message until telemetry of a node counts otherwise for its age alone. Those of another state are void, and hold it in memory no longer."""
     basis = _basis(observed)
-    if not _messages[0].are_of(basis) or len(_messages[0].by_kind) >= _MOST_KEPT:
+    if not _messages[0].are_of(basis) or len(_messages[0].by_class) >= _MOST_KEPT:
         _messages[0] = _Messages(basis)
-    _messages[0].by_kind[id(requirements)] = _Kept(requirements, until, message)
+    _messages[0].by_class[id(requirements)] = _Kept(requirements, until, message)

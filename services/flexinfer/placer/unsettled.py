@@ -11,13 +11,13 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.placer.claims import loaded_by, takes_devices
 from flexinfer.state.index import STARTING
-from flexinfer.state.observed import ObservedState, Sample, Tenant
+from flexinfer.state.observed import ObservedState, Occupant, Sample
 
 
 class _Node(msgspec.Struct, frozen=True):
     """A node whose Models and telemetry were looked at, and whether one of them may still take memory."""
 
-    tenants: Mapping[str, Tenant]
+    occupants: Mapping[str, Occupant]
     sample: Sample | None
     unsettled: bool
 
@@ -25,7 +25,7 @@ class _Node(msgspec.Struct, frozen=True):
 class _Last(msgspec.Struct, frozen=True):
     """What was looked at last, and the nodes that are unsettled there."""
 
-    tenants: Mapping[str, Mapping[str, Tenant]] = {}
+    occupants: Mapping[str, Mapping[str, Occupant]] = {}
     gpus: Mapping[str, Sample] = {}
     by_node: Mapping[str, _Node] = {}
     unsettled: frozenset[str] = frozenset()
@@ -37,25 +37,25 @@ _last = [_Last()]
 def unsettled(observed: ObservedState) -> frozenset[str]:
     """Return the names of the nodes, known or not, on which a Model starts, or has not loaded when its node's last sample was taken."""
     last = _last[0]
-    if last.tenants is not observed.tenants or last.gpus is not observed.gpus:
-        by_node = {name: _node(last, observed, name) for name in observed.tenants}
+    if last.occupants is not observed.occupants or last.gpus is not observed.gpus:
+        by_node = {name: _node(last, observed, name) for name in observed.occupants}
         names = frozenset(name for name, node in by_node.items() if node.unsettled)
-        last = _last[0] = _Last(observed.tenants, observed.gpus, by_node, names)
+        last = _last[0] = _Last(observed.occupants, observed.gpus, by_node, names)
     return last.unsettled
 
 
 def _node(last: _Last, observed: ObservedState, name: str) -> _Node:
-    tenants, sample, previous = observed.tenants[name], observed.gpus.get(name), last.by_node.get(name)
-    if previous is not None and previous.tenants is tenants and previous.sample is sample:
+    occupants, sample, previous = observed.occupants[name], observed.gpus.get(name), last.by_node.get(name)
+    if previous is not None and previous.occupants is occupants and previous.sample is sample:
         return previous
     starting = observed.under(STARTING, name)
     pending = any(
-        takes_devices(tenant.model) and (key in starting or not _has_loaded(tenant, sample))
-        for key, tenant in tenants.items()
+        takes_devices(occupant.model) and (key in starting or not _has_loaded(occupant, sample))
+        for key, occupant in occupants.items()
     )
-    return _Node(tenants, sample, pending)
+    return _Node(occupants, sample, pending)
 
 
-def _has_loaded(tenant: Tenant, sample: Sample | None) -> bool:
-    since = tenant.changed_at.get(conditions.READY)
-    return sample is not None and loaded_by(sample, tenant.model, since)
+def _has_loaded(occupant: Occupant, sample: Sample | None) -> bool:
+    since = occupant.changed_at.get(conditions.READY)
+    return sample is not None and loaded_by(sample, occupant.model, since)

@@ -41,7 +41,7 @@ class Draft(Leases):
     def result(self, state: ObservedState) -> ObservedState:
         """Return the state with the maps that were changed."""
         for key in self._moved:
-            self.note_tenant(key, state)
+            self.note_occupant(key, state)
         changed: dict[str, object] = {**self.changed()}
         if (self._leaving, self._suppressed) != (state.leaving, state.suppressed):
             changed |= {"leaving": self._leaving, "suppressed": self._suppressed}

@@ -83,7 +83,7 @@ class LeaseEnd(msgspec.Struct, frozen=True):
     looked_at: float
 
 
-class Tenant(msgspec.Struct, frozen=True):
+class Occupant(msgspec.Struct, frozen=True):
     """A Model that runs or starts on a node, as decisions count it: with its workload, and when its conditions changed."""
 
     model: Model
@@ -106,8 +106,8 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     ] = {}  # uid of a Model or GPULease that holds devices -> keys of the SharedGroups that say so: one, but for faults
     leaving: frozenset[str] = frozenset()  # keys of the SharedGroups with a holder that is past Granted
     nodes: Mapping[str, NodeFacts] = {}  # name -> last observed
-    tenants: Mapping[
-        str, Mapping[str, Tenant]
+    occupants: Mapping[
+        str, Mapping[str, Occupant]
     ] = {}  # node, observed or not -> key -> a Model that runs or starts there
     node_since: Mapping[str, float] = {}  # name -> when first observed
     gpus: Mapping[str, Sample] = {}  # node -> last sample

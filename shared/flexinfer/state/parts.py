@@ -13,10 +13,10 @@ from flexinfer.state.observed import (
     Activity,
     LeaseEnd,
     ObservedState,
+    Occupant,
     ProxyHeartbeat,
     Sample,
     StepSince,
-    Tenant,
 )
 
 
@@ -31,7 +31,7 @@ class Parts:
     leases: SmallMap[str, GPULease]
     lease_ends: SmallMap[str, LeaseEnd]
     holding: TreeMap[str, tuple[str, ...]]
-    tenants: TreeMap[str, Mapping[str, Tenant]]
+    occupants: TreeMap[str, Mapping[str, Occupant]]
     nodes: SmallMap[str, NodeFacts]
     node_since: SmallMap[str, float]
     gpus: SmallMap[str, Sample]

@@ -5,7 +5,7 @@ from immutables import Map
 
 from flexinfer.api.model import Model
 from flexinfer.state.index import used_nodes
-from flexinfer.state.observed import ObservedState, Tenant
+from flexinfer.state.observed import ObservedState, Occupant
 from flexinfer.state.parts import Parts
 from flexinfer.state.precedence import streamed_group, streamed_lease
 
@@ -50,22 +50,22 @@ class Versions(Parts):
         """Return a Model as it will be once the write in flight has arrived."""
         return self.assumed.read().get(key) or self.models.read().get(key)
 
-    def note_tenant(self, key: str, before: ObservedState) -> None:
+    def note_occupant(self, key: str, before: ObservedState) -> None:
         """Note on which nodes a Model runs or starts now, and as what; in the state before it did on others, or as something else."""
         previous, model, workload = before.effective(key), self.effective(key), self.workloads.read().get(key)
         old = used_nodes(previous, before.workloads.get(key)) if previous is not None else frozenset[str]()
         new = used_nodes(model, workload) if model is not None else frozenset[str]()
         for node in old - new:
-            left = Map(self.tenants.read().get(node, {}))
+            left = Map(self.occupants.read().get(node, {}))
             left = left.delete(key) if key in left else left
             if left:
-                self.tenants.write()[node] = left
+                self.occupants.write()[node] = left
             else:
-                self.tenants.drop(node)
+                self.occupants.drop(node)
         if model is not None and new:
-            tenant = Tenant(model, workload, self.changed_at.read().get(model.uid, {}))
+            occupant = Occupant(model, workload, self.changed_at.read().get(model.uid, {}))
             for node in new:
-                self.tenants.write()[node] = Map(self.tenants.read().get(node, {})).set(key, tenant)
+                self.occupants.write()[node] = Map(self.occupants.read().get(node, {})).set(key, occupant)
 
     def _move(self, key: str, old: frozenset[tuple[str, str]], new: frozenset[tuple[str, str]]) -> None:
         if old == new:

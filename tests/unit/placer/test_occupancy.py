@@ -84,7 +84,7 @@ def test_nothing_is_kept_of_a_node_on_which_something_has_changed() -> None:
 
 
 def test_a_refusal_is_that_of_a_state_in_which_nothing_was_refused_before() -> None:
-    """Whatever has changed since the last one of its kind, and however old telemetry has become; equal Models are refused in equal words."""
+    """Whatever has changed since the last one of its class, and however old telemetry has become; equal Models are refused in equal words."""
     chance, refused = random.Random(10), 0
     models = [
         a_new(f"m{n}", gpu=Gpu(vendor="nvidia", vram_estimate_mb=mb))
@@ -121,7 +121,7 @@ def by_the_rule(state: ObservedState, node: str) -> bool:
     return bool(loading or [m for m in starting if m.spec.devices])
 
 
-def test_the_nodes_that_are_unsettled_and_their_tenants_are_those_of_the_index() -> None:
+def test_the_nodes_that_are_unsettled_and_their_occupants_are_those_of_the_index() -> None:
     """However the state came about, and whatever was looked at before; a Model that is assumed counts as it will be."""
     chance, unsettled_nodes = random.Random(9), 0
     for _ in range(60):
@@ -129,11 +129,14 @@ def test_the_nodes_that_are_unsettled_and_their_tenants_are_those_of_the_index()
         for _ in range(8):
             for name in ("a", "b", "c", "d"):
                 used = {*state.under(OCCUPYING, name), *state.under(STARTING, name)}
-                tenants = state.tenants.get(name, {})
-                assert {*tenants} == used
-                for key, tenant in tenants.items():
-                    assert (tenant.model, tenant.workload) == (state.effective(key), state.workloads.get(key))
-                    assert tenant.changed_at == state.changed_at[tenant.model.uid]
+                occupants = state.occupants.get(name, {})
+                assert {*occupants} == used
+                for key, occupant in occupants.items():
+                    assert (occupant.model, occupant.workload) == (
+                        state.effective(key),
+                        state.workloads.get(key),
+                    )
+                    assert occupant.changed_at == state.changed_at[occupant.model.uid]
             expected = {name for name in state.nodes if by_the_rule(state, name)}
             assert unsettled(state) == expected
             unsettled_nodes += len(expected)

@@ -16,10 +16,10 @@ def test_a_pod_occupies_its_node_until_it_has_ended_wherever_its_model_is_schedu
     """It may have moved meanwhile, or not be placed any more."""
     model = a_model(conditions=["Accepted"])
     state = a_state(model, running(model, a_pod(model, node="b")))
-    assert ({*state.under(OCCUPYING, "b")}, {*state.tenants}) == ({model.key}, {"b"})
+    assert ({*state.under(OCCUPYING, "b")}, {*state.occupants}) == ({model.key}, {"b"})
     ended = after(state, running(model, a_pod(model, node="b", phase="Succeeded")))
     assert not ended.under(OCCUPYING, "b")
-    assert not ended.tenants
+    assert not ended.occupants
 
 
 def test_a_node_is_busy_while_models_start_or_run_there() -> None:
@@ -27,9 +27,9 @@ def test_a_node_is_busy_while_models_start_or_run_there() -> None:
     names = ("one", "two")
     models = [a_model(name, conditions=["Accepted", "Placed", "Wanted"]) for name in names]
     state = a_state(*models)
-    assert ({*state.under(STARTING, "a")}, {*state.tenants}) == ({m.key for m in models}, {"a"})
+    assert ({*state.under(STARTING, "a")}, {*state.occupants}) == ({m.key for m in models}, {"a"})
     state = after(state, running(models[0], a_pod(models[0])))
-    assert {*state.tenants} == {"a"}
+    assert {*state.occupants} == {"a"}
     gone = [
         event
         for m in models
@@ -38,8 +38,8 @@ def test_a_node_is_busy_while_models_start_or_run_there() -> None:
             events.WorkloadDeleted(namespace="default", name=m.metadata.name),
         )
     ]
-    assert {*after(state, *gone[:2]).tenants} == {"a"}
-    assert not after(state, *gone).tenants
+    assert {*after(state, *gone[:2]).occupants} == {"a"}
+    assert not after(state, *gone).occupants
 
 
 def test_a_node_is_known_since_it_was_first_seen_also_after_a_replay() -> None:
