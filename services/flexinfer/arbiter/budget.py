@@ -5,7 +5,7 @@ total of the device less the group's reserve. What others use is all that is in 
 each counted at most with its entry: a holder that outgrew its entry, memory that came back late and a foreign process all count. The sample
 must be from after the last release. What would be so without some of the holders is asked for a plan: all that those use comes back then.
 
-Where that cannot be judged, or where a member requests it, there is one holder at a time.
+Where that cannot be judged, or where a member requests it, there is one holder at a time; of its devices those are judged that can be.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -57,12 +57,11 @@ def room(
     unseen = _unseen(placement, state, sample) if member.is_lease else ""
     if unseen:
         return Room(fits=False, why=unseen)
-    if sample is None or not _lists_processes(placement, sample):
+    judged = [need for need in placement.devices if sample is not None and _is_told(need.uuid, sample)]
+    if sample is None or not judged:
         return Room(fits=not holders)  # `alone` has said so: nothing can be judged
     staying = frozenset(holder.uid for holder in holders)
-    short = [
-        text for need in placement.devices if (text := _short(need, entries, group, sample, state, staying))
-    ]
+    short = [text for need in judged if (text := _short(need, entries, group, sample, state, staying))]
     sampled = sample.at >= state.released_at.get(group.key, 0.0)
     awaited = "waiting for telemetry from after the last release"
     return Room(
@@ -163,9 +162,13 @@ def recent(node: str, state: ObservedState, now: float) -> Sample | None:
 
 def _lists_processes(placement: Placement, sample: Sample) -> bool:
     """Tell whether a sample says which processes use every device of a placement."""
-    devices = {device.uuid: device for device in sample.observed.devices}
-    placed = [devices.get(uuid) for uuid in placement.uuids]
-    return bool(placed) and all(d is not None and d.healthy and is_listed(d) for d in placed)
+    return bool(placement.uuids) and all(_is_told(uuid, sample) for uuid in placement.uuids)
+
+
+def _is_told(uuid: str, sample: Sample) -> bool:
+    """Tell whether a sample says which processes use a device."""
+    device = next((d for d in sample.observed.devices if d.uuid == uuid), None)
+    return device is not None and device.healthy and is_listed(device)
 
 
 def _short(

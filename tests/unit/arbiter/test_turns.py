@@ -323,6 +323,23 @@ def test_a_holder_of_two_cards_counts_on_both() -> None:
         assert steps(roomy.observed(), NOW + 1) == [("Grant", "b")]
 
 
+def test_of_two_cards_the_one_is_judged_of_which_telemetry_tells_the_processes() -> None:
+    """The other is given to one holder at a time; what is known of the first counts all the same."""
+    card = Card()
+    card.waits("large", 20_000, uuids=("GPU-1", "GPU-2"))
+    card.foreign_mb = 5_000
+    state = card.observed()
+    assert steps(state, NOW + 1) == []
+    shown = card.sample()
+    untold = msgspec.structs.replace(shown.devices[1], used_mb=5_000, processes=())
+    half = msgspec.structs.replace(shown, devices=(shown.devices[0], untold), sample=2)
+    assert steps(later(state, NOW + 1, half), NOW + 1) == []
+    card.foreign_mb = 1_000
+    shown = card.sample()
+    half = msgspec.structs.replace(shown, devices=(shown.devices[0], untold), sample=3)
+    assert steps(later(state, NOW + 1, half), NOW + 1) == [("Grant", "large")]
+
+
 def test_what_others_use_counts_and_is_named() -> None:
     """A game, memory without a process, and what a holder uses beyond its entry."""
     card = Card()
