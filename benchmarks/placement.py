@@ -9,7 +9,7 @@ The goal is 100 ms for the 10,000, 10 us each. It was set by a prototype that se
 "the search" measures here; that meets it. The placement is what was asked for with vendor, number and locality: what the Model asks for is read from
 its spec, each rule is checked on the node (taints, labels, resources, every device), devices are chosen and bound; it misses the goal by a half. A
 whole decision also reads what the status of the Model says, and makes message, condition, write and the next time to look: three times the goal.
-Where no Model asks for what another did, each looks at its node anew: eleven times. Nothing of it grows with the number of Models, placed or
+Where no Model asks for what another did, each looks at its node again: eleven times. Nothing of it grows with the number of Models, placed or
 running; with that of nodes only what is looked at again once one of them has changed.
 
 What follows from a node, its sample and the Models there is kept until one of them changes (`placer.occupancy`, `placer.unsettled`), what Models

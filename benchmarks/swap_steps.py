@@ -35,7 +35,7 @@ STEPS = (
     "engine ready",
     "answered",
 )
-"""In their order; `engine ended`, `process started` and `engine ready` are told by the engines themselves."""
+"""In their order; `engine ended`, `process started` and `engine ready` come from the engines themselves."""
 
 
 class Steps:
@@ -60,7 +60,7 @@ class Steps:
 
 
 def _is_next(step: str, times: Mapping[str, float]) -> bool:
-    """Tell whether what must come before a step was heard: a sample may be free before anybody waits for it."""
+    """Tell whether what must come before a step was heard: a sample may be free before any step waits for it."""
     needed = {"memory seen free": "sample hinted", "freed": "stop noted", "turn shown": "granted"}.get(step)
     return needed is None or needed in times
 

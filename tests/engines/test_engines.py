@@ -45,7 +45,7 @@ class Engine(NamedTuple):
     weights: Callable[[Path], Path | None]
     file: str = ""
     long: int = 900
-    """As many tokens as the context has room for: many times as long as a test needs to see that the stream goes on."""
+    """As many tokens as the context has room for: many times as long as a test needs to see that the stream continues."""
     always: bool = True
 
     def prepare(self, patch: pytest.MonkeyPatch, folder: Path) -> Path:
@@ -233,7 +233,7 @@ class TestEngine:
         stream.close()
 
     def test_parallel(self, engine: Program, chosen: Engine) -> None:
-        """A short stream ends while a long one that began before it goes on."""
+        """A short stream ends while a long one that began before it continues."""
         until(lambda: engine.requests() == 0, 10, "nothing is in flight")
         long = engine.stream(chosen.long)
         next(iter(long.events()))

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 CHAT = "/v1/chat/completions"
 TEMPLATE = b"{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 LONG = 900
-"""Tokens that the context has room for: many times as long as a test needs to see that the stream goes on."""
+"""Tokens that the context has room for: many times as long as a test needs to see that the stream continues."""
 
 
 def pulled(into: Path, weights: bytes) -> Path:
@@ -110,7 +110,7 @@ class TestStore:
         assert "--no-such-flag" in program.last_lines()
 
     def test_missing_weights(self, make: Make, tmp_path: Path) -> None:
-        """As with a claim that somebody has emptied: the probe waits for the name."""
+        """As with a claim that was emptied: the probe waits for the name."""
         program = make(tmp_path).start().ready()
         assert "tiny:1b" not in json.dumps(program.ask(program.backend.health)[1])
 
@@ -205,7 +205,7 @@ class TestStore:
         assert 400 <= code < 500 or answer["usage"]["prompt_tokens"] <= 1024
 
     def test_parallel(self, engine: Program) -> None:
-        """A short stream ends while a long one that began before it goes on."""
+        """A short stream ends while a long one that began before it continues."""
         long = engine.stream(LONG)
         events = long.events()
         next(events)

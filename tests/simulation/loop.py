@@ -48,7 +48,7 @@ class _Call(asyncio.Handle):
 
 
 class _Timer(asyncio.TimerHandle):
-    """A timer of a VirtualLoop, likewise."""
+    """A timer of a VirtualLoop, too."""
 
     __slots__ = ("waits",)
 

@@ -51,7 +51,7 @@ class FreeLists:
         self._claimed: frozenset[str] = frozenset()
         self._listed: dict[str, _Listed] = {}
         self._by_class: dict[_Class, list[_Entry]] = {}
-        self._by_class: dict[int, tuple[Requirements, Sequence[Slack]]] = {}
+        self._by_requirements: dict[int, tuple[Requirements, Sequence[Slack]]] = {}
         self._deadlines: tuple[Mapping[str, float], tuple[Sequence[float], Sequence[float]]] | None = None
 
     def of(self, nodes: Mapping[str, NodeFacts], gpus: Mapping[str, Sample]) -> "FreeLists":
@@ -63,7 +63,7 @@ class FreeLists:
             self._claimed = frozenset(name for name, facts in nodes.items() if facts.device_claims)
         if gpus is not self._gpus:
             self._take(gpus)
-        self._by_class, self._deadlines = {}, None
+        self._by_requirements, self._deadlines = {}, None
         return self
 
     def _take(self, gpus: Mapping[str, Sample]) -> None:
@@ -148,12 +148,12 @@ class FreeLists:
 
     def _by_node(self, requirements: Requirements) -> Sequence[Slack]:
         key = id(requirements)
-        if key not in self._by_class:
-            if len(self._by_class) >= _MOST_CLASSES:
-                self._by_class.clear()
+        if key not in self._by_requirements:
+            if len(self._by_requirements) >= _MOST_CLASSES:
+                self._by_requirements.clear()
             order = sorted((self._least(requirements, name), name) for name in self._names)
-            self._by_class[key] = requirements, order
-        return self._by_class[key][1]
+            self._by_requirements[key] = requirements, order
+        return self._by_requirements[key][1]
 
     def _least(self, requirements: Requirements, name: str) -> float:
         listed = self._listed.get(name)

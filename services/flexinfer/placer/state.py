@@ -194,16 +194,7 @@ class PlacementState:
                 models=self.models_on(node, model),
                 only=only,
             )
-        free = {**view.free}
-        # What the node counts for this Model's own Pod, and for other members of its group, is free for it:
-        # the old Pod is replaced, and the holder of the turn stops before the next member starts.
-        for leaving in (model, *self.other_members(model)):
-            if self._runs_on(leaving, node):
-                _add(free, self._requested(leaving), 1)
-        # What starts before it is not counted by the node yet.
-        for other in self.starting(node):
-            if self.precedes(other, model, assigned=assigned):
-                _add(free, self._requested(other, grouped=False), -1)
+        free = self._free(view, model, node, assigned=assigned)
         reserved_for, reserved = self._reserve_for_groups(free, model, node)
         group = self.group_of(model)
         here = group if group is not None and group.node == node else None
@@ -223,6 +214,17 @@ class PlacementState:
             only=only,
             members=tuple(sorted(self.requirements(m).device_mb for m in self.members(model))),
         )
+
+    def _free(self, view: NodeView, model: Model, node: str, *, assigned: bool) -> dict[str, int]:
+        """Return what is free of each resource; the old Pod of a Model leaves, and so does the holder of its group, before it starts."""
+        free = {**view.free}
+        for leaving in (model, *self.other_members(model)):
+            if self._runs_on(leaving, node):
+                _add(free, self._requested(leaving), 1)
+        for other in self.starting(node):  # which the node does not count yet
+            if self.precedes(other, model, assigned=assigned):
+                _add(free, self._requested(other, grouped=False), -1)
+        return free
 
     def _reserve_for_groups(
         self, free: dict[str, int], model: Model, node: str

@@ -144,7 +144,7 @@ def pvc_refused(model: Model, plan: Plan, storage_class: str, cause: str) -> str
     other = "; or set spec.cache.storageClass and delete the PVC" if plan.location.owned else ""
     return (
         f"PersistentVolumeClaim {plan.pvc} is Pending: StorageClass {storage_class} makes no volume for it: {clause(cause)}. "
-        f"Remedy: mend that (kubectl describe pvc {plan.pvc} -n {model.metadata.namespace}){other}; the Job goes on by itself"
+        f"Remedy: fix that (kubectl describe pvc {plan.pvc} -n {model.metadata.namespace}){other}; the Job continues by itself"
     )
 
 

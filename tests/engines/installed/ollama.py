@@ -22,7 +22,7 @@ def program() -> Path | None:
 
 
 def install() -> Path:
-    """Build it unless it is there; returns its folder. Needs Go on PATH. Raises CalledProcessError, FileNotFoundError."""
+    """Build it unless it is there; returns its folder. Needs the Go toolchain. Raises CalledProcessError, FileNotFoundError."""
     llama_server.install()
     return folders.once(NAME, _fill)
 

@@ -54,7 +54,9 @@ def slack(requirements: Requirements, sample: Sample | None) -> float:
     devices = sample.observed.devices if sample is not None else ()
     best = math.inf
     for vendor in requirements.vendors:
-        usable = [d for d in devices if d.vendor == vendor and requirements.runs_on(d)]
+        usable = [
+            d for d in devices if d.vendor == vendor and d.healthy and not requirements.unsupported_reason(d)
+        ]
         free = sorted(max(0, min(d.free_mb, d.total_mb)) for d in usable)
         fitting = [mb for mb in free if mb >= requirements.device_mb]
         if len(fitting) >= requirements.devices:
