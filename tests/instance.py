@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import openai
+from typing import TYPE_CHECKING, Any
 
 from tests.patience import patient
+
+if TYPE_CHECKING:
+    import openai
 
 BIN = Path(sys.executable).parent
 
@@ -78,8 +79,10 @@ class Running:
         done = subprocess.run(words, env=clean, capture_output=True, text=True, check=True)
         return clean | dict(zip(names, done.stdout.splitlines(), strict=True))
 
-    def client(self) -> openai.OpenAI:
+    def client(self) -> "openai.OpenAI":
         """Return an OpenAI client of the proxy, which tries once; the caller closes it."""
+        import openai  # noqa: PLC0415 -- takes longer to load than most test files to run
+
         environment = self.environment()
         return openai.OpenAI(
             base_url=environment["OPENAI_BASE_URL"],
