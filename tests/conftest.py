@@ -1,5 +1,6 @@
 """Options, fixtures, distribution over workers and summary lines of the whole test run."""
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -76,6 +77,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         units.setdefault(_unit(item.nodeid), []).append(item)
     items[:] = [item for unit in _in_turn(list(units)) for item in units[unit]]
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector leave aside what lives as long as the run: the thousands of tests that were collected."""
+    gc.collect()
+    gc.freeze()
 
 
 def _in_turn(units: Sequence[str]) -> Iterator[str]:
