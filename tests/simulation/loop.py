@@ -54,13 +54,14 @@ class _Timer(asyncio.TimerHandle):
 
     _context: Context
     _callback: Callable[..., object]
+    _loop: "VirtualLoop"
 
     def __init__(
         self,
         when: float,
         callback: Callable[..., object],
         args: tuple[object, ...],
-        loop: asyncio.AbstractEventLoop,
+        loop: "VirtualLoop",
         context: Context | None,
     ) -> None:
         self._context = copy_context() if context is None else context
@@ -69,6 +70,17 @@ class _Timer(asyncio.TimerHandle):
         self._repr = self._source_traceback = None
         self.waits = True
         """Whether it is among those that the loop waits for."""
+
+    def cancel(self) -> None:
+        """Call the function no more."""
+        if not self._cancelled:
+            self._cancelled = True
+            self._loop.forget(self)
+            self._callback, self._args = _nothing, ()
+
+
+def _nothing() -> None:
+    """What a cancelled timer holds in place of its function."""
 
 
 class _Task(asyncio.Task[Any]):
@@ -134,8 +146,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
-    def _timer_handle_cancelled(self, timer: _Timer) -> None:
-        """Count a cancelled timer; asyncio calls this for each."""
+    def forget(self, timer: _Timer) -> None:
+        """Count a cancelled timer; each calls this."""
         self._cancelled_timers += timer.waits
 
     def _write_to_self(self) -> None:
@@ -187,18 +199,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._cancelled_timers = 0
 
 
-def _monotonic() -> float:
-    """Return the virtual time in seconds."""
-    return asyncio.get_running_loop().time()
-
-
 @contextlib.contextmanager
-def _virtual_time() -> Iterator[None]:
+def _virtual_time(loop: VirtualLoop) -> Iterator[None]:
     """Let reader and writer of NATS count by the virtual clock: they take `runtime.clock` themselves."""
     modules: tuple[Any, ...] = (consumer, state_reader, state_writer)
     real = [module.monotonic for module in modules]
     for module in modules:
-        module.monotonic = _monotonic
+        module.monotonic = loop.time
     try:
         yield
     finally:
@@ -211,15 +218,15 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     collects = gc.isenabled()
     gc.disable()
     try:
-        with _virtual_time():
-            return _run(main)
+        loop = VirtualLoop()
+        with _virtual_time(loop):
+            return _run(main, loop)
     finally:
         if collects:
             gc.enable()
 
 
-def _run(main: Coroutine[Any, Any, T]) -> T:
-    loop = VirtualLoop()
+def _run(main: Coroutine[Any, Any, T], loop: VirtualLoop) -> T:
     try:
         return loop.run_until_complete(main)
     finally:

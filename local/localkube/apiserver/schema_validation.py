@@ -114,7 +114,9 @@ def _uniqueness_key(node: SchemaNode, item: Any) -> Any:
     """Return what must be unique among the items of a `map` or `set` list, None for atomic lists."""
     if node.merging == "map" and isinstance(item, dict):
         return identity(node, item)
-    return json.dumps(item, sort_keys=True) if node.merging == "set" else None
+    if node.merging != "set":
+        return None
+    return (item,) if isinstance(item, str) else json.dumps(item, sort_keys=True)
 
 
 def _check_limits(node: SchemaNode, value: Any, path: str) -> Iterable[Cause]:

@@ -17,6 +17,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from flexinfer.runtime.clock import monotonic
+from flexinfer.runtime.mailbox import Mailbox
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, server_time
 
 HEARTBEAT_SECONDS = 2.0
@@ -70,7 +71,7 @@ class OrderedConsumer:
     ) -> None:
         self._connection, self._stream, self._pattern = connection, stream, pattern
         self._policy = "last_per_subject" if last_only else "all"
-        self._queue: asyncio.Queue[Msg | Exception | Callable[[], None]] = asyncio.Queue()
+        self._queue: Mailbox[Msg | Exception | Callable[[], None]] = Mailbox()
         self._subscription: Subscription | None = None
         self._next = 1
         self._clock = ServerClock() if clock is None else clock
@@ -89,10 +90,10 @@ class OrderedConsumer:
         name = f"{self._connection.name}-{secrets.token_hex(4)}"
 
         async def enqueue(message: Msg) -> None:
-            self._queue.put_nowait(message)
+            self._queue.put(message)
 
         remove = self._connection.notify(
-            lambda up: self._queue.put_nowait(ReplayRequiredError("reconnected" if up else "disconnected"))
+            lambda up: self._queue.put(ReplayRequiredError("reconnected" if up else "disconnected"))
         )
         try:
             subscription = self._subscription = await client.subscribe(inbox, cb=enqueue)
@@ -168,7 +169,7 @@ class OrderedConsumer:
         since, now = self._waits_since, self._loop.time()
         end = (now if since is None else since) + _SILENCE_SECONDS
         if end <= now:
-            self._queue.put_nowait(ReplayRequiredError(f"no heartbeat for {_SILENCE_SECONDS:.0f} s"))
+            self._queue.put(ReplayRequiredError(f"no heartbeat for {_SILENCE_SECONDS:.0f} s"))
         else:
             self._timer = self._loop.call_at(end, self._notice_silence)
 
@@ -176,7 +177,7 @@ class OrderedConsumer:
         """Have something called once all messages that this process has received were yielded and worked on."""
         if self._subscription is not None:
             await read(self._subscription)
-        self._queue.put_nowait(call)
+        self._queue.put(call)
 
     def is_replayed(self) -> bool:
         """Tell whether the message last received was stored before the consumer was created."""

@@ -23,6 +23,7 @@ from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.clock import monotonic
+from flexinfer.runtime.mailbox import Mailbox
 from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import ApiReply, Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError, ServerClock, read
@@ -85,10 +86,10 @@ class NatsBus:
 
     async def hints(self, kind: str, name: str) -> AsyncIterator[AnyEvent]:
         """Yield hints; nats-py subscribes again by itself when it reconnects. What is no such event is left out."""
-        subject, queue = f"{subjects.ROOT}.{kind}.{subjects.encode(name)}", asyncio.Queue[Msg]()
+        subject, queue = f"{subjects.ROOT}.{kind}.{subjects.encode(name)}", Mailbox[Msg]()
 
         async def take(message: Msg) -> None:
-            queue.put_nowait(message)
+            queue.put(message)
 
         with contextlib.suppress(NatsError, OSError):  # of a client that is being closed
             await self._connection.client.subscribe(subject, cb=take)
@@ -104,7 +105,7 @@ class NatsBus:
         """
         back_off = _BACK_OFF_SECONDS
         while True:
-            queue: asyncio.Queue[Delivery | Exception] = asyncio.Queue()
+            queue: Mailbox[Delivery | Exception] = Mailbox()
             try:
                 async with _Session(
                     self._connection, subscriptions, queue, self.matched, self._asked
@@ -137,7 +138,7 @@ class _Session:
         self,
         connection: Connection,
         subscriptions: Subscriptions,
-        queue: "asyncio.Queue[Delivery | Exception]",
+        queue: Mailbox[Delivery | Exception],
         matched: Callable[[], None],
         asked: asyncio.Event,
     ) -> None:
@@ -188,7 +189,7 @@ class _Session:
         try:
             await reader
         except _READ_ERRORS as error:
-            self._queue.put_nowait(error)
+            self._queue.put(error)
 
     async def _hint(self, message: Msg) -> None:
         await self._deliver(message, 0.0)
@@ -235,7 +236,7 @@ class _Session:
         """Note that another consumer has passed on what it had."""
         behind.consumers -= 1
         if not behind.consumers and self._replayed is None:
-            self._queue.put_nowait(behind.then)
+            self._queue.put(behind.then)
 
     async def _compare(self, message: Msg) -> None:
         watermark = await self._event(message)
@@ -253,7 +254,7 @@ class _Session:
     def _complete(self) -> None:
         """End the replay: only the last event of each subject counts."""
         if self._replayed is not None:
-            self._queue.put_nowait(Snapshot([*self._latest.values(), *self._replayed]))
+            self._queue.put(Snapshot([*self._latest.values(), *self._replayed]))
             self._replayed, self._latest = None, {}
 
     async def _event(self, message: Msg) -> AnyEvent | None:
@@ -274,7 +275,7 @@ class _Session:
             return
         observation = Observation(event, monotonic() - age)
         if self._replayed is None:
-            self._queue.put_nowait(observation)
+            self._queue.put(observation)
         elif subjects.kind_of(message.subject) in STATE_KINDS:
             self._latest[message.subject] = observation
         else:
