@@ -11,7 +11,9 @@ import heapq
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
+from flexinfer.api import conditions
 from flexinfer.api.model import Model
+from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.engine_client import Ask, http_client
 from flexinfer.launcher.memory import Memory, pods_of
@@ -108,7 +110,7 @@ class Prober:
         self._touched.clear()
 
     def _update(self, model: Model, pod: PodFacts, now: float) -> None:
-        target, draining = self._targets.get(model.key), view_of(model).ready.draining
+        target, draining = self._targets.get(model.key), _is_draining(model)
         if target is None:
             target = self._targets[model.key] = ProbeTarget(pod, now)
             target.healthy = target.prepared = _was_ready(model, pod)
@@ -121,7 +123,7 @@ class Prober:
             self._schedule(model.key, target, now)
 
     async def _probe(self, attempt: ProbeAttempt, state: ObservedState) -> None:
-        target, key, draining = attempt.target, attempt.model.key, view_of(attempt.model).ready.draining
+        target, key, draining = attempt.target, attempt.model.key, _is_draining(attempt.model)
         try:
             await attempt.run(draining=draining)
         except Exception as error:
@@ -130,7 +132,7 @@ class Prober:
             attempt.runtime.report_failure(key, error)
             target.failures += 1
         target.busy = False
-        seconds = 0.0 if target.draining and not draining else _interval(attempt, state)
+        seconds = 0.0 if target.draining and not draining else _interval(attempt, state, draining=draining)
         self._schedule(key, target, attempt.runtime.clock() + seconds)
         self._changed.set()
 
@@ -148,18 +150,24 @@ def _was_ready(model: Model, pod: PodFacts) -> bool:
     return view.ready.true and bool(pod.ip) and host == pod.ip
 
 
-def _interval(attempt: ProbeAttempt, state: ObservedState) -> float:
+def _is_draining(model: Model) -> bool:
+    """Tell whether a stop was published and in-flight requests complete."""
+    ready = model.condition(conditions.READY)
+    return ready is not None and not ready.true and ready.reason == Reason.DRAINING
+
+
+def _interval(attempt: ProbeAttempt, state: ObservedState, *, draining: bool) -> float:
     """Return in how many seconds the next probe is due."""
-    target, view = attempt.target, view_of(attempt.model)
-    if view.ready.draining:
+    target = attempt.target
+    if draining:
         return DRAINING
     if target.healthy and not target.failures:
         return STEADY
     if not target.pod.ip:
         return _ADDRESS
     waited = attempt.runtime.clock() - target.since
-    requested = any(activity.waiting for activity in state.activity_of(view.model).values())
-    eager = waited <= EAGER_SECONDS or requested or view.wanted.true
+    requested = any(activity.waiting for activity in state.activity_of(attempt.model).values())
+    eager = waited <= EAGER_SECONDS or requested or view_of(attempt.model).wanted.true
     return loading_interval(waited) if eager else STEADY
 
 
