@@ -4,11 +4,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from localkube.apiserver.builtin_resources import builtin_registry
 from localkube.apiserver.registry import Registry
 from localkube.apiserver.resources import Object, Resource
+from localkube.yaml_documents import documents
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = Resource(
@@ -35,25 +34,28 @@ LEASES = Resource(
 )
 
 
+def _definition(plural: str) -> Object:
+    definition: Object
+    (definition,) = documents((ROOT / "crds" / f"{plural}.yaml").read_text())
+    return definition
+
+
 @cache
 def the_crd() -> Object:
     """Return the CustomResourceDefinition of Model from crds/models.yaml."""
-    crd: Object = yaml.safe_load((ROOT / "crds" / "models.yaml").read_text())
-    return crd
+    return _definition("models")
 
 
 @cache
 def the_group_crd() -> Object:
     """Return the CustomResourceDefinition of SharedGroup."""
-    crd: Object = yaml.safe_load((ROOT / "crds" / "sharedgroups.yaml").read_text())
-    return crd
+    return _definition("sharedgroups")
 
 
 @cache
 def the_lease_crd() -> Object:
     """Return the CustomResourceDefinition of GPULease."""
-    crd: Object = yaml.safe_load((ROOT / "crds" / "gpuleases.yaml").read_text())
-    return crd
+    return _definition("gpuleases")
 
 
 def the_crds() -> tuple[Object, ...]:

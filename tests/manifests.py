@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from localkube.yaml_documents import documents
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
@@ -30,7 +30,7 @@ def built(folder: str) -> str:
 
 @cache
 def _parsed(folder: str) -> list[Object]:
-    return [obj for obj in yaml.safe_load_all(built(folder)) if obj]
+    return documents(built(folder))
 
 
 def objects(folder: str) -> list[Object]:

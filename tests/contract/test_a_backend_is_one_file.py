@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from localkube.yaml_documents import documents
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("shared", "services", "crds", "deploy", "docs", "pyproject.toml")
@@ -135,8 +136,8 @@ def run(folder: Path, *arguments: str, **environment: str) -> str:
 def test_the_definition_accepts_its_name_and_alias(tree: Path) -> None:
     """In every copy of it: the CRD itself, the manifest to install, the chart."""
     for path in ("crds/models.yaml", "deploy/install.yaml", "deploy/chart/crds/models.yaml"):
-        documents = [obj for obj in yaml.safe_load_all((tree / path).read_text()) if obj]
-        (crd,) = (obj for obj in documents if obj["metadata"]["name"] == "models.ai.flexinfer")
+        written = documents((tree / path).read_text())
+        (crd,) = (obj for obj in written if obj["metadata"]["name"] == "models.ai.flexinfer")
         schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         backend = schema["properties"]["spec"]["properties"]["backend"]
         assert {"made-up", "mdp"} <= set(backend["enum"]), path

@@ -4,10 +4,9 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from localkube.apiserver.builtin_resources import builtin_registry
 from localkube.apiserver.registry import Registry
+from localkube.yaml_documents import documents
 
 CRDS = Path(__file__).resolve().parents[2] / "crds"
 
@@ -15,7 +14,7 @@ CRDS = Path(__file__).resolve().parents[2] / "crds"
 @functools.cache
 def _crds() -> list[dict[str, Any]]:
     files = sorted(CRDS.glob("[a-z]*.yaml"))
-    return [yaml.safe_load(file.read_text()) for file in files]
+    return [document for file in files for document in documents(file.read_text())]
 
 
 @functools.cache

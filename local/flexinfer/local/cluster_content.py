@@ -4,11 +4,10 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-import yaml
-
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.local.storage import CLASS, MODELS_CLAIM
 from localkube.apiserver.bootstrap import NAMESPACES, Content
+from localkube.yaml_documents import documents
 
 MANAGER = "flexinfer-local"
 
@@ -23,9 +22,8 @@ def crd_files() -> list[Traversable]:
 
 def content() -> Content:
     """Return the initial content."""
-    documents = [doc for file in crd_files() for doc in yaml.safe_load_all(file.read_text())]
     return Content(
-        definitions=[document for document in documents if document],
+        definitions=[document for file in crd_files() for document in documents(file.read_text())],
         namespaces=(*NAMESPACES, SYSTEM_NAMESPACE),
         objects=[CLASS, MODELS_CLAIM],
         manager=MANAGER,

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from localkube.apiserver.errors import ApiError
 from localkube.apiserver.registry import Registry
 from localkube.apiserver.requests import Options, Patch
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import Store
+from localkube.yaml_documents import documents
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -51,7 +51,7 @@ def read_definitions(paths: Sequence[Path]) -> list[Object]:
     Raises OSError and yaml.YAMLError.
     """
     files = [file for path in paths for file in (sorted(path.glob("*.yaml")) if path.is_dir() else [path])]
-    return [obj for file in files for obj in yaml.safe_load_all(file.read_text()) if obj]
+    return [obj for file in files for obj in documents(file.read_text())]
 
 
 def _resource(registry: Registry, obj: Object) -> Resource:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import starlark
-import yaml
 
+from localkube.yaml_documents import documents
 from tests.unit.deploy.tilt import Tilt, kustomized
 
 BUILDAH = {"engine": "buildah", "registry": "localhost:5000"}
@@ -37,7 +37,7 @@ def test_every_image_that_the_manifests_name_is_built(machine: dict[str, Any]) -
     built = {call["ref"] for call in (*tilt.of("docker_build"), *tilt.of("custom_build"))}
     named = {
         container["image"].rpartition(":")[0]
-        for thing in yaml.safe_load_all(manifests())
+        for thing in documents(manifests())
         if thing["kind"] in WORKLOADS
         for container in thing["spec"]["template"]["spec"]["containers"]
     }
@@ -50,7 +50,7 @@ def test_every_workload_has_its_place_and_nothing_waits_for_what_is_not_there() 
     tilt = evaluated(BUILDAH, models=["smollm2,smollm2-again"], gpu="fake")  # Tilt splits nothing by itself
     waits = tilt.resources()
     assert {"smollm2-healthy", "smollm2-again-healthy"} <= waits.keys()
-    workloads = {t["metadata"]["name"] for t in yaml.safe_load_all(manifests()) if t["kind"] in WORKLOADS}
+    workloads = {t["metadata"]["name"] for t in documents(manifests()) if t["kind"] in WORKLOADS}
     assert workloads <= waits.keys()
     assert {need for needs in waits.values() for need in needs} <= waits.keys()
     done: set[str] = set()

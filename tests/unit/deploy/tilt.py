@@ -10,6 +10,8 @@ import msgspec
 import starlark
 import yaml
 
+from localkube.yaml_documents import documents
+
 ROOT = Path(__file__).resolve().parents[3]
 Json = dict[str, Any]
 
@@ -173,7 +175,7 @@ class Tilt:
             case "kustomize":
                 return kustomized()
             case "decode_yaml_stream":
-                return list(yaml.safe_load_all(given["yaml"]))
+                return documents(given["yaml"])
             case _:
                 return {"made_by": name}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
-import yaml
 
 from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.services import SERVICES
@@ -23,6 +22,7 @@ from flexinfer.local.storage import CLAIM, MODELS_CLAIM, NAMESPACE
 from flexinfer.runtime.kubernetes import client
 from flexinfer.runtime.kubernetes.api import CLAIMS, AlreadyExistsError, ApiError, Kind
 from flexinfer.runtime.kubernetes.client import KubernetesClient
+from localkube.yaml_documents import documents
 
 Object: TypeAlias = dict[str, Any]
 MANAGER = "flexinfer-local"
@@ -109,7 +109,7 @@ async def _apply_all(instance: Instance) -> None:
 
 def objects() -> Iterator[Object]:
     """Yield the objects to apply, namespaces and CRDs first."""
-    for obj in filter(None, yaml.safe_load_all(_manifests())):
+    for obj in documents(_manifests()):
         if obj["kind"] not in NOT_APPLIED:
             yield obj
     meta, rights = {"name": _VOLUMES_ROLE}, "rbac.authorization.k8s.io"
