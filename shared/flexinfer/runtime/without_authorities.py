@@ -1,7 +1,8 @@
 """Imports aiohttp without the certificate authorities of this system; to be imported before whatever else imports aiohttp.
 
 At its import aiohttp makes a TLS context of all of them, for a caller that names none: 2.3 MiB in every process. A component always names one, made of
-the authority of its kubeconfig or its settings, or speaks plain HTTP to Pods. What downloads from other hosts is a process of its own.
+the authority of its kubeconfig or its settings, or speaks plain HTTP to Pods. What downloads from other hosts is
+a process of its own, and names one that it makes of those of this system.
 """
 
 import importlib

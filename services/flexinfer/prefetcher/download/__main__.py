@@ -14,6 +14,9 @@ from pathlib import Path
 
 import msgspec
 
+from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp
+
+# isort: split
 from flexinfer.prefetcher.check import Report, with_figures, write_report
 from flexinfer.prefetcher.download import authorities, unsafe
 from flexinfer.prefetcher.download.failure import DownloadError, line
