@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 _WHOLE = re.compile(r"[0-9]{1,18}")
 LARGEST = 2**63 - 1
 """The largest number that the API server and every reader of JSON keep exactly."""
 
 
+@lru_cache(maxsize=4096)
 def whole_number(text: str) -> int | None:
     """Return a whole number, as FlexInfer and the API server write them; None if the text is none."""
     return int(text) if _WHOLE.fullmatch(text) else None

@@ -41,11 +41,9 @@ class Parts:
         self._state = state
         self._parts: dict[str, Part] = {}
 
-    def __getattr__(self, name: str) -> object:
+    def make(self, name: str, kind: Callable[[object], Part]) -> Part:
         """Make a part that is used for the first time."""
-        if name not in _KINDS:
-            raise AttributeError(name)
-        part = self._parts[name] = _KINDS[name](getattr(self._state, name))
+        part = self._parts[name] = kind(getattr(self._state, name))
         setattr(self, name, part)
         return part
 
@@ -54,7 +52,15 @@ class Parts:
         return {name: value for name, part in self._parts.items() if (value := part.changed()) is not None}
 
 
-_KINDS: dict[str, Callable[[object], Part]] = {
-    name: cast("Callable[[object], Part]", get_origin(kind)) for name, kind in Parts.__annotations__.items()
-}
-"""The kind of each part."""
+class _Unmade:
+    """A part that is not made yet: an attribute of the class, which the part of the same name hides."""
+
+    def __init__(self, name: str, kind: Callable[[object], Part]) -> None:
+        self._name, self._kind = name, kind
+
+    def __get__(self, parts: Parts, _owner: type[Parts]) -> Part:
+        return parts.make(self._name, self._kind)
+
+
+for _name, _kind in Parts.__annotations__.items():
+    setattr(Parts, _name, _Unmade(_name, cast("Callable[[object], Part]", get_origin(_kind))))
