@@ -9,10 +9,9 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import openai
 import pytest
 
 from flexinfer.image_server.generation import Defaults, Generation
@@ -23,11 +22,21 @@ from flexinfer.image_server.worker import MOST_WAITING
 from flexinfer.launcher.metrics import in_flight
 from tests.patience import patient
 
+if TYPE_CHECKING:
+    import openai
+
 HOST, PORT = "127.95.3.1", 8000
 ROOT = f"http://{HOST}:{PORT}"
 IMAGES = f"{ROOT}/v1/images/generations"
 SECONDS = patient(20)
 STEPS = 3
+
+
+def official_client() -> "openai.AsyncOpenAI":
+    """Return OpenAI's own client of the server."""
+    import openai  # noqa: PLC0415 -- takes longer to load than most test files to run
+
+    return openai.AsyncOpenAI(base_url=f"{ROOT}/v1", api_key="k", max_retries=0)
 
 
 class Script:
@@ -194,7 +203,7 @@ class TestImages:
 
     async def test_an_image_is_answered_in_openais_form(self, server: Running) -> None:
         """As OpenAI's own client reads it."""
-        async with openai.AsyncOpenAI(base_url=f"{ROOT}/v1", api_key="k", max_retries=0) as client:
+        async with official_client() as client:
             answer = await client.images.generate(model="m", prompt="a cube", size="1024x1024", n=2)
             assert [model.id async for model in client.models.list()] == ["m"]
         assert answer.data is not None
@@ -238,7 +247,7 @@ class TestImages:
         assert steps.split("\n\n")[:3] == [": step 1 of 3", ": step 2 of 3", ": step 3 of 3"]
         data = json.loads(event.partition("data: ")[2])
         assert base64.b64decode(data["b64_json"]) == b'["a cube", null]'
-        async with openai.AsyncOpenAI(base_url=f"{ROOT}/v1", api_key="k", max_retries=0) as client:
+        async with official_client() as client:
             stream = await client.images.generate(model="m", prompt="a cube", stream=True)
             assert [event.type async for event in stream] == ["image_generation.completed"]
 
