@@ -183,7 +183,7 @@ def test_every_meaning_and_remedy_of_a_reason_is_whole() -> None:
         "StorageClass fast does not exist. Remedy: create it; retrying within 5m",
         "the API server rejected it: not found.; retrying within 5m",
         "PVC x is Pending: it has no class.Remedy: create one",
-        "queued: position 1 of 2 ()",
+        "position 1 of 2 ()",
         "waiting for None",
         "it failed. retrying",
         "1 holders at the start",

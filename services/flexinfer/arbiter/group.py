@@ -214,7 +214,7 @@ def queued_message(group: Group, position: int, why: str) -> str:
     names = ", ".join(holder.label for holder in group.holders)
     holders = f"holder: {names}" if len(group.holders) == 1 else f"holders: {names}" if names else ""
     cause = "; ".join(part for part in (holders, why) if part) or "the device is being granted"
-    return f"queued: position {position} of {len(group.queue)} in group {group.name}; {cause}"
+    return f"position {position} of {len(group.queue)} in group {group.name}; {cause}"
 
 
 def _turn_ended(model: Model, turn: int) -> str:

@@ -55,7 +55,7 @@ def _duration(seconds: int) -> str:
 
 def queued(node: str, running: int) -> str:
     """Return the message of a Model whose check waits for others on its node."""
-    return f"queued: {running} checks run on node {node}; this one starts when one of them has ended"
+    return f"{running} checks run on node {node}; this one starts when one of them has ended"
 
 
 def remade(state: str, plan: Plan) -> str:

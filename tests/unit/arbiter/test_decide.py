@@ -61,7 +61,7 @@ def test_a_place_in_the_queue_survives_a_restart_of_the_arbiter() -> None:
         member("new"), member("b", shared_group=queued(2)), member("c", shared_group=queued(1)), a_group()
     )
     assert steps(state) == [("Grant", "c")]
-    assert messages(state)["default/new"].startswith("queued: position 3 of 3")
+    assert messages(state)["default/new"].startswith("position 3 of 3")
 
 
 def test_a_model_that_still_downloads_is_not_granted_the_device() -> None:
@@ -81,7 +81,7 @@ def test_members_show_the_holder_and_their_position() -> None:
     }
     assert messages(state) == {
         "default/a": "turn 1 of group card",
-        "default/b": "queued: position 1 of 1 in group card; holder: a; one holder at a time: telemetry of node a does not tell which "
+        "default/b": "position 1 of 1 in group card; holder: a; one holder at a time: telemetry of node a does not tell which "
         "process uses how much of GPU-1; a stays: it is loading",
         "default/c": "does not need the device: waiting for Wanted",
     }
@@ -314,7 +314,7 @@ def test_two_holders_that_were_found_are_each_brought_to_their_end() -> None:
     assert steps(state) == [("Advance", STOPPED)]
     assert changes(state)["default/b"] == ("True", Reason.GRANTED)
     assert messages(state)["default/c"].startswith(
-        "queued: position 1 of 1 in group card; holders: a, b; one holder at a time"
+        "position 1 of 1 in group card; holders: a, b; one holder at a time"
     )
 
 
@@ -356,7 +356,7 @@ def test_a_device_that_another_group_holds_is_not_granted() -> None:
     state = a_state(member("a"), a_group(), other)
     assert [step for step in steps(state) if step[0] == "Grant"] == []
     assert messages(state)["default/a"] == (
-        "queued: position 1 of 1 in group card; node a (GPU-1) is held by x of group other of namespace default (turn 7)"
+        "position 1 of 1 in group card; node a (GPU-1) is held by x of group other of namespace default (turn 7)"
     )
     assert ("Grant", "a") in steps(later(state, NOW + 1, a_group(name="other", version=2)))
 

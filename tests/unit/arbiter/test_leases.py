@@ -88,7 +88,7 @@ def test_holders_that_must_leave_are_drained_and_the_others_stay() -> None:
     reason, message = told(state)["game"]
     assert (reason, message) == (
         LeaseReason.QUEUED,
-        "queued: position 1 of 1 in group card; holders: chat, coder; until coder has released its memory",
+        "position 1 of 1 in group card; holders: chat, coder; until coder has released its memory",
     )
 
 

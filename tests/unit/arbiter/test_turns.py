@@ -60,7 +60,7 @@ def test_exactly_the_one_leaves_whose_memory_is_needed() -> None:
     assert leavers(state, NOW + 1) == [("coder", "it is idle")]
     assert steps(state, NOW + 1) == []
     assert messages(state, NOW + 1)["default/image"] == (
-        "queued: position 1 of 1 in group card; holders: embedder, chat, coder; until coder has released its memory"
+        "position 1 of 1 in group card; holders: embedder, chat, coder; until coder has released its memory"
     )
 
 

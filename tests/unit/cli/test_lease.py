@@ -97,14 +97,14 @@ async def test_wait_returns_once_it_is_granted_and_tells_each_step(
     """A step once."""
     world = World()
     time = Time(
-        lambda: told(world, "Queued", "queued: position 1 of 1"),
+        lambda: told(world, "Queued", "position 1 of 1"),
         lambda: None,
         lambda: told(world, LeaseReason.GRANTED, "turn 4"),
     )
     lease = asked("game", "--group", "card")
     assert await command.take(world, lease, wait=True, pause=time.pause, clock=lambda: time.now) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:] == ["queued: position 1 of 1", "Granted: turn 4"]
+    assert lines[1:] == ["position 1 of 1", "Granted: turn 4"]
 
 
 async def test_a_wait_that_takes_too_long_keeps_the_lease_and_says_how_to_end_it() -> None:

@@ -196,7 +196,7 @@ def test_a_download_is_drawn_as_a_bar_below_its_condition() -> None:
 )
 def test_a_queued_model_says_when_it_is_expected_to_be_granted(at: str, line: str | None) -> None:
     """As the arbiter wrote it; nothing where that is not known."""
-    model = a_model(("Granted", "False", Reason.QUEUED, "queued: position 1 of 1 in group card"))
+    model = a_model(("Granted", "False", Reason.QUEUED, "position 1 of 1 in group card"))
     shared = GroupMembership(group="card", state="Queued", position=1, expected_time=at)
     model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, shared_group=shared))
     lines = list(answer(model, now=float(moment("2026-11-24T20:00:00Z") or 0)))

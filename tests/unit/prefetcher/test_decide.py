@@ -374,7 +374,7 @@ def test_at_most_four_checks_run_on_a_node() -> None:
     assert sum(isinstance(action, EnsureJob) for action in actions_) == MOST_CHECKS
     queued = [action for action in actions_ if isinstance(action, WriteStatus)]
     assert {state(action) for action in queued} == {("False", Reason.CHECK_QUEUED)}
-    assert queued[0].condition.message.startswith("queued: 4 checks run on node a")
+    assert queued[0].condition.message.startswith("4 checks run on node a")
 
 
 def test_checks_of_other_nodes_do_not_wait() -> None:
