@@ -159,11 +159,12 @@ class History:
         self._laws.forget()
 
     def _game(self) -> None:
-        world = self._world
-        pid = world.begin(Process(cards=(world.chance.choice(CARDS),), mb=1500, counted_mb=1500))
-        world.enter(
-            world.chance.uniform(3.0, 20.0), lambda: self._world.end(pid, 0.5) if self._runs(pid) else None
-        )
+        """Let a game begin on a card and end; one that finds no room there does not begin."""
+        world, mb = self._world, 1500
+        card, seconds = world.chance.choice(CARDS), world.chance.uniform(3.0, 20.0)
+        if world.free_mb(card) >= mb:
+            pid = world.begin(Process(cards=(card,), mb=mb, counted_mb=mb))
+            world.enter(seconds, lambda: self._world.end(pid, 0.5) if self._runs(pid) else None)
 
     def _runs(self, pid: int) -> bool:
         process = self._world.processes.get(pid)

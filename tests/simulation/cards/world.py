@@ -186,6 +186,10 @@ class World:
             for uuid in process.cards
         ]
 
+    def free_mb(self, uuid: str) -> int:
+        """Return what no process has of a card, in MiB."""
+        return TOTAL_MB - sum(process.mb for process in self.processes.values() if uuid in process.cards)
+
     def _device(self, uuid: str) -> Device:
         here = [(pid, process) for pid, process in self.processes.items() if uuid in process.cards]
         used, unlisted = min(TOTAL_MB, sum(process.mb for _, process in here)), self.now < self.unlisted_until
