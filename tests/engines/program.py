@@ -5,6 +5,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -35,13 +36,13 @@ GRACE_SECONDS = 30
 
 
 class Setup(NamedTuple):
-    """How a Model of a backend is set up for its checks; `inside` is the path of its weights in the container."""
+    """How a Model of a backend is set up for its checks; `inside` is a pattern of the path of its weights in the container."""
 
     config: Mapping[str, Any] = MappingProxyType({})
     variables: Mapping[str, str] = MappingProxyType({})
     gpu: Gpu | None = None
     source: str = "pvc://c/m.gguf"
-    inside: str = "/models/m.gguf"
+    inside: str = r"/models/m\.gguf"
     ready_seconds: float = 120
 
 
@@ -57,7 +58,7 @@ SETUPS: Mapping[str, Setup] = {
         {"contextSize": 1024, "parallel": 2},
         {"LLAMA_ARG_THREADS": "1"},
         source="ollama://tiny:1b",
-        inside="/models",
+        inside=r"/models/m/\w+",
     ),
 }
 """Backend -> how; others are set up by nothing."""
@@ -96,7 +97,7 @@ class Program:
         values = {"POD_IP": self.host}
 
         def local(word: str) -> str:
-            return str(path) if word == self.setup.inside else expand(word, values)
+            return str(path) if re.fullmatch(self.setup.inside, word) else expand(word, values)
 
         words = [local(word) for word in container["args"]]
         self.argv = [*IMAGES.find(container["image"]).command(container.get("command", ()), words), *extra]
@@ -210,7 +211,7 @@ class Stream:
     def __init__(self, program: Program, path: str, body: Mapping[str, Any]) -> None:
         self._socket = socket.create_connection((program.host, program.backend.port), timeout=patient(60))
         data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: e\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: {program.host}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         self._socket.sendall(head.encode() + data)
         self._file = self._socket.makefile("rb")
 

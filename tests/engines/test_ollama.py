@@ -103,6 +103,11 @@ class TestStore:
         (listed,) = engine.ask("/api/tags")[1]["models"]
         assert listed["name"] == "tiny:1b"
 
+    def test_no_cloud(self, engine: Program) -> None:
+        """As its log says, and an answer to a name of its cloud."""
+        assert "Ollama cloud disabled: true" in engine.log.read_text()
+        assert chat(engine, model="gpt-oss:120b-cloud")[0] in (403, 404)
+
     def test_unknown_flag(self, make: Make) -> None:
         """Its command takes none."""
         program = make(extra=("--no-such-flag",)).start()

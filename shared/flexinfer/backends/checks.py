@@ -96,7 +96,8 @@ STORE_CHECKS: Mapping[str, str] = {
         )
     },
     "variables": "it is set up by the variables that a Model becomes: its context has the length of `contextSize`",
-    "store": "it lists what FlexInfer has pulled, under the name of the source, and asks no registry for it",
+    "store": "it lists what FlexInfer has pulled, under the name of the source",
+    "no_cloud": "it serves nothing that is not in the store, and asks ollama.com for nothing",
     "missing_weights": "a store without the model lists none, so that the engine is never ready",
     "cut_weights": "weights that were cut in half are an error, not nonsense",
     "wrong_weights": "a layer that holds no weights is an error",

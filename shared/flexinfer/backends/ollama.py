@@ -36,6 +36,7 @@ def env(serving: base.Serving) -> Mapping[str, str]:
         "OLLAMA_NUM_PARALLEL": str(capacity(serving.spec)),
         "OLLAMA_MODELS": serving.path,
         "OLLAMA_NOPRUNE": "1",  # the store is mounted read-only, and what is in it was verified
+        "OLLAMA_NO_CLOUD": "1",  # what it serves is in the store; else it asks ollama.com for more at each start
     }
     if "contextSize" in config:
         fixed["OLLAMA_CONTEXT_LENGTH"] = str(options.whole(config, "contextSize", 0))
