@@ -95,7 +95,7 @@ def main() -> None:
         without, _ = swap(Path(folder), REPEATS, keep=False)
         kept, spent = swap(Path(folder), REPEATS, keep=True)
     print(
-        f"without: {without:.2f} s; kept: {kept:.2f} s, saving and restoring {spent:.2f} s; ratio {without / kept:.0f}"
+        f"first token after a swap, without: {without:.2f} s; kept: {kept:.2f} s, saving and restoring {spent:.2f} s; ratio {without / kept:.0f}"
     )
 
 

@@ -8,6 +8,8 @@ part is the wait until its memory is seen to be back, the steps of the group, an
 is printed as NATS showed them; the agent looks at once when a sample is waited for. The bare spawn, which every way to start an engine takes, is part of
 the overhead. Measured elsewhere: llama-swap 57 to 267 ms, which
 starts the next engine as soon as the process of the last one is gone; LLMKube 11 s.
+
+Then, with a real engine, the time to the first token of a long prompt after a swap, with the prompt cache kept and without (`benchmarks.prompt_cache`).
 """
 
 import itertools
@@ -22,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import load, swap_steps
+from benchmarks import load, prompt_cache, swap_steps
 from benchmarks.instance import Instance, bare_spawn, instance
 
 SWAPS = 12
@@ -68,6 +70,7 @@ def main() -> None:
                 measured = [_swap(running, steps, number) for number in range(count)]
             spawn = statistics.median(bare_spawn(running.folder / "bare.log") for _ in range(_SPAWNS))
     _print(measured, spawn)
+    prompt_cache.main()
 
 
 def objects(names: Sequence[str], memory_mb: int) -> str:
