@@ -31,6 +31,8 @@ LOST_SECONDS = SETTINGS.relist_seconds + 4.0
 """How long after the last fault a watch that fell silent, or lost a change, is noticed at the latest: by the next list."""
 SETTLE_SECONDS = 300.0
 QUIET_SECONDS = 10.0
+TURN_SECONDS = 4.0
+"""Shorter than any turn: a group has a maxWait of 10 s at least."""
 DEMAND_SECONDS = 200.0
 """How long it may take until a Model that is asked for again and again answers, all before it in its group included."""
 DEMANDED = 0.12
@@ -122,12 +124,21 @@ class History:
                 simulation.checker.restart_waits()
             simulation.checker.check_waits()
             quiet = simulation.clock() - self._last_write
-            if quiet > QUIET_SECONDS and self._has_settled():
+            if quiet > self._quiet_seconds() and self._has_settled():
                 break
         simulation.checker.end_history()
         quiet = simulation.clock() - self._last_write
-        if quiet <= QUIET_SECONDS:
+        if quiet <= self._quiet_seconds():
             simulation.checker.report(f"the last write was {quiet:.1f} s ago")
+
+    def _quiet_seconds(self) -> float:
+        """Return for how long nothing is written once all is settled: less than a turn where Models that always run take turns."""
+        groups = [
+            model.spec.group
+            for model in self._simulation.models().values()
+            if model.spec.group and not model.spec.serverless.enabled
+        ]
+        return QUIET_SECONDS if len(groups) == len(set(groups)) else TURN_SECONDS
 
     def _has_settled(self) -> bool:
         checker = self._simulation.checker

@@ -5,7 +5,8 @@ total of the device less the group's reserve. What others use is all that is in 
 each counted at most with its entry: a holder that outgrew its entry, memory that came back late and a foreign process all count. The sample
 must be from after the last release. What would be so without some of the holders is asked for a plan: all that those use comes back then.
 
-Where that cannot be judged, or where a member requests it, there is one holder at a time; of its devices those are judged that can be.
+Where that cannot be judged, or where a member requests it, there is one holder at a time; of its devices those are judged that can be. A device
+whose processes telemetry does not tell can be judged while no holder is on it: all that is in use is others' then.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -57,7 +58,9 @@ def room(
     unseen = _unseen(placement, state, sample) if member.is_lease else ""
     if unseen:
         return Room(fits=False, why=unseen)
-    judged = [need for need in placement.devices if sample is not None and _is_told(need.uuid, sample)]
+    judged = [
+        need for need in placement.devices if sample is not None and _is_judged(need.uuid, group, sample)
+    ]
     if sample is None or not judged:
         return Room(fits=not holders)  # `alone` has said so: nothing can be judged
     staying = frozenset(holder.uid for holder in holders)
@@ -169,6 +172,13 @@ def _is_told(uuid: str, sample: Sample) -> bool:
     """Tell whether a sample says which processes use a device."""
     device = next((d for d in sample.observed.devices if d.uuid == uuid), None)
     return device is not None and device.healthy and is_listed(device)
+
+
+def _is_judged(uuid: str, group: SharedGroup, sample: Sample) -> bool:
+    """Tell whether a sample says what others use of a device."""
+    held = any(uuid in holder.uuids for holder in group.status.holders)
+    device = next((d for d in sample.observed.devices if d.uuid == uuid), None)
+    return device is not None and device.healthy and (is_listed(device) or not held)
 
 
 def _short(

@@ -47,7 +47,7 @@ class Facts:
     def is_told(self, uuid: str) -> bool:
         """Tell whether the last sample says which processes use a card."""
         world = self._world
-        return world.now - world.shown_at <= RECENT_SECONDS and uuid in world.listed
+        return world.now - world.shown_at < RECENT_SECONDS and uuid in world.listed
 
     def is_short(
         self, group: SharedGroup, need: PlacedDevice, holders: Iterable[Holder], claimed_mb: int = 0

@@ -323,8 +323,8 @@ def test_a_holder_of_two_cards_counts_on_both() -> None:
         assert steps(roomy.observed(), NOW + 1) == [("Grant", "b")]
 
 
-def test_of_two_cards_the_one_is_judged_of_which_telemetry_tells_the_processes() -> None:
-    """The other is given to one holder at a time; what is known of the first counts all the same."""
+def test_a_card_of_which_telemetry_tells_no_processes_is_judged_by_all_that_is_in_use() -> None:
+    """While no holder is on it: it is given to one at a time, and only with room for that one."""
     card = Card()
     card.waits("large", 20_000, uuids=("GPU-1", "GPU-2"))
     card.foreign_mb = 5_000
@@ -336,7 +336,10 @@ def test_of_two_cards_the_one_is_judged_of_which_telemetry_tells_the_processes()
     assert steps(later(state, NOW + 1, half), NOW + 1) == []
     card.foreign_mb = 1_000
     shown = card.sample()
-    half = msgspec.structs.replace(shown, devices=(shown.devices[0], untold), sample=3)
+    full = msgspec.structs.replace(shown, devices=(shown.devices[0], untold), sample=3)
+    assert steps(later(state, NOW + 1, full), NOW + 1) == []
+    roomy = msgspec.structs.replace(untold, used_mb=1_000)
+    half = msgspec.structs.replace(shown, devices=(shown.devices[0], roomy), sample=3)
     assert steps(later(state, NOW + 1, half), NOW + 1) == [("Grant", "large")]
 
 
