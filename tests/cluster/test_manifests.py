@@ -7,10 +7,11 @@ import msgspec
 import pytest
 
 from flexinfer.api.model import Cache, Gpu
+from flexinfer.api.reasons import Reason
 from flexinfer.launcher.manifests import LaunchSettings, engine_pod, template
-from flexinfer.prefetcher.jobs import job
-from flexinfer.prefetcher.plan import PrefetchSettings, plan_of
-from tests.builders import a_model
+from flexinfer.prefetcher.jobs import job, keeping
+from flexinfer.prefetcher.plan import KEEP, LIST, PrefetchSettings, plan_of
+from tests.builders import a_condition, a_model
 from tests.cluster.installed import CREATE, SYSTEM, Kubectl, namespace, text
 from tests.manifests import DEPLOY, FOLDERS, ROOT, Object, objects, workloads
 
@@ -91,8 +92,9 @@ def test_the_manifests_of_a_binding_pass_strict_validation(
 
 @pytest.mark.parametrize("cache", ["Memory", "None"])
 def test_an_engine_with_an_init_container_is_admitted(prepared: Kubectl, restricted: str, cache: str) -> None:
-    """Its init container has the same security context as the engine."""
-    model = a_model(source="HF://a/b", config={"ggufFile": "q4.gguf"})
+    """Its init container has the same security context as the engine; Memory has one where no PVC is available."""
+    without = a_condition("Cached", "True", Reason.NO_CLAIM)
+    model = a_model(source="HF://a/b", config={"ggufFile": "q4.gguf"}, conditions=[without])
     spec = msgspec.structs.replace(model.spec, cache=Cache(strategy=cache))
     model = msgspec.structs.replace(model, spec=spec)
     pod_template = template(model, LaunchSettings(image="image"))
@@ -108,6 +110,20 @@ def test_a_job_of_the_prefetcher_is_admitted(prepared: Kubectl, restricted: str,
     plan = plan_of(model, settings)
     assert plan is not None
     manifest = job(model, plan.with_pvc("pvc-1"), settings)
+    prepared.accepted(*CREATE, stdin=within(manifest["spec"]["template"], restricted))
+
+
+@pytest.mark.parametrize("kind", [LIST, KEEP])
+def test_a_job_that_lists_and_one_that_keeps_files_in_memory_are_admitted(
+    prepared: Kubectl, restricted: str, kind: str
+) -> None:
+    """The one has no volume, the other requests memory for the files."""
+    model = a_model(source="HF://a/b", config={"ggufFile": "q4.gguf"})
+    settings = PrefetchSettings(image="image")
+    plan = plan_of(model, settings)
+    assert plan is not None
+    plan = msgspec.structs.replace(plan.with_pvc("pvc-1"), kind=kind)
+    manifest = keeping(model, plan, 2**30, "image") if kind == KEEP else job(model, plan, settings)
     prepared.accepted(*CREATE, stdin=within(manifest["spec"]["template"], restricted))
 
 
