@@ -10,6 +10,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup, SharedGroupStatus
 from flexinfer.arbiter.effects import OnGroup
 from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Subject, record
 from flexinfer.runtime.kubernetes.api import (
     GPU_LEASES,
@@ -101,3 +102,11 @@ def tell(runtime: Runtime, group: SharedGroup, reason: str, message: str, *, war
     """Record a step as an Event of the SharedGroup; nothing waits for it."""
     subject = Subject(SHARED_GROUPS.api_version, SHARED_GROUPS.name, group.metadata)
     runtime.spawn_background(record(runtime, subject, reason, message, warning=warning))
+
+
+def other_than(decided_on: SharedGroup, current: SharedGroup) -> Sequence[AnyEvent]:
+    """Return what was read in place of the object that an effect was decided from; empty if it is that one, or a later state of it."""
+    if current.metadata.uid != decided_on.metadata.uid:
+        return [deleted(decided_on), events.GroupObserved(group=current)]
+    restored = current.metadata.version < decided_on.metadata.version
+    return [events.GroupRestored(group=current)] if restored else []

@@ -6,22 +6,17 @@ Event of the SharedGroup, which nothing waits for.
 
 from collections.abc import Sequence
 
-from flexinfer.api.labels import HELD_FINALIZER, MANAGED_BY_LABEL, PART_OF_LABEL, TURN_LABEL
+from flexinfer.api.labels import HELD_FINALIZER
 from flexinfer.api.lease import GPULease
-from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import Model
-from flexinfer.api.numbers import counted
 from flexinfer.api.sharedgroup import (
     BLOCKED,
     FREED,
     GRANTED,
-    INITIALIZED,
     RELEASING,
     STOPPED,
     Holder,
     SharedGroup,
-    SharedGroupSpec,
-    object_name,
 )
 from flexinfer.arbiter import status
 from flexinfer.arbiter.effects import (
@@ -39,19 +34,16 @@ from flexinfer.arbiter.effects import (
     TimeLease,
     Unprotect,
 )
+from flexinfer.arbiter.first_status import create, initialize
 from flexinfer.arbiter.grant import grant
 from flexinfer.arbiter.group import has_opened, has_returned, may_hold, must_leave, where
-from flexinfer.arbiter.lease_effects import claimed, perform_on_lease, still_due, waiting_lease
+from flexinfer.arbiter.lease_effects import perform_on_lease, still_due, waiting_lease
 from flexinfer.arbiter.member import Member, of_model
-from flexinfer.arbiter.objects import deleted, protect, put, read, read_model, set_finalizers, tell
+from flexinfer.arbiter.objects import deleted, other_than, put, read, read_model, set_finalizers, tell
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.kubernetes.api import (
-    PODS,
-    SHARED_GROUPS,
-    AlreadyExistsError,
-)
+from flexinfer.runtime.kubernetes.api import SHARED_GROUPS
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import model_deleted, rfc3339
 from flexinfer.runtime.together import both
@@ -63,11 +55,11 @@ async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> 
     One that is older than what the effect was decided from is that of an API server which was restored from a backup: it counts.
     """
     if isinstance(action, Create):
-        return await _create(runtime, action)
+        return await create(runtime, action)
     if isinstance(action, Grant):
         return await _grant(runtime, action, telemetry)
     current = await read(runtime, action)
-    if current is None or (other := _other(action.group, current)):
+    if current is None or (other := other_than(action.group, current)):
         return [deleted(action.group)] if current is None else other
     return await _perform_on(runtime, action, current, telemetry)
 
@@ -78,7 +70,7 @@ async def _perform_on(
     """Carry out an effect on a SharedGroup that was just read."""
     match action:
         case Initialize():
-            return await _initialize(runtime, action, current)
+            return await initialize(runtime, action, current)
         case GrantLease() | TellLease() | TimeLease():
             return await perform_on_lease(runtime, action, current, telemetry)
         case Advance():
@@ -93,56 +85,6 @@ async def _perform_on(
             return await _unprotect(runtime, current)
 
 
-def _other(decided_on: SharedGroup, current: SharedGroup) -> Sequence[AnyEvent]:
-    """Return what was read in place of the object that an effect was decided from; empty if it is that one, or a later state of it."""
-    if current.metadata.uid != decided_on.metadata.uid:
-        return [deleted(decided_on), events.GroupObserved(group=current)]
-    restored = current.metadata.version < decided_on.metadata.version
-    return [events.GroupRestored(group=current)] if restored else []
-
-
-async def _create(runtime: Runtime, action: Create) -> Sequence[AnyEvent]:
-    """Create the SharedGroup; one that is there already is returned as it is."""
-    name = object_name(action.group)
-    labels = {PART_OF_LABEL: "flexinfer", MANAGED_BY_LABEL: "flexinfer-arbiter"}
-    metadata = Metadata(name=name, namespace=action.namespace, labels=labels, finalizers=(HELD_FINALIZER,))
-    body = SharedGroup(metadata=metadata, spec=SharedGroupSpec(group=action.group))
-    try:
-        created = await runtime.cluster.create(SHARED_GROUPS, action.namespace, body)
-    except AlreadyExistsError:
-        created = await runtime.cluster.get(SHARED_GROUPS, action.namespace, name)
-    return [events.GroupObserved(group=created)]
-
-
-async def _initialize(runtime: Runtime, action: Initialize, current: SharedGroup) -> Sequence[AnyEvent]:
-    """Write to each lease of the group, read the object, put the finalizer on, then list the Pods, then write the first status.
-
-    The list comes after the object was read: a Pod that opens its gate later is one that the launcher, which reads the object too, opened
-    by a status that this write does not replace, since it carries the resourceVersion of that read.
-    """
-    if current.initialized or current.deleting or not current.counts:
-        return [events.GroupObserved(group=current)]
-    leases = await claimed(runtime, current)
-    again = await read(runtime, action) if leases else current
-    if again is None or (other := _other(current, again)) or again.initialized:
-        return [
-            *leases,
-            *([deleted(current)] if again is None else other or [events.GroupObserved(group=again)]),
-        ]
-    current = await protect(runtime, again)
-    pods = (await runtime.cluster.list(PODS, current.metadata.namespace, labels=TURN_LABEL)).items
-    stamp, turn = rfc3339(runtime), action.highest_turn
-    first = status.initialized(current, pods, action.models, turn, stamp, [one.lease for one in leases])
-    written = await put(runtime, current, first)
-    tell(
-        runtime,
-        written,
-        INITIALIZED,
-        f"turns continue above {first.turn}; {counted(len(first.holders), 'holder')} at the start",
-    )
-    return [*leases, events.GroupObserved(group=written)]
-
-
 async def _grant(runtime: Runtime, action: Grant, telemetry: Telemetry) -> Sequence[AnyEvent]:
     """Grant the devices to a Model that may still hold them, if they have room for it: grants on one node one after the other.
 
@@ -154,7 +96,7 @@ async def _grant(runtime: Runtime, action: Grant, telemetry: Telemetry) -> Seque
             read_model(runtime, meta.namespace, meta.name), runtime.cluster.list(SHARED_GROUPS)
         )
         current = next((group for group in groups.items if group.key == action.group.key), None)
-        if current is None or (other := _other(action.group, current)):
+        if current is None or (other := other_than(action.group, current)):
             return [deleted(action.group)] if current is None else other
         if model is None or model.uid != action.model.uid:
             return [model_deleted(action.model), events.GroupObserved(group=current)]

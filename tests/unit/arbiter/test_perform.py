@@ -334,6 +334,16 @@ async def test_pods_that_may_not_stay_are_holders_too_and_about_to_leave(pod: di
     assert (holder.turn, holder.step, holder.uid) == (5, RELEASING, pod.get("uid", "uid-a"))
 
 
+async def test_a_model_that_still_holds_devices_of_the_group_that_it_leaves_is_no_holder_of_the_next() -> (
+    None
+):
+    """Its Pod is of the other one's turn; it is queued here once that is released."""
+    other = a_group(a_holder("a", turn=5), name="other")
+    world = a_world(a_group(initialized=False), other)
+    put_pod(world, "a", 5)
+    assert (await looked(world, member("a"))).status.holders == ()
+
+
 async def test_a_pod_without_a_turn_gets_one_in_which_it_is_released() -> None:
     """Its Model joined the group while it ran, or a user removed the label."""
     world = a_world(a_group(initialized=False))
@@ -377,7 +387,7 @@ async def test_pods_are_listed_after_the_object_was_read() -> None:
         "list gpuleases",
         "patch sharedgroups",
         "list pods",
-        "replace sharedgroups",
+        "list sharedgroups",
     ]
     assert the_group(world).metadata.finalizers == (HELD_FINALIZER,)
 
