@@ -55,7 +55,7 @@ def room(
         if single:
             return Room(fits=False, why=f"one holder at a time: {single}")
     sample = recent(placement.node, state, now)
-    unseen = _unseen(placement, state, sample) if member.is_lease else ""
+    unseen = _unseen(placement, sample) if member.is_lease else ""
     if unseen:
         return Room(fits=False, why=unseen)
     judged = [
@@ -135,14 +135,14 @@ def _other_alone(
     return ""
 
 
-def _unseen(placement: Placement, state: ObservedState, sample: Sample | None) -> str:
+def _unseen(placement: Placement, sample: Sample | None) -> str:
     """Return why it is not known what uses the devices of a lease before its grant, by which its own processes are recognised at its end.
 
-    Empty if that is known, or if no telemetry of the node has ever come.
+    Empty if that is known, or if the devices are not named: it is telemetry that names them.
     """
     shown = {device.uuid for device in sample.observed.devices} if sample is not None else set[str]()
     missing = [uuid for uuid in placement.uuids if uuid not in shown]
-    if not missing or placement.node not in state.gpus:
+    if not missing:
         return ""
     return f"telemetry of node {placement.node} does not show {', '.join(missing)} now, so it is not known what uses it before the lease"
 

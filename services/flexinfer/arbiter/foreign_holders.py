@@ -26,7 +26,8 @@ def withheld(group: Group, state: ObservedState) -> Mapping[str, str]:
 def held_by_another(member: Member, group: SharedGroup, groups: Iterable[SharedGroup], nodes: Nodes) -> str:
     """Return which other group holds devices of a member's placement; empty if none does.
 
-    Devices are compared by uuid. Where telemetry did not name them, their number is: the node must have one for each.
+    Devices are compared by uuid. Where telemetry did not name them, their number is: the node must have one for each. Where several Pods may
+    have a device, what the node offers are shares of devices, which do not tell how many there are.
     """
     placement = member.placement
     others = list(_holders_on(placement.node, group, groups))
@@ -35,7 +36,8 @@ def held_by_another(member: Member, group: SharedGroup, groups: Iterable[SharedG
             return _named(other, holder)
     unnamed = next((pair for pair in others if not (pair[1].uuids and placement.uuids)), None)
     held = sum(len(holder.uuids) or 1 for _, holder in others)
-    if unnamed is not None and held + member.devices > _devices(nodes.get(placement.node)):
+    offered = 0 if any(map(_is_shared, others)) else _devices(nodes.get(placement.node))
+    if unnamed is not None and held + member.devices > offered:
         return _named(*unnamed)
     return ""
 
@@ -47,6 +49,14 @@ def _holders_on(
     for other in groups:
         if other.counts and other.key != group.key:
             yield from ((other, holder) for holder in other.status.holders if node and holder.node == node)
+
+
+def _is_shared(held: tuple[SharedGroup, Holder]) -> bool:
+    """Tell whether several Pods may have a device of a holder."""
+    group, holder = held
+    return any(
+        device.budget_mb is not None and device.uuid in holder.uuids for device in group.status.devices
+    )
 
 
 def _devices(node: NodeFacts | None) -> float:

@@ -11,7 +11,7 @@ from flexinfer.api.membership import GroupMembership
 from flexinfer.api.model import BackendStatus, Gpu
 from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, GroupDevice
 from flexinfer.api.status import GrantedStatus
 from flexinfer.arbiter.decide import GRACE_SECONDS, PATIENCE_SECONDS
 from flexinfer.arbiter.effects import Advance, Rebind
@@ -374,3 +374,14 @@ def test_devices_that_telemetry_did_not_name_are_counted(count: int, granted: bo
     other = a_group(a_holder("x"), name="other")
     node = a_node("a", allocatable={"nvidia.com/gpu": 1000 * count})
     assert (("Grant", "a") in steps(a_state(member("a"), a_group(), other, node))) is granted
+
+
+def test_shares_of_a_device_are_not_counted_as_devices() -> None:
+    """What a device plugin offers of one GPU that several Pods may have does not tell how many GPUs there are."""
+    other = a_group(a_holder("x", devices=("GPU-1",)), name="other")
+    shared = msgspec.structs.replace(
+        other.status, devices=(GroupDevice(uuid="GPU-1", total_mb=8000, budget_mb=7488),)
+    )
+    node = a_node("a", allocatable={"nvidia.com/gpu": 8000})
+    state = a_state(member("a"), a_group(), msgspec.structs.replace(other, status=shared), node)
+    assert ("Grant", "a") not in steps(state)

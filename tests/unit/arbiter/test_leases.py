@@ -311,14 +311,14 @@ def test_a_lease_that_the_api_server_should_have_refused_is_refused_here() -> No
     assert told(state)["game"] == (LeaseReason.INVALID, "refused: spec.duration must be between 1s and 168h")
 
 
-def test_a_lease_without_telemetry_has_the_card_alone() -> None:
-    """It is granted once no other holds it, as a Model is."""
-    state = a_state(a_node("a"), member("a"), held("a"), a_lease(spec={"memory_mb": 1_000}))
+def test_a_lease_is_not_granted_a_device_whose_telemetry_an_arbiter_has_not_seen() -> None:
+    """Telemetry has named it once. At the end of the lease nothing would tell its processes from those that were there before."""
+    lease, rests = a_lease(spec={"memory_mb": 1_000}), member("a", ("Accepted", "Placed"))
+    state = a_state(a_node("a"), member("a"), held("a"), lease)
     assert ("Grant", "lease game") not in steps(state)
-    free = a_state(
-        a_node("a"), member("a", ("Accepted", "Placed")), a_group(), a_lease(spec={"memory_mb": 1_000})
-    )
-    assert steps(free) == [("Grant", "lease game")]
+    free = a_state(a_node("a"), rests, a_group(), lease)
+    assert steps(free) == []
+    assert "telemetry of node a does not show" in told(free)["game"][1]
 
 
 LEASES = st.tuples(st.integers(500, 24_000) | st.none(), st.sampled_from([0, 100, 1000]))
