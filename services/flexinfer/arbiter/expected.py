@@ -98,11 +98,13 @@ def _leaves_at(
     if other is not None and isinstance(other.object, GPULease):
         end = end_of(other.object, state)
         return end.at if end is not None else None
-    if other is None or other.model is None or not standing_of_member(member, state, now).in_demand:
+    if other is None or other.model is None:
         return None
     answer = leave(holder, member, shared, state, now)
     if answer.allowed:
         return now
+    if not standing_of_member(member, state, now).in_demand:
+        return None  # that an initial start makes none leave which was requested, time alone does not alter
     if answer.due is None and is_loading(other.model) and other.priority <= member.priority:
         return _stayed_after_load(other.model, shared, state, now)
     return answer.due

@@ -11,7 +11,7 @@ from flexinfer.events import events
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW
-from tests.unit.arbiter.cards import Card
+from tests.unit.arbiter.cards import FIRST, Card
 from tests.unit.arbiter.groups import decided, later
 from tests.unit.arbiter.test_leases import END, an_entry, granted
 from tests.unit.arbiter.test_leases import observed as with_lease
@@ -38,6 +38,20 @@ def test_an_idle_holder_is_expected_to_be_gone_in_a_second() -> None:
     card.holds("a", 14_000)
     card.waits("b", 14_000)
     assert expected(card.observed()) == {"b": 2.0}
+
+
+def test_an_initial_start_is_expected_where_the_holder_was_never_requested() -> None:
+    """That one leaves at once; when one leaves that was requested, loads, or serves depends on no time."""
+    card = Card()
+    card.holds("a", 14_000)
+    card.waits("b", 14_000, FIRST)
+    assert expected(card.observed()) == {"b": 2.0}
+    card.serves("a")
+    assert expected(card.observed()) == {"b": None}
+    loading = Card()
+    loading.holds("a", 14_000, loading=True, backend_status=LOADS_10)
+    loading.waits("b", 14_000, FIRST)
+    assert expected(loading.observed()) == {"b": None}
 
 
 def test_a_busy_holder_of_the_same_priority_stays_min_stay_and_the_drain_deadline_at_the_latest() -> None:
