@@ -4,12 +4,14 @@ All three fetch one file of a hub on loopback, in turns, each as a process of it
 journal. The CPU seconds are those of the client, start included: they say the same on a busy machine. The goals are 0.8 of curl's rate, and at most the parts in flight (32 MiB) fetched again after SIGKILL at half of the file.
 
 At last, what a start of an engine reads after the page cache of its weights was dropped, with strategy SharedPVC and with Memory: a process maps the
-file and touches every page of it, as llama.cpp does. The bytes that came from the disk are the kernel's count.
+file and touches every page of it, as llama.cpp does. The bytes that came from the disk are the kernel's count. Then the same as the cold start of a real
+engine with the small model.
 """
 
 import argparse
 import contextlib
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import prompt_cache
+from flexinfer.local.supervisor.provisioning import small_model
 from flexinfer.prefetcher.keep import absent_of
 from tests.instance import until
 from tests.integration.prefetcher.hub import GGUF, REPOSITORY, Hub, served
@@ -29,6 +33,7 @@ MIB = 2**20
 NAME = "m.gguf"
 RANGES = 4
 GOAL, MOST_AGAIN = 0.8, 32 * MIB
+STRATEGIES = ("SharedPVC", "Memory")
 _SNAPSHOT = (
     "import sys, huggingface_hub; huggingface_hub.snapshot_download(sys.argv[1], local_dir=sys.argv[2])"
 )
@@ -138,8 +143,9 @@ class Load(NamedTuple):
     disk: int
 
 
-def load_after_a_drop(strategy: str, path: Path) -> Load:
-    """Return what a start reads after the kernel has dropped the file; with Memory, once the Job's program has looked at it again."""
+@contextmanager
+def dropped(strategy: str, path: Path) -> Iterator[None]:
+    """Let the kernel drop a file from the page cache; with Memory, the Job's program has looked at it again then."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -147,14 +153,48 @@ def load_after_a_drop(strategy: str, path: Path) -> Load:
     finally:
         os.close(number)
     if strategy == "SharedPVC":
-        return _loaded(path)
+        yield
+        return
     program = [sys.executable, "-m", "flexinfer.prefetcher.keep", str(path.parent)]
     with subprocess.Popen(program, stderr=subprocess.DEVNULL) as keeper:
         try:
             until(lambda: absent_of(path) == 0, 120, "the file is kept in memory")
-            return _loaded(path)
+            yield
         finally:
             keeper.kill()
+
+
+def load_after_a_drop(strategy: str, path: Path) -> Load:
+    """Return what mapping a file reads after that, as llama.cpp does."""
+    with dropped(strategy, path):
+        return _loaded(path)
+
+
+def cold_start_after_a_drop(strategy: str, path: Path) -> float:
+    """Return how long a real engine takes until it is ready after that, in seconds."""
+    with dropped(strategy, path):
+        began = time.monotonic()
+        engine = prompt_cache.start(path.parent, path)
+        seconds = time.monotonic() - began
+        prompt_cache.end(engine)
+    return seconds
+
+
+def print_cold_starts(rounds: int) -> None:
+    """Print the median of each strategy for the small model, and their ratio."""
+    model = small_model()
+    if model is None:
+        print("the small model is not installed: no cold start of an engine")
+        return
+    with _folder() as folder:
+        path = Path(shutil.copy2(model, folder))
+        medians = [
+            statistics.median(cold_start_after_a_drop(strategy, path) for _ in range(rounds))
+            for strategy in STRATEGIES
+        ]
+    for strategy, seconds in zip(STRATEGIES, medians, strict=True):
+        print(f"{strategy:<18} a real llama.cpp with {model.name} is ready after {seconds:5.2f} s")
+    print(f"ratio of a cold start with SharedPVC to one with Memory: {medians[0] / medians[1]:.2f}")
 
 
 def _loaded(path: Path) -> Load:
@@ -171,7 +211,7 @@ def print_loads(size: int, rounds: int) -> None:
         path = folder / "weights" / NAME
         path.parent.mkdir()
         path.write_bytes(content(size * MIB))
-        for strategy in ("SharedPVC", "Memory"):
+        for strategy in STRATEGIES:
             loads = [load_after_a_drop(strategy, path) for _ in range(rounds)]
             seconds, disk = (statistics.median(part) for part in zip(*loads, strict=True))
             print(
@@ -218,6 +258,7 @@ def main(size: int = 1024, rounds: int = 3) -> None:
             told = "refused" if refuses_a_flipped_bit(hub, name) else "TAKEN FOR COMPLETE"
             print(f"{name:<18} a file with one wrong bit is {told}")
     print_loads(size, rounds)
+    print_cold_starts(rounds)
     print(f"goals: {GOAL} of curl x4; at most {MOST_AGAIN // MIB} MiB fetched again; a wrong bit refused")
 
 

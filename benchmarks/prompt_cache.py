@@ -38,11 +38,11 @@ MODEL = Model(
 POD = PodFacts(name="m-0", uid="p", ip=HOST, template="t")
 
 
-def start(folder: Path) -> "subprocess.Popen[bytes]":
-    """Start an engine and wait until it is ready. Raises SystemExit if it is not."""
+def start(folder: Path, weights: Path | None = None) -> "subprocess.Popen[bytes]":
+    """Start an engine, by default of the small model, and wait until it is ready. Raises SystemExit if it is not."""
     server = str(Path(sys.executable).with_name("flexinfer-llama-server"))
     words = f"--host {HOST} --port 8080 --alias m --parallel 2 --kv-unified --threads 1 --ctx-size 4096"
-    words += f" --slot-save-path {folder} --model {small_model()}"
+    words += f" --slot-save-path {folder} --model {weights or small_model()}"
     engine = subprocess.Popen([server, *words.split()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + _SECONDS
     while time.monotonic() < until:
