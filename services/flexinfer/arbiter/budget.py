@@ -170,15 +170,19 @@ def _lists_processes(placement: Placement, sample: Sample) -> bool:
 
 def _is_told(uuid: str, sample: Sample) -> bool:
     """Tell whether a sample says which processes use a device."""
-    device = next((d for d in sample.observed.devices if d.uuid == uuid), None)
-    return device is not None and device.healthy and is_listed(device)
+    device = _healthy(uuid, sample)
+    return device is not None and is_listed(device)
 
 
 def _is_judged(uuid: str, group: SharedGroup, sample: Sample) -> bool:
     """Tell whether a sample says what others use of a device."""
     held = any(uuid in holder.uuids for holder in group.status.holders)
-    device = next((d for d in sample.observed.devices if d.uuid == uuid), None)
-    return device is not None and device.healthy and (is_listed(device) or not held)
+    return _is_told(uuid, sample) if held else _healthy(uuid, sample) is not None
+
+
+def _healthy(uuid: str, sample: Sample) -> Device | None:
+    """Return a device as a sample shows it; None if it does not, or says that it cannot be used."""
+    return next((d for d in sample.observed.devices if d.uuid == uuid and d.healthy), None)
 
 
 def _short(

@@ -9,17 +9,16 @@ import asyncio
 import contextlib
 import heapq
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
-from flexinfer.api import conditions
 from flexinfer.api.model import Model
-from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.engine_client import Ask, http_client
 from flexinfer.launcher.memory import Memory, pods_of
 from flexinfer.launcher.probe_attempt import ProbeAttempt, ProbeTarget, Remember
-from flexinfer.launcher.view import view_of
+from flexinfer.launcher.view import ready_of, view_of
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.touched_keys import TouchedKeys
 from flexinfer.state.observed import ObservedState
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ _ADDRESS = 0.1
 """How often the API server is asked for an address that no watch has reported yet: while a Pod starts it has others to serve."""
 
 
-class Prober:
+class Prober(TouchedKeys):
     """Probes every engine that is up. `opened` gives the client: HTTP, or the simulation's own.
 
     What a change costs is the Models that it touches, and what a probe costs is that engine: neither walks all of them.
@@ -40,18 +39,12 @@ class Prober:
     def __init__(
         self, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
     ) -> None:
+        super().__init__()
         self._opened = opened
         self._changed = asyncio.Event()
         self._targets: dict[str, ProbeTarget] = {}
-        self._touched: set[str] = set()
         self._heap: list[tuple[float, str]] = []  # when a target is due; may hold times that no longer count
         self._state, self._memory = ObservedState(), Memory()
-
-    def touch(self, keys: Iterable[str]) -> Iterable[str]:
-        """Look at these Models again when the newest state has come; returns the keys."""
-        touched = tuple(keys)
-        self._touched.update(touched)
-        return touched
 
     def observe(self, state: ObservedState, memory: Memory) -> None:
         """Take the newest state: a Pod that is new is probed at once."""
@@ -110,7 +103,7 @@ class Prober:
         self._touched.clear()
 
     def _update(self, model: Model, pod: PodFacts, now: float) -> None:
-        target, draining = self._targets.get(model.key), _is_draining(model)
+        target, draining = self._targets.get(model.key), ready_of(model).draining
         if target is None:
             target = self._targets[model.key] = ProbeTarget(pod, now)
             target.healthy = target.prepared = _was_ready(model, pod)
@@ -123,7 +116,7 @@ class Prober:
             self._schedule(model.key, target, now)
 
     async def _probe(self, attempt: ProbeAttempt, state: ObservedState) -> None:
-        target, key, draining = attempt.target, attempt.model.key, _is_draining(attempt.model)
+        target, key, draining = attempt.target, attempt.model.key, ready_of(attempt.model).draining
         try:
             await attempt.run(draining=draining)
         except Exception as error:
@@ -148,12 +141,6 @@ def _was_ready(model: Model, pod: PodFacts) -> bool:
     view = view_of(model)
     host = view.backend.address.rpartition(":")[0].strip("[]")
     return view.ready.true and bool(pod.ip) and host == pod.ip
-
-
-def _is_draining(model: Model) -> bool:
-    """Tell whether a stop was published and in-flight requests complete."""
-    ready = model.condition(conditions.READY)
-    return ready is not None and not ready.true and ready.reason == Reason.DRAINING
 
 
 def _interval(attempt: ProbeAttempt, state: ObservedState, *, draining: bool) -> float:

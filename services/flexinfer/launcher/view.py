@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import msgspec
 
 from flexinfer.api import conditions, reasons
-from flexinfer.api.conditions import Condition
 from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.services import SERVICES
@@ -231,18 +230,20 @@ def view_of(model: Model, groups: Iterable[SharedGroup | None] = ()) -> ModelVie
         cached=gate(conditions.CACHED),
         wanted=gate(conditions.WANTED),
         granted=gate(conditions.GRANTED),
-        ready=_ready(by_type.get(conditions.READY), generation, model.status.backend or BackendStatus()),
+        ready=ready_of(model),
     )
 
 
-def _ready(condition: Condition | None, generation: int, backend: BackendStatus) -> ReadyView:
+def ready_of(model: Model) -> ReadyView:
+    """Return the launcher's own condition of a Model, for what asks for nothing else of it."""
+    condition, backend = model.condition(conditions.READY), model.status.backend or BackendStatus()
     if condition is None:
         return ReadyView()
     return ReadyView(
         status=condition.status,
         reason="" if condition.true else condition.reason,
         message=condition.message,
-        current=condition.observed_generation == generation,
+        current=condition.observed_generation == model.metadata.generation,
         older_spec=condition.true and condition.reason != Reason.READY,
         in_pod=condition.reason == Reason.BACK_OFF and backend.loading_stage == RESTART,
     )

@@ -7,7 +7,7 @@ caches are listed once a resync, and at once after a deletion or a change of a p
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from flexinfer.api import kube
 from flexinfer.api.labels import COMPONENT_LABEL, MANAGED_BY_LABEL, MODEL_LABEL, RECLAIM_LABEL
@@ -15,6 +15,7 @@ from flexinfer.api.model import Model
 from flexinfer.prefetcher.memory import Fact, Memory
 from flexinfer.runtime.kubernetes.api import CLAIMS, MODELS, ApiError, ConflictError, NotFoundError
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.touched_keys import TouchedKeys
 from flexinfer.sources import fetched
 from flexinfer.state.observed import ObservedState
 
@@ -25,20 +26,14 @@ _PAUSE = 1.0
 _CACHES = f"{MANAGED_BY_LABEL}=flexinfer-prefetcher,{COMPONENT_LABEL}=cache"
 
 
-class ClaimAudit:
+class ClaimAudit(TouchedKeys):
     """Compares the PVCs of caches with the Models, as last observed."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._state = ObservedState()
-        self._touched: set[str] = set()
         self._to_delete: set[str] = set()
         self._due = asyncio.Event()
-
-    def touch(self, keys: Iterable[str]) -> Iterable[str]:
-        """Look at these Models when the newest state has come; returns the keys."""
-        touched = tuple(keys)
-        self._touched.update(touched)
-        return touched
 
     def observe(self, state: ObservedState, _memory: Memory) -> None:
         """Take the newest state; a Model that is gone, or whose policy is or was Delete, is looked at without delay."""

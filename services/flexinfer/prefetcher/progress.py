@@ -6,7 +6,7 @@ the answer is bounded, and a bad one counts for nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeAlias
 
 import aiohttp
@@ -20,6 +20,7 @@ from flexinfer.events.workload import JobFacts
 from flexinfer.prefetcher.memory import Fact, Memory, ProgressSeen
 from flexinfer.prefetcher.plan import FETCH
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.touched_keys import TouchedKeys
 from flexinfer.sources.pod import PROGRESS_PORT
 from flexinfer.state.observed import ObservedState
 
@@ -61,21 +62,15 @@ class _Download(msgspec.Struct):
     reported: float = float("-inf")
 
 
-class ProgressReader:
+class ProgressReader(TouchedKeys):
     """Asks every download that runs."""
 
     def __init__(self, ask: Ask = ask_http) -> None:
+        super().__init__()
         self._ask = ask
         self._state = ObservedState()
-        self._touched: set[str] = set()
         self._downloads: dict[str, _Download] = {}
         self._changed = asyncio.Event()
-
-    def touch(self, keys: Iterable[str]) -> Iterable[str]:
-        """Look at these Models again when the newest state has come; returns the keys."""
-        touched = tuple(keys)
-        self._touched.update(touched)
-        return touched
 
     def observe(self, state: ObservedState, _memory: Memory) -> None:
         """Take the newest state."""

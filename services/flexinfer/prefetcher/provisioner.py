@@ -14,6 +14,7 @@ from flexinfer.events.workload import ClaimFacts
 from flexinfer.prefetcher.memory import ClaimRefused, Fact, Memory
 from flexinfer.runtime.kubernetes.api import CLAIM_EVENTS, ApiError
 from flexinfer.runtime.runtime import Runtime
+from flexinfer.runtime.touched_keys import TouchedKeys
 from flexinfer.state.observed import ObservedState
 
 EVERY_SECONDS = 3.0
@@ -31,26 +32,18 @@ class _Waiting(NamedTuple):
     claim_uid: str
 
 
-class ProvisionerReader:
+class ProvisionerReader(TouchedKeys):
     """Reads the Events of every PVC that a Job waits for."""
 
     def __init__(self) -> None:
-        self._state = ObservedState()
-        self._touched: set[str] = set()
+        super().__init__()
         self._waiting: dict[str, _Waiting] = {}
         self._causes: dict[str, str] = {}
         """Uid of a PVC -> what was remembered of it last."""
         self._changed = asyncio.Event()
 
-    def touch(self, keys: Iterable[str]) -> Iterable[str]:
-        """Look at these Models when the newest state has come; returns the keys."""
-        touched = tuple(keys)
-        self._touched.update(touched)
-        return touched
-
     def observe(self, state: ObservedState, _memory: Memory) -> None:
         """Take the newest state."""
-        self._state = state
         for key in self._touched:
             waiting = _waiting(key, state)
             if waiting is not None:
