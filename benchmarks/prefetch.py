@@ -26,6 +26,7 @@ from benchmarks import prompt_cache
 from flexinfer.local.supervisor.provisioning import small_model
 from flexinfer.prefetcher.keep import absent_of
 from tests.instance import until
+from tests.integration.prefetcher import page_cache
 from tests.integration.prefetcher.hub import GGUF, REPOSITORY, Hub, served
 from tests.integration.prefetcher.program import downloaded, environment, started
 
@@ -146,12 +147,7 @@ class Load(NamedTuple):
 @contextmanager
 def dropped(strategy: str, path: Path) -> Iterator[None]:
     """Let the kernel drop a file from the page cache; with Memory, the Job's program has looked at it again then."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(number)
+    page_cache.drop(path)
     if strategy == "SharedPVC":
         yield
         return

@@ -6,7 +6,6 @@ check means, and the page of backends which of them have run.
 """
 
 import importlib.metadata
-import json
 import os
 import shutil
 import signal
@@ -23,6 +22,7 @@ from flexinfer.local.supervisor.provisioning import small_model
 from localkube.kubelet.image_runtimes import NoRuntimeError
 from tests.engines.installed import llama_server, ollama, vllm
 from tests.engines.program import GRACE_SECONDS, HELLO, Make, Program, seconds
+from tests.engines.text_checks import TextChecks
 from tests.instance import until
 from tests.patience import patient
 
@@ -123,7 +123,7 @@ def failed(program: Program) -> str:
     return program.last_lines()
 
 
-class TestEngine:
+class TestEngine(TextChecks):
     """One method a check."""
 
     def test_command_line(self, engine: Program) -> None:
@@ -167,49 +167,10 @@ class TestEngine:
         """Again and again."""
         assert [engine.healthy() for _ in range(3)] == [True] * 3
 
-    def test_address(self, engine: Program, make: Make) -> None:
-        """Another address of this machine is refused."""
-        assert make().ask(engine.backend.health)[0] == 0
-
     def test_served_name(self, engine: Program) -> None:
         """The one that the proxy writes into each request."""
         _, models = engine.ask("/v1/models")
         assert "m" in [model["id"] for model in models["data"]]
-
-    def test_chat(self, engine: Program) -> None:
-        """One answer."""
-        code, answer = engine.ask("/v1/chat/completions", {"model": "m", "messages": HELLO, "max_tokens": 4})
-        assert (code, answer["usage"]["completion_tokens"]) == (200, 4)
-        assert answer["choices"][0]["message"]["content"]
-
-    def test_completions(self, engine: Program) -> None:
-        """The older way."""
-        code, answer = engine.ask("/v1/completions", {"model": "m", "prompt": "one two", "max_tokens": 4})
-        assert (code, bool(answer["choices"][0]["text"])) == (200, True)
-
-    def test_stream(self, engine: Program) -> None:
-        """Event by event."""
-        events = list(engine.stream(32).events())
-        assert len(events) > 4
-        assert events[-1] == "[DONE]"
-
-    def test_stream_usage(self, engine: Program) -> None:
-        """In the last event before the end."""
-        events = list(engine.stream(4, stream_options={"include_usage": True}).events())
-        assert json.loads(events[-2])["usage"]["completion_tokens"] == 4
-
-    def test_stop_length(self, engine: Program) -> None:
-        """Not as a sentence that has come to its end."""
-        _, answer = engine.ask("/v1/chat/completions", {"model": "m", "messages": HELLO, "max_tokens": 2})
-        assert answer["choices"][0]["finish_reason"] == "length"
-
-    def test_bad_json(self, engine: Program) -> None:
-        """The client's fault."""
-        assert 400 <= engine.ask("/v1/chat/completions", raw=b"{no json")[0] < 500
-
-    def test_unknown_path(self, engine: Program) -> None:
-        """Which the proxy does not let through anyway."""
-        assert engine.ask("/v1/no/such/path", {})[0] == 404
 
     def test_too_long(self, engine: Program) -> None:
         """A thousand and more tokens into a context of 1,024."""
@@ -256,11 +217,6 @@ class TestEngine:
         body = {"model": "m", "messages": HELLO, "max_tokens": 1}
         assert engine.ask("/v1/chat/completions", body)[0] == 200
 
-    def test_terminate(self, fresh: Program) -> None:
-        """Sooner than the kubelet's SIGKILL."""
-        fresh.kill(signal.SIGTERM)
-        assert fresh.code(GRACE_SECONDS) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
-
     def test_terminate_stream(self, fresh: Program, chosen: Engine) -> None:
         """What the client sees is true: the answer was not whole."""
         stream = fresh.stream(chosen.long)
@@ -286,13 +242,6 @@ class TestEngine:
         fresh.kill(signal.SIGTERM)
         fresh.code()
         until(lambda: not fresh.left(), 5, "processes are left")
-
-    def test_restart(self, fresh: Program, make: Make) -> None:
-        """As the kubelet does after an end."""
-        fresh.kill()
-        fresh.code()
-        again = make(host=fresh.host).start().ready()
-        again.end()
 
 
 PROVEN = {
@@ -320,7 +269,7 @@ def test_nothing_is_claimed_of_an_engine_that_is_not_run(name: str) -> None:
 def test_every_check_is_one_of_the_suite_and_has_its_meaning() -> None:
     """At least 25 of them."""
     assert {f"test_{name}" for name in CHECKS} == {
-        name for name in vars(TestEngine) if name.startswith("test_")
+        name for name in dir(TestEngine) if name.startswith("test_")
     }
     assert len(CHECKS) >= 25
 

@@ -20,6 +20,7 @@ from flexinfer.local.supervisor.provisioning import small_model
 from flexinfer.sources.ollama import REGISTRY
 from tests.engines.installed import ollama
 from tests.engines.program import GRACE_SECONDS, HELLO, Make, Program, seconds
+from tests.engines.text_checks import CHAT, TextChecks
 from tests.instance import until
 from tests.integration.prefetcher.hub import digest
 from tests.integration.prefetcher.program import downloaded
@@ -27,7 +28,6 @@ from tests.integration.prefetcher.registry import MODEL, TAG, served
 from tests.patience import patient
 
 pytestmark = pytest.mark.slow
-CHAT = "/v1/chat/completions"
 TEMPLATE = b"{{ range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 LONG = 900
 """Tokens that the context has room for: many times as long as a test needs to see that the stream continues."""
@@ -89,7 +89,7 @@ def finished(program: Program) -> Iterator[str]:
     return events
 
 
-class TestStore:
+class TestStore(TextChecks):
     """One method a check."""
 
     def test_variables(self, engine: Program) -> None:
@@ -149,10 +149,6 @@ class TestStore:
         assert code == 200
         assert '"tiny:1b"' in json.dumps(models)
 
-    def test_address(self, engine: Program, make: Make) -> None:
-        """Another address of this machine is refused."""
-        assert make().ask(engine.backend.health)[0] == 0
-
     def test_served_name(self, engine: Program) -> None:
         """The one that the proxy writes into each request."""
         assert [model["id"] for model in engine.ask("/v1/models")[1]["data"]] == [engine.served]
@@ -168,41 +164,6 @@ class TestStore:
         assert chat(engine)[0] == 200
         (loaded,) = engine.ask("/api/ps")[1]["models"]
         assert int(loaded["expires_at"][:4]) > time.gmtime().tm_year + 100
-
-    def test_chat(self, engine: Program) -> None:
-        """One answer."""
-        code, answer = chat(engine)
-        assert (code, answer["usage"]["completion_tokens"]) == (200, 4)
-        assert answer["choices"][0]["message"]["content"]
-
-    def test_completions(self, engine: Program) -> None:
-        """The older way."""
-        body = {"model": engine.served, "prompt": "one two", "max_tokens": 4}
-        code, answer = engine.ask("/v1/completions", body)
-        assert (code, bool(answer["choices"][0]["text"])) == (200, True)
-
-    def test_stream(self, engine: Program) -> None:
-        """Event by event."""
-        events = list(engine.stream(8).events())
-        assert len(events) > 4
-        assert events[-1] == "[DONE]"
-
-    def test_stream_usage(self, engine: Program) -> None:
-        """In the last event before the end."""
-        events = list(engine.stream(4, stream_options={"include_usage": True}).events())
-        assert json.loads(events[-2])["usage"]["completion_tokens"] == 4
-
-    def test_stop_length(self, engine: Program) -> None:
-        """Not as a sentence that has come to its end."""
-        assert chat(engine, max_tokens=2)[1]["choices"][0]["finish_reason"] == "length"
-
-    def test_bad_json(self, engine: Program) -> None:
-        """The client's fault."""
-        assert 400 <= engine.ask(CHAT, raw=b"{no json")[0] < 500
-
-    def test_unknown_path(self, engine: Program) -> None:
-        """Which the proxy does not let through anyway."""
-        assert engine.ask("/v1/no/such/path", {})[0] == 404
 
     def test_too_long(self, engine: Program) -> None:
         """It is cut to the context, and the answer counts what was read."""
@@ -226,11 +187,6 @@ class TestStore:
         stream.close()
         assert chat(program)[0] == 200
         program.end()
-
-    def test_terminate(self, fresh: Program) -> None:
-        """Sooner than the kubelet's SIGKILL."""
-        fresh.kill(signal.SIGTERM)
-        assert fresh.code(GRACE_SECONDS) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
     def test_terminate_stream(self, fresh: Program) -> None:
         """What the client sees is true: the answer was not whole."""
@@ -264,17 +220,10 @@ class TestStore:
         fresh.code()
         until(lambda: not fresh.left(), 5, "processes are left")
 
-    def test_restart(self, fresh: Program, make: Make) -> None:
-        """As the kubelet does after an end."""
-        fresh.kill()
-        fresh.code()
-        again = make(host=fresh.host).start().ready()
-        again.end()
-
 
 def test_every_check_is_one_of_the_suite_and_has_its_meaning() -> None:
     """At least 25 of them."""
     assert {f"test_{name}" for name in STORE_CHECKS} == {
-        name for name in vars(TestStore) if name.startswith("test_")
+        name for name in dir(TestStore) if name.startswith("test_")
     }
     assert len(STORE_CHECKS) >= 25

@@ -12,6 +12,7 @@ import pytest
 
 from flexinfer.prefetcher.keep import absent_of
 from tests.instance import until
+from tests.integration.prefetcher import page_cache
 from tests.patience import patient
 
 pytestmark = pytest.mark.integration
@@ -25,20 +26,10 @@ def weights(tmp_path: Path) -> Path:
     path = tmp_path / "one" / "part" / "m.gguf"
     path.parent.mkdir(parents=True)
     path.write_bytes(os.urandom(SIZE))
-    dropped(path)
+    page_cache.drop(path)
     if not absent_of(path):
         pytest.skip("this file system keeps its pages in memory")
     return path
-
-
-def dropped(path: Path) -> None:
-    """Drop the pages of a file from the cache."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-        os.posix_fadvise(number, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(number)
 
 
 @contextmanager
@@ -58,7 +49,7 @@ def test_files_are_brought_into_the_page_cache_and_again_after_they_were_dropped
     assert absent_of(weights) > SIZE // 2
     with keeping(weights.parents[1], 0.1):
         until(lambda: absent_of(weights) == 0, 60, "the file is resident")
-        dropped(weights)
+        page_cache.drop(weights)
         until(lambda: absent_of(weights) == 0, 60, "the file is resident again")
 
 
