@@ -22,6 +22,7 @@ from flexinfer.backends import Backend
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.digest import digest
 from flexinfer.launcher.engine_client import Answer, engine_session, request
+from flexinfer.sources.fetched import has_no_claim
 
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 5.0
@@ -55,9 +56,11 @@ class _Restored(msgspec.Struct, frozen=True):
 
 
 def room(model: Model) -> int:
-    """Return how many bytes of prompt caches a Model keeps; 0: none."""
+    """Return how many bytes of prompt caches a Model keeps; 0: none, as without a claim, where they would end with the Pod."""
     backend = backends.find(model.spec.backend)
-    return backend.keeps_mb(model.spec) * _MB if backend is not None else 0
+    if backend is None or has_no_claim(model):
+        return 0
+    return backend.keeps_mb(model.spec) * _MB
 
 
 async def save(model: Model, pod: PodFacts) -> str:

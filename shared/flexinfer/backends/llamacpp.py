@@ -22,7 +22,7 @@ from flexinfer.backends.memory import CUDA_CONTEXT_MB, Demand
 
 NO_OWN_CLAIM = (
     "spec.config.keepPromptCacheMB needs a claim of the Model's own, where no other Model reads its prompts: "
-    "use an HF:// source with cache.strategy SharedPVC and no cache.pvcName, or set it to 0"
+    "use an HF:// source with cache.strategy SharedPVC or Memory and no cache.pvcName, or set it to 0"
 )
 
 
@@ -53,7 +53,7 @@ def keeps_mb(spec: ModelSpec) -> int:
 def _has_own_claim(spec: ModelSpec) -> bool:
     cache = spec.cache
     return spec.source.startswith("HF://") and (
-        cache is None or (cache.strategy in (None, "SharedPVC") and not cache.pvc_name)
+        cache is None or (cache.strategy in (None, "SharedPVC", "Memory") and not cache.pvc_name)
     )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from flexinfer import backends
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import Cache, CacheStatus, Model, ModelSpec
+from flexinfer.api.reason import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.launcher.prompt_cache import Slot, expected_bytes, name_of, order, room
@@ -79,6 +81,15 @@ def test_a_model_without_the_key_keeps_nothing() -> None:
     assert "--slot-save-path" not in made.spec["containers"][0]["args"]
 
 
+def test_without_a_claim_nothing_is_kept() -> None:
+    """Strategy Memory where no StorageClass exists: the folder would be memory of the Pod, and end with it."""
+    without = keeping(conditions=(("Cached", "True", Reason.NO_CLAIM),))
+    spec = msgspec.structs.replace(without.spec, cache=Cache(strategy="Memory"))
+    without = msgspec.structs.replace(without, spec=spec)
+    assert room(without) == 0
+    assert room(msgspec.structs.replace(without, status=keeping().status)) == 64 * 2**20
+
+
 def test_the_folder_is_prepared_by_an_init_container_and_mounted_by_the_engine() -> None:
     """On the Model's own claim, by its uid; the weights stay read-only."""
     made = template(keeping(), LaunchSettings(image="ours:1"))
@@ -107,7 +118,9 @@ def test_the_folder_is_prepared_by_an_init_container_and_mounted_by_the_engine()
         ("HF://org/m", None, True),
         ("HF://org/m", Cache(strategy="SharedPVC"), True),
         ("HF://org/m", Cache(strategy="SharedPVC", pvc_name="shared"), False),
-        ("HF://org/m", Cache(strategy="Memory"), False),
+        ("HF://org/m", Cache(strategy="Memory"), True),
+        ("HF://org/m", Cache(strategy="Memory", pvc_name="shared"), False),
+        ("HF://org/m", Cache(strategy="None"), False),
         ("pvc://models/m.gguf", None, False),
         ("file:///m.gguf", None, False),
     ],
