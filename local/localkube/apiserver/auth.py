@@ -64,6 +64,23 @@ class LoopbackAuthenticator:
             )
 
 
+def refuse_impersonation(headers: Mapping[str, str]) -> None:
+    """Raise ApiError 403 for a request in the name of another user (`kubectl --as`): without RBAC it would be granted everything."""
+    user = headers.get("Impersonate-User")
+    if user is not None:
+        raise ApiError(
+            403,
+            "Forbidden",
+            f"the local API does not impersonate {user}: it has no RBAC, and a client with its token may do "
+            "everything; to test rights use --api real or a cluster",
+        )
+
+
+def health(path: str, *, verbose: bool) -> str:
+    """Return the answer of a health check; `verbose` lists what was checked, as `kubectl get --raw /livez?verbose` shows it."""
+    return f"[+]ping ok\n{path[1:]} check passed\n" if verbose else "ok"
+
+
 def read_token(token_file: Path) -> tuple[TokenAuthenticator, str]:
     """Return an authenticator for the token in a file, and the token.
 

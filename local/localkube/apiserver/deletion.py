@@ -80,8 +80,11 @@ def _grace_period(rules: Strategy, live: Object, options: DeleteOptions) -> int:
 
 
 def _with_finalizers(rules: Strategy, live: Object, options: DeleteOptions) -> Object:
-    """Set the finalizers that tell the garbage collector how to treat dependents."""
+    """Set the finalizers that say how dependents are treated, and what is deleted before the object itself."""
     before = live["metadata"].get("finalizers") or []
+    if rules.deletion_finalizer and "deletionTimestamp" not in live["metadata"]:
+        before = [*(each for each in before if each != rules.deletion_finalizer), rules.deletion_finalizer]
+        live = with_finalizers(live, before)
     if options.propagation is None and (ORPHAN in before or FOREGROUND in before):
         return live
     policy = options.propagation or rules.propagation

@@ -64,14 +64,7 @@ def _with_etag(body: bytes, content_type: str) -> Document:
     return Document(body, content_type, f'"{tag}"')
 
 
-_OPENAPI_V2 = _with_etag(
-    b"\x0a\x032.0"  # swagger: "2.0"
-    b"\x12\x0f\x0a\x09localkube\x12\x02v1"  # info: title, version
-    b"\x42\x00",  # paths: none
-    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
-)
-"""kubectl 1.37 requests OpenAPI v2, in protobuf alone, before it applies a `kind: List`. Without definitions in
-it kubectl leaves the validation to the server (`fieldValidation=Strict`)."""
+_OPENAPI_V2 = {media: _with_etag(body, media) for media, body in openapi.V2.items()}
 
 
 class Discovery:
@@ -89,7 +82,7 @@ class Discovery:
             self._cached_version, self._cache = self._registry.version, {}
             self._resources = _with_unserved(self._registry.resources())
         if path == "/openapi/v2":
-            return _OPENAPI_V2
+            return _OPENAPI_V2[openapi.V2_MEDIA if openapi.V2_MEDIA in accept else JSON]
         form = negotiate_discovery(accept).discovery if path in ("/api", "/apis") else ""
         document = self._cache.get((path, form))
         if document is None:

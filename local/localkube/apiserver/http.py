@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from localkube.apiserver import pod_logs, query_options, request_body, routing
-from localkube.apiserver.auth import OPEN_PATHS, Authenticator
+from localkube.apiserver.auth import OPEN_PATHS, Authenticator, health, refuse_impersonation
 from localkube.apiserver.content_negotiation import JSON, negotiate_object
 from localkube.apiserver.discovery import Discovery
 from localkube.apiserver.errors import ApiError, expired, no_such_resource
@@ -96,6 +96,7 @@ class ApiHandler:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
             self._config.authenticator.authenticate(request.path, request.headers)
+            refuse_impersonation(request.headers)
             return await self._dispatch(request)
         except ApiError as error:
             return _failure(error)
@@ -125,7 +126,7 @@ class ApiHandler:
 
     def _document(self, request: web.Request, path: str) -> web.Response:
         if path in OPEN_PATHS:
-            return web.Response(text="ok")
+            return web.Response(text=health(path, verbose="verbose" in request.query))
         document = self._config.discovery.answer(path, request.headers.get("Accept", ""))
         if document is None or request.method not in ("GET", "HEAD"):
             raise no_such_resource()
@@ -151,7 +152,7 @@ class ApiHandler:
 
     async def _create(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
-        obj = request_body.decode_object(await request.read(), request.content_type, target)
+        obj = request_body.decode_object(await request.read(), _content_type(request), target)
         written = self._store.create(
             target.res, target.namespace, obj, query_options.write_options(call.query, _agent(call))
         )
@@ -159,7 +160,7 @@ class ApiHandler:
 
     async def _update(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
-        obj = request_body.decode_object(await request.read(), request.content_type, target)
+        obj = request_body.decode_object(await request.read(), _content_type(request), target)
         options = query_options.write_options(call.query, _agent(call))
         written = self._store.update(
             target.res, target.namespace, target.name, obj, options, subresource=target.subresource
@@ -168,7 +169,7 @@ class ApiHandler:
 
     async def _patch(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
-        patch = request_body.decode_patch(await request.read(), request.content_type, target)
+        patch = request_body.decode_patch(await request.read(), _content_type(request), target)
         options = query_options.patch_options(call.query, _agent(call), apply=patch.kind == "apply")
         written = self._store.patch(
             target.res, target.namespace, target.name, patch, options, subresource=target.subresource
@@ -179,7 +180,7 @@ class ApiHandler:
         target = call.target
         options = query_options.delete_options(
             call.query,
-            request_body.decode_delete_options(await call.request.read(), call.request.content_type),
+            request_body.decode_delete_options(await call.request.read(), _content_type(call.request)),
         )
         last = self._store.delete(target.res, target.namespace, target.name, options)
         if not options.dry_run and self._still_exists(target, last):
@@ -203,7 +204,7 @@ class ApiHandler:
         target = call.target
         options = query_options.delete_options(
             call.query,
-            request_body.decode_delete_options(await call.request.read(), call.request.content_type),
+            request_body.decode_delete_options(await call.request.read(), _content_type(call.request)),
         )
         listing = self._store.delete_collection(
             target.res, target.namespace, query_options.list_query(call.query), options
@@ -212,7 +213,7 @@ class ApiHandler:
 
     async def _bind(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
-        binding = request_body.decode_object(await request.read(), request.content_type, target)
+        binding = request_body.decode_object(await request.read(), _content_type(request), target)
         options = query_options.write_options(call.query, _agent(call))
         self._store.update(target.res, target.namespace, target.name, binding, options, subresource="binding")
         return _json(_SUCCESS, 201)
@@ -220,7 +221,7 @@ class ApiHandler:
     async def _evict(self, call: _ResourceRequest) -> web.Response:
         """Delete a Pod, as `kubectl drain` requests it; no PodDisruptionBudget forbids it here."""
         target, request = call.target, call.request
-        eviction = request_body.decode_object(await request.read(), request.content_type, target)
+        eviction = request_body.decode_object(await request.read(), _content_type(request), target)
         options = query_options.delete_options(call.query, eviction.get("deleteOptions"))
         self._store.delete(target.res, target.namespace, target.name, options)
         return _json(_SUCCESS, 201)
@@ -272,6 +273,11 @@ class ApiHandler:
 
 def _agent(call: _ResourceRequest) -> str:
     return call.request.headers.get("User-Agent", "")
+
+
+def _content_type(request: web.Request) -> str:
+    """Return the Content-Type header, empty without one: the body is then read as JSON."""
+    return request.headers.get("Content-Type", "")
 
 
 def _json(content: Object, status: int = 200, warnings: Sequence[str] = ()) -> web.Response:

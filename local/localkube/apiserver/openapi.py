@@ -2,7 +2,7 @@
 
 Like kube-openapi and apiextensions-apiserver/pkg/controller/openapi. kubectl reads them for `explain` and to
 learn that the server supports field validation and dry runs. They hold paths, verbs, query parameters and
-schemas; error responses and the descriptions of responses are left out, and there is no `/openapi/v2`.
+schemas; error responses and the descriptions of responses are left out. Of OpenAPI v2 there is an empty document.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,6 +24,15 @@ _PACKAGES: Final[Mapping[str, str]] = {
     "storage.k8s.io": "io.k8s.api.storage",
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
 }
+V2_MEDIA: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+V2: Final[Mapping[str, bytes]] = {
+    V2_MEDIA: b"\x0a\x032.0"  # swagger: "2.0"
+    b"\x12\x0f\x0a\x09localkube\x12\x02v1"  # info: title, version
+    b"\x42\x00",  # paths: none
+    "application/json": b'{"swagger":"2.0","info":{"title":"localkube","version":"v1"},"paths":{}}\n',
+}
+"""`/openapi/v2` by media type. kubectl 1.37 requests it, in protobuf alone, before it applies a `kind: List`. Without
+definitions in it kubectl leaves the validation to the server (`fieldValidation=Strict`)."""
 _CONVENTIONS: Final = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
 _SHARED: Final[Mapping[str, str]] = {
     "apiVersion": "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized "

@@ -157,7 +157,7 @@ def _config_map(config: Object, now: datetime) -> list[Any]:
 
 
 def _service_account(account: Object, now: datetime) -> list[Any]:
-    return [name_of(account), len(account.get("secrets") or ()), human_duration.age(account, now)]
+    return [name_of(account), human_duration.age(account, now)]
 
 
 def _secret(secret: Object, now: datetime) -> list[Any]:
@@ -203,7 +203,7 @@ PRINTERS: Mapping[tuple[str, str], Printer] = {  # (group, kind) -> printer
     ("events.k8s.io", "Event"): _EVENTS,
     ("", "Namespace"): Printer(columns("Name|Status|Age"), _namespace),
     ("", "Secret"): Printer(columns("Name|Type|Data|Age"), _secret),
-    ("", "ServiceAccount"): Printer(columns("Name|Secrets|Age"), _service_account),
+    ("", "ServiceAccount"): Printer(columns("Name|Age"), _service_account),
     ("", "ConfigMap"): Printer(columns("Name|Data|Age"), _config_map),
     **STORAGE_PRINTERS,
     ("coordination.k8s.io", "Lease"): Printer(columns("Name|Holder|Age"), _lease),

@@ -45,7 +45,14 @@ def decode_object(content: bytes, content_type: str, target: Target) -> Object:
 
     Raises ApiError 400 when it is malformed or contradicts the path, 415 for another content type.
     """
-    return _check_target(_mapping(_decoded(content, content_type)), target)
+    obj = _mapping(_decoded(content, content_type))
+    if target.res.group not in BUILT_IN and not obj.get("kind"):
+        text = content.decode(errors="replace")
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {target.res.kind}): "
+            f"Object 'Kind' is missing in '{text}' ({text})"
+        )
+    return _check_target(obj, target)
 
 
 def _decoded(content: bytes, content_type: str) -> Any:

@@ -45,6 +45,7 @@ class Strategy:
     graceful: bool = False  # whether deletion has a grace period
     creates_status: bool = False  # whether a create may set status
     propagation: Propagation = "Background"
+    deletion_finalizer: str = ""  # what a delete adds, for the controller that deletes the content first
     prepare: Callable[[Object, str], Object] = _keep
     admit: Callable[[Object], Object] = _unmodified  # mutating admission; has no field manager
     check_update: Callable[[Object, Object], list[Cause]] = _allow_update
@@ -89,16 +90,6 @@ def _prepare_service(service: Object, _: str) -> Object:
     return {**service, "status": {"loadBalancer": {}}}
 
 
-def _prepare_definition(crd: Object, _: str) -> Object:
-    """Add the finalizer that keeps the definition until its objects are deleted."""
-    meta = crd["metadata"]
-    finalizers = [
-        *(each for each in meta.get("finalizers") or [] if each != CLEANUP_FINALIZER),
-        CLEANUP_FINALIZER,
-    ]
-    return {**crd, "metadata": {**meta, "finalizers": finalizers}}
-
-
 def _check_immutable(new: Object, old: Object) -> list[Cause]:
     """Return the changed fields of a ConfigMap or Secret with `immutable: true`."""
     if not old.get("immutable"):
@@ -138,5 +129,5 @@ _TABLE: Final[Mapping[tuple[str, str], Strategy]] = {
     ("", "persistentvolumes"): Strategy(generations=False, unconditional=True, prepare=_prepare_pending),
     ("batch", "jobs"): Strategy(unconditional=True, propagation="Orphan", prepare=_prepare_job),
     ("coordination.k8s.io", "leases"): Strategy(generations=False),
-    ("apiextensions.k8s.io", "customresourcedefinitions"): Strategy(prepare=_prepare_definition),
+    ("apiextensions.k8s.io", "customresourcedefinitions"): Strategy(deletion_finalizer=CLEANUP_FINALIZER),
 }

@@ -6,8 +6,9 @@ paths.
 
 from dataclasses import dataclass
 
-from localkube.apiserver.errors import method_not_allowed, no_such_resource
+from localkube.apiserver.errors import method_not_allowed, no_such_resource, not_found
 from localkube.apiserver.registry import Registry
+from localkube.apiserver.resource_strategy import builtin
 from localkube.apiserver.resources import Resource
 from localkube.apiserver.unserved import refusal
 
@@ -44,8 +45,11 @@ def resolve(registry: Registry, path: str) -> Target | None:
         _, namespace, *rest = rest
     plural, name, subresource = (*rest, "", "")[:3]
     res = registry.find(group, version, plural)
-    if res is None or (subresource and subresource not in res.subresources):
+    if res is None:
         raise refusal(group, plural, name, subresource) or no_such_resource()
+    if subresource and subresource not in res.subresources:
+        unserved = no_such_resource() if builtin(res) else not_found(res, name)
+        raise refusal(group, plural, name, subresource) or unserved
     if len(rest) > 3 or (namespace is not None and not res.namespaced):  # noqa: PLR2004
         raise no_such_resource()
     if name and res.namespaced and namespace is None:

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from localkube.apiserver.auth import LoopbackAuthenticator, TokenAuthenticator, read_token
+from localkube.apiserver.auth import (
+    LoopbackAuthenticator,
+    TokenAuthenticator,
+    health,
+    read_token,
+    refuse_impersonation,
+)
 from localkube.apiserver.errors import ApiError
 
 AUTHENTICATOR = TokenAuthenticator("right")
@@ -31,6 +37,20 @@ def test_without_the_token_everything_else_is_401(path: str, header: str | None)
     with pytest.raises(ApiError) as refused:
         AUTHENTICATOR.authenticate(path, {} if header is None else {"Authorization": header})
     assert (refused.value.code, refused.value.reason) == (401, "Unauthorized")
+
+
+def test_a_request_in_the_name_of_another_user_is_refused() -> None:
+    """Without RBAC `kubectl --as` would be granted what a cluster forbids."""
+    refuse_impersonation({"User-Agent": "kubectl"})
+    with pytest.raises(ApiError, match="does not impersonate alice: it has no RBAC") as refused:
+        refuse_impersonation({"Impersonate-User": "alice"})
+    assert refused.value.code == 403
+
+
+def test_a_verbose_health_check_lists_what_was_checked() -> None:
+    """`kubectl get --raw /livez?verbose`; a supervisor reads `ok`."""
+    assert health("/livez", verbose=True) == "[+]ping ok\nlivez check passed\n"
+    assert health("/readyz", verbose=False) == "ok"
 
 
 def test_an_empty_token_file_is_refused(tmp_path: Path) -> None:
