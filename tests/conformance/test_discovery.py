@@ -169,6 +169,11 @@ def test_openapi_of_version_2_comes_in_protobuf(server: ApiServer) -> None:
     assert (reply.code, reply.headers["content-type"]) == (200, PROTOBUF)
 
 
+def test_openapi_of_version_2_is_json_for_who_asks_for_nothing_else(server: ApiServer) -> None:
+    """As `kubectl get --raw /openapi/v2` does."""
+    assert server.get("/openapi/v2")["swagger"] == "2.0"
+
+
 def test_a_cached_document_is_not_sent_again(server: ApiServer) -> None:
     """By its ETag."""
     first = server.ask("GET", "/apis", accept=AGGREGATED)

@@ -82,7 +82,7 @@ class Discovery:
             self._cached_version, self._cache = self._registry.version, {}
             self._resources = _with_unserved(self._registry.resources())
         if path == "/openapi/v2":
-            return _OPENAPI_V2[openapi.V2_MEDIA if openapi.V2_MEDIA in accept else JSON]
+            return _OPENAPI_V2[openapi.V2_MEDIA if openapi.V2_PROTOBUF in accept else JSON]
         form = negotiate_discovery(accept).discovery if path in ("/api", "/apis") else ""
         document = self._cache.get((path, form))
         if document is None:

@@ -25,6 +25,8 @@ _PACKAGES: Final[Mapping[str, str]] = {
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
 }
 V2_MEDIA: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2"
+"""How a client asks for protobuf: `...v2.v1.0+protobuf`, or `...v2@v1.0+protobuf` as kubectl does."""
 V2: Final[Mapping[str, bytes]] = {
     V2_MEDIA: b"\x0a\x032.0"  # swagger: "2.0"
     b"\x12\x0f\x0a\x09localkube\x12\x02v1"  # info: title, version
