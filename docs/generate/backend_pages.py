@@ -83,11 +83,11 @@ def _rule_lines(rules: Iterable[backends.ArchitectureRule], verb: str) -> str:
 
 
 def _operations(backend: backends.Backend) -> dict[str, str]:
-    """Return the row of what the engine goes on with after it has answered, if it does."""
+    """Return the row of what the engine continues after it has answered, if it does."""
     kind = backend.operations
     if kind is None:
         return {}
-    text = f"`POST {kind.begun_by}` begins a {kind.noun}, which is [followed](proxy.md#what-goes-on-after-its-answer) to its end"
+    text = f"`POST {kind.begun_by}` begins a {kind.noun}, which is [followed](proxy.md#what-continues-after-its-answer) to its end"
     return {"Operations": text}
 
 

@@ -58,7 +58,7 @@ def engine_session() -> aiohttp.ClientSession:
 
 
 async def _refuse_redirect(*_event: object) -> None:
-    raise aiohttp.ClientConnectionError("the engine redirects")
+    raise aiohttp.ClientConnectionError
 
 
 def url_of(path: str, query: str, address: str) -> URL:

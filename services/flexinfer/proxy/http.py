@@ -214,7 +214,7 @@ class _Handlers:
             answer = Beginning()
             try:
                 return await engine.relay(request, upstream, proxied.route.model, answer.keep)
-            finally:  # also for a client that has left: the operation goes on
+            finally:  # also for a client that has left: the operation continues
                 self._watcher.follow(proxied.route, address, kind, bytes(answer.kept))
 
 

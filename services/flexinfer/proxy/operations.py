@@ -1,4 +1,4 @@
-"""Operations: follows what an engine goes on with after it has answered, as ComfyUI does with a prompt.
+"""Operations: follows what an engine continues after it has answered, as ComfyUI does with a prompt.
 
 An operation that began through this proxy counts as a request in flight until it ends, so that its Model is neither idle nor stopped in the
 middle of it; its steps and its end become lines of history. An engine is listened to only while it has such an operation, on one connection.
@@ -57,20 +57,20 @@ class Beginning:
             self.kept += chunk
 
 
-class _Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True):
     """How an operation ended: a word, and what explains it."""
 
     reason: str
     message: str = ""
 
 
-_RUNS = _Outcome("")
-_REMOVED = _Outcome(
+RUNS = Outcome("")
+REMOVED = Outcome(
     "Removed",
     "it is neither in the queue of its engine nor among its results: it was removed, or its engine restarted; send it again",
 )
-_LOST = _Outcome("Lost", "its engine was stopped before it ended; send it again")
-_STALLED = _Outcome(
+LOST = Outcome("Lost", "its engine was stopped before it ended; send it again")
+STALLED = Outcome(
     "Stalled", f"its engine has sent nothing for {STALLED_SECONDS:g}s; it keeps its Model running no longer"
 )
 
@@ -91,7 +91,7 @@ class _Followed(msgspec.Struct):
     route: Route
     address: str
     kind: Operations
-    heard: float
+    last_message: float
     """When the engine last sent something, by the monotonic clock."""
     operations: dict[str, _Operation] = {}
 
@@ -133,7 +133,7 @@ class OperationWatcher:
                 if not await self._look(engine) and engine.route.address != engine.address:
                     break
             for operation in list(engine.operations.values()):
-                await self._end(engine, operation, _LOST)
+                await self._end(engine, operation, LOST)
         finally:
             del self._engines[key]
             engine.route.operations -= len(engine.operations)
@@ -149,7 +149,7 @@ class OperationWatcher:
                 await socket.close()
         except (aiohttp.ClientError, OSError, ValueError) as error:
             log.info(
-                "%s: the events of its engine are not heard: %s",
+                "%s: the events of its engine are not received: %s",
                 engine.route.model.key,
                 type(error).__name__,
             )
@@ -175,7 +175,7 @@ class OperationWatcher:
             await socket.close()
         if message.type is not aiohttp.WSMsgType.TEXT:
             return
-        engine.heard = self._runtime.clock()
+        engine.last_message = self._runtime.clock()
         step = engine.kind.step_of(message.data)
         if step is not None:
             await self._advance(engine, step)
@@ -203,16 +203,16 @@ class OperationWatcher:
             return False
         return True
 
-    async def _outcome(self, engine: _Followed, operation: _Operation) -> _Outcome | None:
+    async def _outcome(self, engine: _Followed, operation: _Operation) -> Outcome | None:
         """Return how an operation ended; None while it waits or runs. Raises what aiohttp raises."""
         end = await self._end_of(engine, operation)
         if end is None and engine.kind.left_of(await self._ask(engine, engine.kind.left)) == 0:
             end = await self._end_of(engine, operation)  # it may have ended in between
             if end is None:
-                return _REMOVED
+                return REMOVED
         if end is not None:
-            return _Outcome("Failed", end.failure) if end.failure else _Outcome("Finished")
-        return _STALLED if self._runtime.clock() >= engine.heard + STALLED_SECONDS else None
+            return Outcome("Failed", end.failure) if end.failure else Outcome("Finished")
+        return STALLED if self._runtime.clock() >= engine.last_message + STALLED_SECONDS else None
 
     async def _end_of(self, engine: _Followed, operation: _Operation) -> End | None:
         answer = await self._ask(engine, engine.kind.result(operation.name))
@@ -230,7 +230,7 @@ class OperationWatcher:
                     break
             return bytes(answer) if response.status == _OK else b""
 
-    async def _end(self, engine: _Followed, operation: _Operation, outcome: _Outcome) -> None:
+    async def _end(self, engine: _Followed, operation: _Operation, outcome: Outcome) -> None:
         """Count an operation no longer, and record its end."""
         if engine.operations.pop(operation.name, None) is None:
             return
@@ -240,7 +240,7 @@ class OperationWatcher:
         await self._record(engine, _shown(engine, operation), outcome, seconds)
 
     async def _record(
-        self, engine: _Followed, step: str, outcome: _Outcome = _RUNS, seconds: float | None = None
+        self, engine: _Followed, step: str, outcome: Outcome = RUNS, seconds: float | None = None
     ) -> None:
         """Record a line of history."""
         model = engine.route.model

@@ -147,7 +147,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Path of the engine's Prometheus metrics that count its requests in flight; empty: it has none."""
     in_flight_metrics: tuple[str, ...] = ()
     operations: Operations | None = None
-    """How what goes on after its request was answered is followed; None: nothing does."""
+    """How what continues after its request was answered is followed; None: nothing does."""
     demand: DemandOf | None = None
     """How the engine uses GPU memory, for an estimate from the headers of its weights; None: they do not say what it needs."""
     takes_share: Callable[[ModelSpec], bool] = lambda _spec: False

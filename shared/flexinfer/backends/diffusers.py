@@ -64,7 +64,7 @@ VARIABLES: Mapping[str, options.Key] = {
     "quantization": _key(
         "QUANTIZATION",
         options.TEXT,
-        "Quantise what denoises and the large text encoders with bitsandbytes while they are read, to 4 (nf4) or 8 bits (int8). It needs a GPU.",
+        "Load what denoises and large text encoders in 4 or 8 bits, by bitsandbytes. It needs a GPU.",
         choices=("nf4", "int8"),
     ),
     "computeDtype": _key(
@@ -77,7 +77,7 @@ VARIABLES: Mapping[str, options.Key] = {
     "cpuOffload": _key(
         "USE_CPU_OFFLOAD",
         options.SWITCH,
-        "Keep the parts of the pipeline that are not in use in the CPU's memory: a smaller GPU does, and each image takes longer. It needs a GPU.",
+        "Keep parts that are not in use in the CPU's memory: slower, on a smaller GPU. It needs a GPU.",
     ),
     "skipWarmup": _key("SKIP_WARMUP", options.SWITCH, "Draw no image at start."),
     "warmupResolutions": _key(

@@ -1,4 +1,4 @@
-"""Operations: work that an engine goes on with after it has answered the request that began it, such as a ComfyUI prompt. Pure.
+"""Operations: work that an engine continues after it has answered the request that began it, such as a ComfyUI prompt. Pure.
 
 An engine is the tenant's: any text may come, so each function here is total.
 """
