@@ -14,8 +14,10 @@ from flexinfer.backends.operations import End, Operations, Step
 
 _ID = re.compile(r"[0-9A-Za-z._-]{1,128}")
 """A client may choose the id of its prompt; one of another form is not followed."""
+_NODE = re.compile(r"[0-9A-Za-z._:-]{1,40}")
+"""Of a subgraph it has colons; one of another form is not shown."""
 _MOST_STEPS = 1_000_000
-_LONGEST_CAUSE, _LONGEST_NODE = 300, 40
+_LONGEST_CAUSE = 300
 _FAILED = {
     "execution_error": "{node_type}: {exception_message}",
     "execution_interrupted": "interrupted in {node_type}",
@@ -88,7 +90,9 @@ def _step(prompt: str, data: dict[str, Any]) -> Step | None:
     if done is None or total is None or total <= 1:
         return None
     node = data.get("node")
-    return Step(prompt, min(done, total), total, node[:_LONGEST_NODE] if isinstance(node, str) else "")
+    return Step(
+        prompt, min(done, total), total, node if isinstance(node, str) and _NODE.fullmatch(node) else ""
+    )
 
 
 def _count(value: object) -> int | None:

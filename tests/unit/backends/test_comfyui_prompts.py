@@ -57,6 +57,15 @@ def test_of_several_nodes_the_one_with_the_most_steps_counts() -> None:
     assert comfyui_prompts.step_of(an_event("progress_state", prompt_id="p", nodes=idle)) is None
 
 
+@pytest.mark.parametrize(
+    ("node", "part"), [("12:4", "12:4"), ("a\r\nNats-Msg-Id: 1", ""), ("x" * 41, ""), (3, "")]
+)
+def test_a_node_is_shown_whose_name_has_the_form_of_one(node: object, part: str) -> None:
+    """It becomes part of a message's header."""
+    step = comfyui_prompts.step_of(an_event("progress", prompt_id="p", value=1, max=20, node=node))
+    assert step == Step("p", 1, 20, part)
+
+
 @pytest.mark.parametrize("value", [-1, "1", None, True, 1e300, float("inf")])
 def test_what_is_no_number_of_steps_is_none(value: object) -> None:
     """It may be anything."""
