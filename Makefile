@@ -64,7 +64,7 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 test-gpu: $(DEV) ## Run the tests that need an NVIDIA card with its driver; without one they are skipped
 	$(BIN)/pytest -q -rs tests/gpu $(ARGS)
 
-test-long: $(DEV) ## Check the real llama-server, Ollama, vLLM and diffusers, each installed or built once (cmake, a C++ compiler, Go; 1.6 GB, an hour on two cores); kill a download of 1 GiB 50 times
+test-long: $(DEV) ## Check the real llama-server, Ollama, vLLM and diffusers, each installed or built once (cmake, a C++ compiler, Go; 1.6 GB, an hour on two cores); with buildah, as root, the image of the last too (3 GB); kill a download of 1 GiB 50 times
 	$(BIN)/python -m tests.engines.installed
 	FLEXINFER_ENGINES=all $(BIN)/pytest -q -rs tests/engines tests/e2e/test_real_engines.py tests/e2e/test_images.py tests/e2e/test_how_to.py $(ARGS)
 	FLEXINFER_DOWNLOAD_KILLS=50 $(BIN)/pytest -q tests/integration/prefetcher/test_download.py -k again_and_again

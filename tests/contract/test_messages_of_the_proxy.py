@@ -23,6 +23,7 @@ from flexinfer.proxy import (
     http,
     keys,
     openai,
+    operations,
     paths,
     routing,
     server,
@@ -209,3 +210,16 @@ def test_every_error_of_the_proxy_says_what_helps(quoted: str) -> None:
     """Except one that nothing helps; a state that another quotes has its remedy there."""
     said = [text(error) for name, error in rendered(quoted) if name not in _FREE]
     assert [message for message in said if not _REMEDY.search(message)] == []
+
+
+def test_how_an_operation_ends_is_whole_and_says_what_helps() -> None:
+    """As a line of history shows it; the message of one that failed is the engine's."""
+    ends = [
+        outcome.message for outcome in vars(operations).values() if isinstance(outcome, operations.Outcome)
+    ]
+    ends = [message for message in ends if message]
+    assert len(ends) == 3
+    assert not {wrong for message in ends for wrong in glued(message)}
+    assert [message for message in ends if "; " not in message] == []
+    steps = ["prompt p: step 1 of 2 of node 3", "prompt p"]
+    assert not_rendered((operations,), [*ends, *steps], ("ws://",)) == []

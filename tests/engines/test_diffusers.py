@@ -255,6 +255,51 @@ class TestImages:
         make(host=fresh.host).start().ready().end()
 
 
+def test_more_steps_than_the_scheduler_has_are_refused_by_the_field(engine: Program) -> None:
+    """Diffusers ends the first number beyond with an IndexError."""
+    most = 1000 - 1  # of the steps that it was trained with, the last one is beyond the offset of the first
+    code, body = engine.ask(IMAGES, SMALL | {"num_inference_steps": most + 1})
+    assert (code, body["error"]["param"]) == (400, "num_inference_steps")
+    assert (
+        body["error"]["message"]
+        == f"num_inference_steps is {most + 1}, but DDIMScheduler has {most}; ask for at most so many"
+    )
+    assert len(drawn(engine, num_inference_steps=most, size="8x8")) == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        (
+            "DEFAULT_NUM_INFERENCE_STEPS",
+            "1000",
+            "DEFAULT_NUM_INFERENCE_STEPS is 1000, but DDIMScheduler of this pipeline has 999",
+        ),
+        (
+            "QUANTIZATION",
+            "nf4",
+            "QUANTIZATION is nf4, but bitsandbytes quantises on a GPU alone, and DEVICE is cpu",
+        ),
+        ("QUANTIZATION", "int8", "QUANTIZATION is int8"),
+    ],
+)
+def test_what_cannot_work_ends_the_start(make: Make, variable: str, value: str, sentence: str) -> None:
+    """As when the server is started by hand: a Model with the last two is not accepted."""
+    program = make()
+    program.environment |= {variable: value}
+    assert sentence in failed(program)
+
+
+def test_offloading_on_the_cpu_is_ignored_aloud(make: Make) -> None:
+    """There is nothing to keep elsewhere."""
+    program = make()
+    program.environment |= {"USE_CPU_OFFLOAD": "true"}
+    program.start().ready()
+    assert len(drawn(program)) == 1
+    assert "USE_CPU_OFFLOAD is ignored" in program.log.read_text()
+    program.end()
+
+
 def test_what_counts_as_proven_names_the_versions_that_ran() -> None:
     """Those that are installed into the cache folder."""
     for name in ("diffusers", "torch"):

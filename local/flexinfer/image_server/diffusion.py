@@ -23,13 +23,15 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _COMPUTED = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _DENOISERS = ("transformer", "unet")
 _WARM_UP_STEPS = 2
+_MOST_STEPS = 1000
+"""What a scheduler is trained with that does not say: the default of all of diffusers."""
 
 
 class Diffusion:
     """A loaded pipeline. Its methods run in one thread, one at a time."""
 
     def __init__(self, pipe: Any) -> None:
-        self._pipe = pipe
+        self._pipe, self._most_steps = pipe, _most_steps(pipe)
         self._takes = frozenset(inspect.signature(pipe.__call__).parameters)
         if "prompt" not in self._takes:
             raise ValueError(
@@ -56,7 +58,13 @@ class Diffusion:
         return _encoded(image, generation)
 
     def _arguments(self, generation: Generation) -> dict[str, Any]:
-        """Return the call's arguments. What the pipeline does not take is refused, as it would have no effect."""
+        """Return the call's arguments. What the pipeline does not take is refused, as it would have no effect, and steps that its scheduler lacks."""
+        if generation.steps is not None and generation.steps > self._most_steps:
+            kind = type(self._pipe.scheduler).__name__
+            raise InvalidError(
+                f"num_inference_steps is {generation.steps}, but {kind} has {self._most_steps}; ask for at most so many",
+                "num_inference_steps",
+            )
         given = {
             "negative_prompt": generation.negative_prompt,
             "width": generation.width,
@@ -76,24 +84,57 @@ class Diffusion:
 def load(settings: Settings, stage: Stage) -> Diffusion:
     """Load the pipeline of a folder, move it to its device, and draw one image of each size of the warm-up. Raises what diffusers raises."""
     device = _device(settings.device)
+    if settings.quantization and device == "cpu":
+        raise ValueError(
+            f"QUANTIZATION is {settings.quantization}, but bitsandbytes quantises on a GPU alone, and DEVICE is cpu; unset it"
+        )
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     stage("reading the weights")
     pipe = _class(settings).from_pretrained(settings.path, local_files_only=True, **_how(settings, device))
     if settings.scheduler:
         pipe.scheduler = _scheduler(pipe, settings.scheduler)
+    _check_default(settings, pipe)
     pipe.set_progress_bar_config(disable=True)
     stage(f"moving the pipeline to {device}")
-    if settings.offload and device != "cpu":
-        pipe.enable_model_cpu_offload()
-    elif not settings.quantization:
-        pipe.to(device)
+    _move(pipe, settings, device)
     pipeline = Diffusion(pipe)
     for width, height in settings.warm_up:
         stage(f"warming up at {width}x{height}" if width else "warming up")
         warm = Generation(prompt="warm-up", width=width, height=height, steps=_WARM_UP_STEPS)
         pipeline.draw(warm, lambda _step, _steps: None)
     return pipeline
+
+
+def _move(pipe: Any, settings: Settings, device: str) -> None:
+    """Move a pipeline to its device, whole or each part while it is in use."""
+    if settings.offload and device == "cpu":
+        log.warning("USE_CPU_OFFLOAD is ignored: the pipeline is in the CPU's memory, since DEVICE is cpu")
+    if settings.offload and device != "cpu":
+        pipe.enable_model_cpu_offload(device=device)
+    else:  # also one that was quantised: bitsandbytes has moved the parts that it quantised, and no others
+        pipe.to(device)
+
+
+def _most_steps(pipe: Any) -> int:
+    """Return how many steps a pipeline's scheduler can make: those it was trained with.
+
+    One that spaces its steps from the first on (`leading`) shifts them by `steps_offset`, and so leaves its last ones out; diffusers lets more
+    through, and fails with an IndexError in the middle of the image or draws with steps that the model does not know.
+    """
+    config = pipe.scheduler.config
+    shift = config.get("steps_offset", 0) if config.get("timestep_spacing") == "leading" else 0
+    return int(config.get("num_train_timesteps", _MOST_STEPS)) - int(shift)
+
+
+def _check_default(settings: Settings, pipe: Any) -> None:
+    """Raise ValueError if a request that names no steps could not be drawn."""
+    steps, most = settings.defaults.steps, _most_steps(pipe)
+    if steps is not None and steps > most:
+        kind = type(pipe.scheduler).__name__
+        raise ValueError(
+            f"DEFAULT_NUM_INFERENCE_STEPS is {steps}, but {kind} of this pipeline has {most}; lower it"
+        )
 
 
 def _device(device: str) -> str:

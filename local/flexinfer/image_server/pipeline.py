@@ -12,7 +12,11 @@ Stage: TypeAlias = Callable[[str], None]
 
 
 class InvalidError(Exception):
-    """The pipeline cannot draw what was asked for; the message says why. It can draw something else."""
+    """The pipeline cannot draw what was asked for; the message says why. It can draw something else. `param` is the request's field, if it is one."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class MemoryFullError(Exception):

@@ -119,7 +119,7 @@ class Worker:
         except _InterruptedError:
             raise errors.stopped() from None
         except InvalidError as error:
-            raise errors.invalid(str(error)) from None
+            raise errors.invalid(str(error), error.param) from None
         except MemoryFullError as error:
             log.warning("%s", error)
             raise RequestError(503, str(error), "out_of_memory") from None

@@ -36,7 +36,7 @@ class _Activity(msgspec.Struct):
     @property
     def changed(self) -> bool:
         """Whether the requests have left or reached zero since the last message, or that one was lost."""
-        return self.route.breaker.busy != self.published_busy or not self.stored
+        return self.route.busy != self.published_busy or not self.stored
 
 
 class ActivityReporter:
@@ -114,8 +114,8 @@ class ActivityReporter:
 
     async def _publish(self, activity: _Activity, now: float) -> None:
         """Publish the activity of a Model; what NATS has not stored is still to be published, a second later."""
-        breaker, meta = activity.route.breaker, activity.route.model.metadata
-        activity.published_busy, activity.published_at = breaker.busy, now
+        route, meta = activity.route, activity.route.model.metadata
+        activity.published_busy, activity.published_at = route.busy, now
         activity.unpublished = activity.due_now = False
         activity.stored = await self._runtime.bus.publish(
             events.ActivityObserved(
@@ -123,9 +123,9 @@ class ActivityReporter:
                 namespace=meta.namespace,
                 name=meta.name,
                 uid=meta.uid,
-                idle_seconds=max(0.0, now - self._last_request(activity.route)),
-                in_flight=breaker.in_flight,
-                waiting=breaker.queued,
+                idle_seconds=max(0.0, now - self._last_request(route)),
+                in_flight=route.in_flight,
+                waiting=route.breaker.queued,
                 version=meta.version,
             )
         )
@@ -141,12 +141,7 @@ class ActivityReporter:
             uid: a
             for uid, a in self._activities.items()
             if not a.route.deleted
-            and (
-                a.unpublished
-                or a.due_now
-                or a.route.breaker.busy
-                or now < a.published_at + MIN_INTERVAL_SECONDS
-            )
+            and (a.unpublished or a.due_now or a.route.busy or now < a.published_at + MIN_INTERVAL_SECONDS)
         }
 
 
@@ -155,5 +150,5 @@ def _is_due(activity: _Activity, now: float, *, heartbeat: bool) -> bool:
     if activity.route.deleted:
         return False
     changed = activity.changed and now >= activity.published_at + MIN_INTERVAL_SECONDS
-    beating = heartbeat and (activity.route.breaker.busy or activity.unpublished)
+    beating = heartbeat and (activity.route.busy or activity.unpublished)
     return changed or activity.due_now or beating

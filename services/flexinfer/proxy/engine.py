@@ -9,6 +9,8 @@ import contextlib
 import logging
 import os
 import re
+from collections.abc import Callable
+from typing import TypeAlias
 
 import aiohttp
 from aiohttp import web
@@ -29,13 +31,21 @@ _LONGEST_END = 64
 _DONE = re.compile(rb"data: ?\[DONE\]\s*$")
 _ENDS_WITH_DONE = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Whose streams end with `data: [DONE]` (OpenAI's API reference, Streaming); those of /v1/responses and /v1/messages end otherwise."""
+Keep: TypeAlias = Callable[[bytes], None]
+
+
+def _nothing(_chunk: bytes) -> None:
+    """Keep nothing of a response."""
 
 
 def engine_session() -> aiohttp.ClientSession:
     """Return the client that engines are asked with.
 
-    It keeps no cookies, which would pass from one client to another, and notices a node that is gone.
+    It keeps no cookies, which would pass from one client to another, notices a node that is gone, and is redirected nowhere: a WebSocket
+    would follow.
     """
+    unredirected = aiohttp.TraceConfig()
+    unredirected.on_request_redirect.append(_refuse_redirect)
     return aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
         connector=EngineConnector(),
@@ -43,7 +53,12 @@ def engine_session() -> aiohttp.ClientSession:
         response_class=EngineResponse,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        trace_configs=[unredirected],
     )
+
+
+async def _refuse_redirect(*_event: object) -> None:
+    raise aiohttp.ClientConnectionError
 
 
 def url_of(path: str, query: str, address: str) -> URL:
@@ -75,8 +90,10 @@ def cause_of(error: Exception) -> str:
     )
 
 
-async def relay(request: web.Request, upstream: aiohttp.ClientResponse, model: Model) -> web.StreamResponse:
-    """Send an engine's response to the client, chunk by chunk as it arrives.
+async def relay(
+    request: web.Request, upstream: aiohttp.ClientResponse, model: Model, keep: Keep = _nothing
+) -> web.StreamResponse:
+    """Send an engine's response to the client, chunk by chunk as it arrives; `keep` is called with each.
 
     Once it has begun nothing else can be answered: any failure closes the connection. Raises RequestError (502) for a redirect or
     a change of protocol: neither is for a client of the proxy to follow.
@@ -88,6 +105,7 @@ async def relay(request: web.Request, upstream: aiohttp.ClientResponse, model: M
     tail = b"\n\n"
     try:
         async for chunk in upstream.content.iter_any():
+            keep(chunk)
             async with asyncio.timeout(STALLED_SECONDS):
                 await response.write(chunk)
             tail = (tail + chunk)[-_LONGEST_END:]

@@ -54,7 +54,7 @@ class Gateway:
     """Finds Models, queues requests, and sends them when their engine is ready."""
 
     def __init__(self, runtime: Runtime, view: ModelView, activity: ActivityReporter) -> None:
-        self._runtime, self._view, self._activity = runtime, view, activity
+        self.runtime, self._view, self.activity = runtime, view, activity
         self.settings = runtime.settings
         self.body_limit = runtime.settings.body_limit_mib << 20
         self.default_namespace = runtime.settings.default_namespace
@@ -62,7 +62,7 @@ class Gateway:
 
     def clock(self) -> float:
         """Return the monotonic time, in seconds."""
-        return self._runtime.clock()
+        return self.runtime.clock()
 
     @property
     def models(self) -> list[Model]:
@@ -127,7 +127,7 @@ class Gateway:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             async with self.acquire(request) as address:
                 try:
-                    with waits.spending(Wait.COLD_START, self._runtime.clock):
+                    with waits.spending(Wait.COLD_START, self.runtime.clock):
                         return await send(address)
                 except ConnectError as error:
                     log.info("%s at %s refused the connection: %s", route.model.key, address, error)
@@ -135,7 +135,7 @@ class Gateway:
             left = waits.left(Wait.COLD_START)
             if attempt == MAX_ATTEMPTS or left <= _SHORTEST_WAIT_SECONDS:
                 break
-            with waits.spending(Wait.COLD_START, self._runtime.clock):
+            with waits.spending(Wait.COLD_START, self.runtime.clock):
                 await route.wait_for_change(address, min(RECONNECT_SECONDS, left))
         raise errors.connections_refused(route.model, attempt)
 
@@ -167,12 +167,12 @@ class Gateway:
         route = request.route
         try:
             with route.breaker.slot(len(request.body)) as admission:
-                self._activity.record(route)
+                self.activity.record(route)
                 yield admission
         except QueueFullError as error:
             raise errors.queue_full(route.model, str(error)) from None
         finally:
-            self._activity.record(route)
+            self.activity.record(route)
 
     async def _wait(self, request: ProxiedRequest, admission: Admission) -> None:
         """Wait in the queue, and have the Model started; raises RequestError at the limit of what it waits for."""
@@ -182,7 +182,7 @@ class Gateway:
             left = request.waits.left(wait)
             if left < _SHORTEST_WAIT_SECONDS:
                 raise self._timed_out(request, wait)
-            with request.waits.spending(wait, self._runtime.clock):
+            with request.waits.spending(wait, self.runtime.clock):
                 await request.route.wait_for_admission(admission, left)
 
     def _timed_out(self, request: ProxiedRequest, wait: Wait) -> RequestError:
@@ -194,17 +194,17 @@ class Gateway:
     def _ensure_wakes(self, route: Route) -> None:
         if route not in self._wakes:
             self._wakes.add(route)
-            self._runtime.spawn_background(self._publish_wakes(route))
+            self.runtime.spawn_background(self._publish_wakes(route))
 
     async def _publish_wakes(self, route: Route) -> None:
         """Publish a wake hint now and every second while requests are queued: hints may be lost."""
         meta = route.model.metadata
         try:
             while route.breaker.queued and not route.deleted:
-                await self._runtime.bus.publish(
+                await self.runtime.bus.publish(
                     events.WakeRequested(namespace=meta.namespace, name=meta.name, uid=meta.uid)
                 )
-                await self._runtime.sleep(WAKE_SECONDS)
+                await self.runtime.sleep(WAKE_SECONDS)
         finally:
             self._wakes.discard(route)
 

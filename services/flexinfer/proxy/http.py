@@ -8,6 +8,7 @@ import io
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
+from http import HTTPStatus
 
 import aiohttp
 import msgspec
@@ -18,6 +19,7 @@ from flexinfer.proxy.connections import ClosedError, NotTakenError
 from flexinfer.proxy.cors import Cors
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
+from flexinfer.proxy.operations import Beginning, OperationWatcher, begun_by
 from flexinfer.proxy.payload import READS
 from flexinfer.proxy.refusals import RefusalLog, Refused
 from flexinfer.proxy.routing import RouteMatch
@@ -120,6 +122,7 @@ class _Handlers:
 
     def __init__(self, gateway: Gateway, session: aiohttp.ClientSession) -> None:
         self._gateway, self._session = gateway, session
+        self._watcher = OperationWatcher(gateway.runtime, gateway.activity, session)
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
         """Answer a request, or forward it."""
@@ -205,7 +208,14 @@ class _Handlers:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._gateway.connect_seconds(proxied)),
         ) as upstream:
-            return await engine.relay(request, upstream, proxied.route.model)
+            kind = begun_by(proxied.route, proxied.method, proxied.path)
+            if kind is None or upstream.status != HTTPStatus.OK:
+                return await engine.relay(request, upstream, proxied.route.model)
+            answer = Beginning()
+            try:
+                return await engine.relay(request, upstream, proxied.route.model, answer.keep)
+            finally:  # also for a client that has left: the operation continues
+                self._watcher.follow(proxied.route, address, kind, bytes(answer.kept))
 
 
 def _sent(proxied: ProxiedRequest) -> bytes | io.BytesIO | None:

@@ -33,6 +33,8 @@ class Route:
 
     def __init__(self, model: Model, queue_bytes: int = MAX_QUEUED_BYTES) -> None:
         self.breaker = Breaker(queue_bytes)
+        self.operations = 0
+        """How many operations run that began with a request through this proxy."""
         self.last_request: float | None = None
         """When a request of this Model last arrived, was admitted or ended, by the monotonic clock."""
         self.read_at = float("-inf")
@@ -43,6 +45,16 @@ class Route:
         self._readiness: asyncio.Future[None] | None = None
         """Done when the Model becomes ready or stops being ready; None while no request waits for that."""
         self.update(model)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are in flight, operations that run included."""
+        return self.breaker.in_flight + self.operations
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is in flight or queued, or an operation runs."""
+        return self.breaker.busy or self.operations > 0
 
     def update(self, model: Model) -> None:
         """Take over the Model's newest state; admits queued requests when it is ready."""
@@ -233,7 +245,7 @@ class ModelView:
         if route is not None:
             route.delete()
             self._release_rejected(route)
-            self._deleted = {uid: r for uid, r in self._deleted.items() if r.breaker.busy}
+            self._deleted = {uid: r for uid, r in self._deleted.items() if r.busy}
             self._deleted[model.uid] = route
 
     def _update(self, model: Model) -> None:
@@ -250,7 +262,7 @@ class ModelView:
     def _restored(self, model: Model) -> Route:
         """Return a route for a Model without one: that of before if it was not deleted after all, since its requests count."""
         route = self._deleted.pop(model.uid, None)
-        if route is None or not route.breaker.busy:
+        if route is None or not route.busy:
             return Route(model, max(MAX_QUEUED_BYTES, self._largest_body))
         route.deleted = False
         route.update(model)

@@ -7,9 +7,10 @@ import msgspec
 
 from flexinfer.api.model import ModelSpec
 from flexinfer.api.reasons import Reason
-from flexinfer.backends import arguments, options, variables
+from flexinfer.backends import arguments, options, path_patterns, variables
 from flexinfer.backends.local_program import LocalProgram
 from flexinfer.backends.memory import DemandOf
+from flexinfer.backends.operations import Operations
 from flexinfer.backends.rules import (
     AMD,
     CPU,
@@ -96,14 +97,6 @@ def no_more_problems(_spec: ModelSpec) -> Sequence[str]:
 _SHORTEST_PREFIX = len("sm_1")
 
 
-def _matches(pattern: str, path: str) -> bool:
-    """Return whether a path is the pattern's own or, where that ends in `/*`, below it; a step up leads nowhere."""
-    if not pattern.endswith("/*"):
-        return path == pattern
-    below = path.removeprefix(pattern[:-1])
-    return below != path and bool(below) and ".." not in below.split("/")
-
-
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """An engine. `images` is vendor -> default image; `health` is the path that is probed until it answers 2xx.
 
@@ -153,6 +146,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: str = ""
     """Path of the engine's Prometheus metrics that count its requests in flight; empty: it has none."""
     in_flight_metrics: tuple[str, ...] = ()
+    operations: Operations | None = None
+    """How what continues after its request was answered is followed; None: nothing does."""
     demand: DemandOf | None = None
     """How the engine uses GPU memory, for an estimate from the headers of its weights; None: they do not say what it needs."""
     takes_share: Callable[[ModelSpec], bool] = lambda _spec: False
@@ -206,7 +201,9 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     def serves(self, path: str, *, read: bool = False) -> bool:
         """Return whether clients may POST to a path of the engine, given without its query; with `read`, whether they may GET it."""
-        return any(_matches(pattern, path) for pattern in (self.read_paths if read else self.api_paths))
+        return any(
+            path_patterns.matches(pattern, path) for pattern in (self.read_paths if read else self.api_paths)
+        )
 
     def needs_root(self, vendor: str) -> bool:
         """Return whether the engine must be root: AMD's device nodes belong to groups whose ids differ from node to node."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from flexinfer.backends import arguments, base, options, variables
+from flexinfer.backends import arguments, base, comfyui_prompts, options, variables
 
 FOLDERS = (
     "checkpoints",
@@ -115,6 +115,7 @@ BACKEND = base.Backend(
         "/object_info/*",
         "/system_stats",
     ),
+    operations=comfyui_prompts.PROMPTS,
     command=("/bin/sh", "-c"),
     args=args,
     config=CONFIG | options.DOWNLOAD_KEYS,

@@ -1,7 +1,7 @@
 """Diffusers behind OpenAI's image API: FlexInfer's own server (`flexinfer.image_server`), configured by its environment."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flexinfer.api.headers import Headers
@@ -64,7 +64,7 @@ VARIABLES: Mapping[str, options.Key] = {
     "quantization": _key(
         "QUANTIZATION",
         options.TEXT,
-        "Quantise the weights with bitsandbytes while they are read.",
+        "Load what denoises and large text encoders in 4 or 8 bits, by bitsandbytes. It needs a GPU.",
         choices=("nf4", "int8"),
     ),
     "computeDtype": _key(
@@ -72,11 +72,12 @@ VARIABLES: Mapping[str, options.Key] = {
         options.TEXT,
         "Type in which weights quantised to nf4 are computed.",
         choices=("bfloat16", "float16", "float32"),
+        default="that of the other weights",
     ),
     "cpuOffload": _key(
         "USE_CPU_OFFLOAD",
         options.SWITCH,
-        "Keep the parts of the pipeline that are not in use in the CPU's memory.",
+        "Keep parts that are not in use in the CPU's memory: slower, on a smaller GPU. It needs a GPU.",
     ),
     "skipWarmup": _key("SKIP_WARMUP", options.SWITCH, "Draw no image at start."),
     "warmupResolutions": _key(
@@ -86,6 +87,11 @@ VARIABLES: Mapping[str, options.Key] = {
         default="the pipeline's own",
     ),
 }
+_NEED_A_GPU: Mapping[str, str] = {
+    "quantization": "diffusers quantises with bitsandbytes on a GPU alone",
+    "cpuOffload": "everything is in the CPU's memory already",
+}
+"""Keys that mean nothing on the CPU, and why."""
 
 
 def env(serving: base.Serving) -> Mapping[str, str]:
@@ -105,24 +111,53 @@ def env(serving: base.Serving) -> Mapping[str, str]:
 
 
 def check(spec: ModelSpec) -> Sequence[str]:
-    """Return what cannot work: sizes that are none."""
+    """Return what cannot work: sizes that are none, and what has no effect as the spec stands."""
+    return [*_sizes(spec), *_on_the_cpu(spec), *_without_nf4(spec)]
+
+
+def _sizes(spec: ModelSpec) -> Iterator[str]:
     sizes = spec.config.get("warmupResolutions", "")
     wrong = [one for one in sizes.split(",") if not _SIZE.fullmatch(one.strip())]
     if sizes and wrong:
-        return [
-            f"spec.config.warmupResolutions has {options.shown(wrong[0])}; a size is WIDTHxHEIGHT, such as 512x512"
-        ]
-    return []
+        yield f"spec.config.warmupResolutions has {options.shown(wrong[0])}; a size is WIDTHxHEIGHT, such as 512x512"
+
+
+def _on_the_cpu(spec: ModelSpec) -> Iterator[str]:
+    """Yield what needs a GPU, for a spec without one."""
+    if spec.gpu is not None and spec.gpu.vendor != base.CPU:
+        return
+    for key, why in _NEED_A_GPU.items():
+        if value := spec.config.get(key):
+            written = options.written(value)
+            yield f"spec.config.{key} is {written}, but the Model has no GPU, and {why}; remove it, or set spec.gpu, such as {{vendor: auto}}"
+
+
+def _without_nf4(spec: ModelSpec) -> Iterator[str]:
+    """Yield a type to compute in that nothing is computed in."""
+    if (kind := spec.config.get("computeDtype")) and spec.config.get("quantization") != "nf4":
+        yield f"spec.config.computeDtype is {kind}, but only weights quantised to nf4 are computed in it; remove it, or set spec.config.quantization to nf4"
 
 
 IMAGE_MB = 2560
 """What one image takes while it is computed: the largest step is decoding 1024 x 1024 pixels in half precision."""
+_STORED_BITS: Mapping[str, float] = {"F32": 32, "F16": 16, "BF16": 16}
+_QUANTISED_BITS: Mapping[str, float] = {"nf4": 4.5, "int8": 8}
+"""Of a weight; nf4 has a scale in 32 bits for each 64 of them."""
+_QUANTISED_SHARE, _LARGEST_PART = 0.75, 0.85
+"""Of the weights, with room for pipelines that differ: what is quantised (80 % in SD 1.5, 95 % and more in SD 3 and FLUX), and the largest part,
+which alone is on the GPU with cpuOffload (80 % in SD 1.5, 73 % in SDXL, 71 % in FLUX)."""
 
 
 def demand(spec: ModelSpec, headers: Headers) -> Demand:
-    """Return how a pipeline uses memory: all of its parts are loaded, and an image is computed beside them."""
-    halved = headers.quantization == "F32" and spec.config.get("useFp16")
-    return Demand(weights_factor=0.5 if halved else 1.0, overhead_mb=CUDA_CONTEXT_MB + IMAGE_MB)
+    """Return how a pipeline uses memory: all of its parts are loaded, or one at a time, and an image is computed beside them."""
+    config, stored = spec.config, _STORED_BITS.get(headers.quantization, 0.0)
+    loaded = min(stored, 16.0) if config.get("useFp16") else stored
+    factor = loaded / stored if stored else 1.0
+    bits = _QUANTISED_BITS.get(str(config.get("quantization")), loaded)
+    if stored and bits < loaded:
+        factor = factor * (1 - _QUANTISED_SHARE) + bits / stored * _QUANTISED_SHARE
+    factor *= _LARGEST_PART if config.get("cpuOffload") else 1.0
+    return Demand(weights_factor=factor, overhead_mb=CUDA_CONTEXT_MB + IMAGE_MB)
 
 
 BACKEND = base.Backend(

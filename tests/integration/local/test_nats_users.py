@@ -17,7 +17,7 @@ from flexinfer.local.instance import Instance
 from flexinfer.local.supervisor import provisioning
 from flexinfer.local.supervisor.instance_programs import nats_server
 from flexinfer.local.supervisor.readiness import Banner, until_ready
-from flexinfer.runtime.nats import connection
+from flexinfer.runtime.nats import codec, connection
 from flexinfer.runtime.nats.connection import Connection
 from flexinfer.runtime.nats.consumer import OrderedConsumer
 from flexinfer.runtime.nats.state_reader import NatsBus
@@ -185,6 +185,26 @@ async def test_the_tap_user_subscribes_to_everything_and_reads_the_history(tmp_p
             async with asyncio.timeout(patient(5)):
                 message = await anext(consumer.messages())
             assert message.subject == "flexinfer.history.default.a"
+
+
+async def test_the_proxy_records_the_steps_of_an_operation(tmp_path: Path) -> None:
+    """Each is stored, though all are of one version of the Model; one that is published twice is stored once."""
+    steps = [f"prompt 5b0c-1: step {number} of 20 of node 12:4" for number in (1, 6, 6, 11)]
+    async with (
+        served(tmp_path) as instance,
+        joined(instance, "proxy") as proxy,
+        joined(instance, permissions.TAP) as tap,
+        asyncio.timeout(patient(10)),
+    ):
+        for step in steps:
+            event = events.HistoryRecorded(
+                namespace="default", name="a", uid="u", service="proxy", step=step, version=7
+            )
+            assert await NatsBus(proxy).publish(event)
+        async with OrderedConsumer(tap, subjects.HISTORY_STREAM, "flexinfer.history.>").opened() as consumer:
+            read = consumer.messages()
+            stored = [codec.decode((await anext(read)).data) for _ in range(3)]
+    assert [getattr(event, "step", "") for event in stored] == [steps[0], steps[1], steps[3]]
 
 
 @pytest.mark.parametrize("credentials", [b"{}", b'{"user": "tap", "pass": "wrong"}'], ids=["none", "wrong"])

@@ -135,7 +135,8 @@ KEYS: dict[str, dict[str, Becomes]] = {
 
 
 NEEDED: dict[str, dict[str, Any]] = {
-    "keepPromptCacheMB": {"source": "HF://org/m", "config": {"ggufFile": "m.gguf"}}
+    "keepPromptCacheMB": {"source": "HF://org/m", "config": {"ggufFile": "m.gguf"}},
+    "computeDtype": {"config": {"quantization": "nf4"}},
 }
 """Key -> what a spec must have for it to be accepted."""
 

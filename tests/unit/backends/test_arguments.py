@@ -433,6 +433,38 @@ def test_images_are_drawn_on_the_device_that_was_placed() -> None:
     assert devices == {"cpu": "cpu", "nvidia": "cuda", "amd": "cuda"}
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"quantization": "nf4"}, "quantization is nf4, but the Model has no GPU, and diffusers quantises"),
+        (
+            {"cpuOffload": True},
+            "cpuOffload is true, but the Model has no GPU, and everything is in the CPU's",
+        ),
+    ],
+)
+def test_what_of_images_needs_a_gpu_is_refused_without_one(config: dict[str, Any], said: str) -> None:
+    """Before anything is downloaded, with what to do; what is switched off needs nothing."""
+    for gpu in (None, Gpu(vendor="cpu")):
+        (problem,) = the("diffusers").refuse(a_spec("diffusers", gpu=gpu, config=config))
+        assert problem.reason == Reason.INVALID_CONFIG
+        assert problem.message.startswith(f"spec.config.{said}")
+        assert problem.message.endswith("; remove it, or set spec.gpu, such as {vendor: auto}")
+    assert the("diffusers").refuse(a_spec("diffusers", gpu=None, config={"cpuOffload": False})) == ()
+    for vendor in ("auto", "nvidia", "amd"):
+        assert the("diffusers").refuse(a_spec("diffusers", gpu=Gpu(vendor=vendor), config=config)) == ()
+
+
+@pytest.mark.parametrize("config", [{}, {"quantization": "int8"}])
+def test_a_type_to_compute_in_needs_weights_that_are_computed_in_it(config: dict[str, Any]) -> None:
+    """It would have no effect."""
+    (problem,) = the("diffusers").refuse(a_spec("diffusers", config=config | {"computeDtype": "float16"}))
+    assert problem.message == (
+        "spec.config.computeDtype is float16, but only weights quantised to nf4 are computed in it; "
+        "remove it, or set spec.config.quantization to nf4"
+    )
+
+
 def test_a_warm_up_that_is_no_size_is_refused() -> None:
     """Before anything is downloaded."""
     (problem,) = the("diffusers").refuse(a_spec("diffusers", config={"warmupResolutions": "512x512, large"}))

@@ -163,6 +163,34 @@ def test_a_pipeline_of_images_has_no_kv_cache() -> None:
     assert of("diffusers", headers, useFp16=True).weights_mb == 3400
 
 
+@pytest.mark.parametrize(
+    ("config", "factor"),
+    [
+        ({"quantization": "nf4"}, 0.25 + 0.75 * 4.5 / 16),
+        ({"quantization": "int8"}, 0.25 + 0.75 * 8 / 16),
+        ({"cpuOffload": True}, 0.85),
+        ({"quantization": "int8", "cpuOffload": True}, (0.25 + 0.75 * 8 / 16) * 0.85),
+    ],
+)
+def test_a_quantised_or_offloaded_pipeline_needs_less(config: dict[str, Any], factor: float) -> None:
+    """Else its keys would be of no use on a card that the whole pipeline does not fit."""
+    headers = Headers(format="safetensors", quantization="BF16", weights_mb=32000)
+    assert of("diffusers", headers, **config).weights_mb == pytest.approx(32000 * factor, abs=1)
+    unknown = Headers(format="safetensors", quantization="", weights_mb=32000)
+    assert of("diffusers", unknown, quantization="nf4").weights_mb == 32000
+
+
+def test_what_is_quantised_is_so_whatever_it_was_stored_in() -> None:
+    """The rest is halved with useFp16 alone."""
+    headers = Headers(format="safetensors", quantization="F32", weights_mb=32000)
+    rest, bits = 0.25, 0.75 * 4.5 / 32
+    assert of("diffusers", headers, quantization="nf4").weights_mb == pytest.approx(
+        32000 * (rest + bits), abs=1
+    )
+    halved = of("diffusers", headers, quantization="nf4", useFp16=True)
+    assert halved.weights_mb == pytest.approx(32000 * (rest / 2 + bits), abs=1)
+
+
 @given(headers=HEADERS, demand=DEMANDS, name=st.sampled_from(GROWING), more=st.integers(1, 2**16))
 def test_more_of_anything_never_needs_less(headers: Headers, demand: Demand, name: str, more: int) -> None:
     """More context, requests, tokens at once or overhead."""

@@ -42,6 +42,20 @@ def test_the_image_of_a_backend_of_ours_can_be_built() -> None:
     assert 'ENTRYPOINT ["python", "-m", "flexinfer.image_server"]' in stage
 
 
+def test_what_a_stage_copies_reaches_the_build() -> None:
+    """`.dockerignore` leaves everything out that it does not name; docker and buildah report that when they come to it, minutes later."""
+    rules = (ROOT / ".dockerignore").read_text().split()
+    let_through = [rule.removeprefix("!") for rule in rules if rule.startswith("!")]
+    copied = [line.split()[1:-1] for line in DOCKERFILE.splitlines() if line.startswith("COPY")]
+    mounted = re.findall(r"--mount=type=bind,source=([^,\s]+)", DOCKERFILE)
+    sources = [word for words in copied if not words[0].startswith("--from") for word in words]
+    sources = [*mounted, *(word.rstrip("/") for word in sources if not word.startswith("--"))]
+    assert len(sources) > 10
+    below = [s for s in sources if any(s == one or s.startswith(f"{one}/") for one in let_through)]
+    assert sorted({*sources} - {*below}) == []
+    assert [source for source in sources if not [*ROOT.glob(source)] and "*" not in source] == []
+
+
 @pytest.mark.parametrize("target", targets())
 def test_every_target_is_a_stage_that_is_not_root(target: str) -> None:
     """By itself or by what it is built from."""

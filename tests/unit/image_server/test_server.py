@@ -328,6 +328,11 @@ class TestFaults:
         server.script.fails = None
         assert (await server.ask())[0] == 200
 
+    async def test_what_the_pipeline_refuses_names_the_field(self, server: Running) -> None:
+        """If it is one."""
+        server.script.fails = InvalidError("it makes 999 steps", "num_inference_steps")
+        assert (await server.ask())[1]["error"]["param"] == "num_inference_steps"
+
     async def test_a_stream_whose_image_fails_ends_with_the_error(self, server: Running) -> None:
         """Its status was sent long before."""
         server.script.fails = MemoryFullError("no room for this image")
