@@ -1,0 +1,42 @@
+"""Nodes with two devices, of which Models request one or both."""
+
+import asyncio
+import random
+
+from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
+from localkube.apiserver.errors import ApiError
+from localkube.apiserver.requests import Options, Patch
+from tests.simulation.faults.base import Climate
+from tests.simulation.machines import NODES
+from tests.simulation.simulation import Simulation
+
+_EARLIEST, _LATEST = 3.0, 24.0
+
+
+def two(simulation: Simulation, chance: random.Random) -> None:
+    """Give every node a second device, and let Models request one or two; some change their number while they serve."""
+    for node in NODES:
+        simulation.machines.devices[node] = (f"GPU-{node}", f"GPU-{node}2")
+    counts = chance.choice([[1, 2], [1, 1, 2], [1, 2, 2], [2]])
+    simulation.machines.requested = lambda: chance.choice(counts)
+    for _ in range(chance.choice([0, 0, 1, 2])):
+        at = chance.uniform(_EARLIEST, _LATEST)
+        asyncio.get_running_loop().call_later(at, _change, simulation, random.Random(chance.random()))
+
+
+def _change(simulation: Simulation, chance: random.Random) -> None:
+    """Let a member request another number of devices."""
+    members = [model for _, model in sorted(simulation.models().items()) if model.spec.group]
+    if not members:
+        return
+    model = chance.choice(members)
+    spec = {"gpu": {"count": 3 - model.spec.devices}}
+    try:
+        kind, patch = simulation.named(GROUP, VERSION, PLURAL), Patch("merge", {"spec": spec})
+        simulation.store.patch(kind, "default", model.metadata.name, patch, Options(manager="kubectl"))
+    except ApiError:
+        return
+    simulation.record(f"change {model.metadata.name} {spec}")
+
+
+CLIMATES = (Climate("nodes with two devices", 0.25, two),)
