@@ -14,7 +14,7 @@ _EARLIEST, _LATEST = 3.0, 24.0
 
 
 def two(simulation: Simulation, chance: random.Random) -> None:
-    """Give every node a second device, and let Models request one or two; some change their number while they serve."""
+    """Give every node a second device, and let Models request one or two; some change their number while they serve, with as much memory on each."""
     for node in NODES:
         simulation.machines.devices[node] = (f"GPU-{node}", f"GPU-{node}2")
     counts = chance.choice([[1, 2], [1, 1, 2], [1, 2, 2], [2]])
@@ -30,7 +30,9 @@ def _change(simulation: Simulation, chance: random.Random) -> None:
     if not members:
         return
     model = chance.choice(members)
-    spec = {"gpu": {"count": 3 - model.spec.devices}}
+    count, estimate = 3 - model.spec.devices, model.spec.gpu.vram_estimate_mb if model.spec.gpu else None
+    each = (estimate or 0) // model.spec.devices
+    spec = {"gpu": {"count": count, "vramEstimateMB": each * count or None}}
     try:
         kind, patch = simulation.named(GROUP, VERSION, PLURAL), Patch("merge", {"spec": spec})
         simulation.store.patch(kind, "default", model.metadata.name, patch, Options(manager="kubectl"))
