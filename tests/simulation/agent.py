@@ -34,6 +34,8 @@ class Agent:
     def __init__(self, machines: "Machines", node: str, client: SimulatedClient) -> None:
         self._machines, self._node, self._bus = machines, node, NatsBus(client.connection)
         self.lies = Lies()
+        self.displays: dict[str, int] = {}
+        """Device -> what a display server uses of it now."""
         self._samples = 0
         self._last: events.GpusObserved | None = None
         self._taken_at = 0.0
@@ -81,6 +83,8 @@ class Agent:
         ]
         if lies.foreign_mb:
             processes.append(DeviceProcess(pid=999, used_mb=lies.foreign_mb, name="Xorg", started=1))
+        if uuid in self.displays:
+            processes.append(DeviceProcess(pid=998, used_mb=self.displays[uuid], name="Xwayland", started=1))
         processes += self._machines.leased(uuid)
         # Given back after the process has ended.
         late = sum(engine.used_on(uuid) for _, engine in here if engine.ended)

@@ -12,7 +12,7 @@ RESERVE_MB = 512
 class Memory(Law):
     """Judges each engine as it begins to use memory.
 
-    What an engine uses beyond its Model's estimate counts from the next grant on: a start does not know it.
+    What an engine uses beyond its Model's estimate counts from the next grant on: a start does not know it, nor a display that comes later.
     """
 
     def starts(self, engine: Engine) -> None:
