@@ -117,9 +117,10 @@ bench-scale: $(DEV) ## Print what 10 to 2,000 idle Models cost: decisions, CPU, 
 chaos: $(DEV) ## A live instance under 200 random faults with a request every 3 s; about 15 minutes
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-bench-node: $(DEV) ## The same on a real node (root): cold starts compared with bare Pods, the cost of 100 idle Models
+bench-node: $(DEV) ## The same on a real node (root): cold starts and swaps compared with bare Pods, the cost of 100 idle Models
 	$(BIN)/python deploy/image/build.py fetch
 	$(BIN)/python -m benchmarks.node $(ARGS)
+	$(BIN)/python -m benchmarks.node_swap
 
 images: $(DEV) ## Build the images, and a bill of materials of each in dist/sbom; the only step that downloads what they need
 	$(BIN)/python deploy/image/build.py fetch

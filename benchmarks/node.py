@@ -10,139 +10,45 @@ elsewhere on such a node: KubeAI 1,883 ms, LLMKube 9,577 ms.
 
 import asyncio
 import contextlib
-import json
-import shutil
 import statistics
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from benchmarks import load
 from benchmarks.cold_start import compare_with_peers
-from flexinfer.runtime.kubernetes.api import PODS, NotFoundError
-from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
-from tests.node import images
-from tests.node.__main__ import report
-from tests.node.cluster import running_cluster
-from tests.node.layout import REGISTRY, layout
-from tests.node.product import IMAGES, SYSTEM, TAG, Product
+from benchmarks.node_stub import Answer, Proxy, bare_pod, stubbed
+from flexinfer.runtime.kubernetes.client import connected
+from tests.node.product import SYSTEM, Product
 from tests.node.waiting import until
 
 COLD_STARTS, PODS_EVERY, IDLE_MODELS = 100, 5, 100
 PEERS = ("KubeAI", "LLMKube")
 GOAL_MEDIAN, GOAL_MAX, GOAL_FIRST_BYTE = 0.350, 0.600, 0.025
 GOAL_MILLICORES = 5.0
-STUB = f"{REGISTRY}/flexinfer/stub:bench"
 _REST_SECONDS, _WATCHED_SECONDS, _SETTLE_SECONDS, _TIMEOUT_SECONDS = 1.0, 60.0, 20.0, 1200.0
-_DOCKERFILE = f"""FROM {REGISTRY}/flexinfer/services:{TAG}
-COPY stub_engine.py /stub_engine.py
-ENTRYPOINT ["python", "-S", "-E", "/stub_engine.py"]
-"""
-
-
-class Start(msgspec.Struct, frozen=True):
-    """One start, in seconds: until the engine's process ran, and from readiness to the first byte."""
-
-    spawned: float
-    answered: float
-
-    @property
-    def overhead(self) -> float:
-        """The time without that of the engine."""
-        return self.spawned + self.answered
-
-
-def start_of(requested: float, first_byte: float, answer: bytes) -> Start:
-    """Return the start that the response of a stub reports.
-
-    All times are of the machine's monotonic clock.
-    """
-    times = msgspec.json.decode(answer)
-    return Start(times["started"] - requested, first_byte - times["ready"])
-
-
-def cold_start(proxy_url: str, model: str) -> Start | None:
-    """Send a request to an idle Model; return None if it fails."""
-    body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
-    request = urllib.request.Request(
-        f"{proxy_url}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    requested = time.monotonic()
-    try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return start_of(requested, time.monotonic(), answer.read())
-    except urllib.error.HTTPError as error:
-        print(f"  a request failed: HTTP {error.code} {error.read().decode()}", flush=True)
-        return None
-
-
-async def bare_pod(cluster: KubernetesClient, claim: str) -> Start:
-    """Start the stub as a bare Pod, and poll it every 5 ms."""
-    version = (await cluster.list(PODS, "default")).version
-    requested = time.monotonic()
-    await cluster.create(PODS, "default", _pod(claim))
-    address, answer = await _address(cluster, version), b""
-    while not answer:
-        try:
-            with urllib.request.urlopen(f"http://{address}:8080/health", timeout=1) as response:
-                first_byte = time.monotonic()
-                answer = response.read()
-        except OSError:
-            time.sleep(0.005)
-    await cluster.delete(PODS, "default", "bare", grace=0)
-    with contextlib.suppress(NotFoundError):
-        while await cluster.get(PODS, "default", "bare"):
-            await asyncio.sleep(0.05)
-    return start_of(requested, first_byte, answer)
-
-
-async def _address(cluster: KubernetesClient, version: str) -> str:
-    """Return the address of the bare Pod as soon as a watch sends it."""
-    async for change in cluster.watch(PODS, version):
-        pod = change.object
-        if pod is not None and pod.metadata.name == "bare" and pod.status.pod_ip:
-            return pod.status.pod_ip
-    raise SystemExit("the watch of the bare Pod ended")
-
-
-def _pod(claim: str) -> dict[str, Any]:
-    mounts = [{"name": "weights", "mountPath": "/weights", "readOnly": True}] if claim else []
-    volumes = [{"name": "weights", "persistentVolumeClaim": {"claimName": claim}}] if claim else []
-    engine = {
-        "name": "engine",
-        "image": STUB,
-        "imagePullPolicy": "IfNotPresent",
-        "args": ["--host", "0.0.0.0", "--port", "8080"],
-        "volumeMounts": mounts,
-    }
-    spec = {"automountServiceAccountToken": False, "containers": [engine], "volumes": volumes}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare"}, "spec": spec}
 
 
 async def cold_starts(product: Product, count: int) -> None:
     """Start a Model repeatedly by a request, with bare Pods in between, and print both."""
     product.model("idle", serverless={"idleTimeout": "1s"})
     product.ready("idle")
-    proxy_url, loads = product.proxy_url, []
-    requests: list[Start | None] = []
-    bare: dict[str, list[Start]] = {"": [], "models": []}
+    proxy, loads = Proxy(product), []
+    requests: list[Answer | None] = []
+    bare: dict[str, list[Answer]] = {"": [], "models": []}
     async with connected(str(product.cluster.layout.kubeconfig())) as cluster:
         for number in range(count):
             product.until("idle", "Ready", "Stopped", 60)
             loads.append(load.rest(_REST_SECONDS))
-            requests.append(cold_start(proxy_url, "idle"))
+            requests.append(proxy.ask("idle"))
             if number % PODS_EVERY == 0:
                 product.until("idle", "Ready", "Stopped", 60)
                 for claim, starts in bare.items():
-                    starts.append(await bare_pod(cluster, claim))
+                    starts.append((await bare_pod(cluster, claim)).start)
     product.delete("idle")
     print(load.summary(loads))
     print("seconds, minimum / median / maximum")
@@ -151,9 +57,11 @@ async def cold_starts(product: Product, count: int) -> None:
     _compare(requests, statistics.median(start.overhead for start in bare["models"]))
 
 
-def _compare(requests: Sequence[Start | None], floor: float) -> None:
+def _compare(requests: Sequence[Answer | None], floor: float) -> None:
     """Print the cold starts compared with the median of the bare Pod, the peers and the goals."""
     answered = [start for start in requests if start is not None]
+    if not answered:
+        raise SystemExit("no request was answered")
     _print(f"{len(answered)} cold starts", answered)
     overheads = [start.overhead for start in answered]
     median, maximum = statistics.median(overheads), max(overheads)
@@ -173,7 +81,7 @@ def _print_goal(what: str, met: bool) -> None:  # noqa: FBT001 -- the only thing
     print(f"  goal: {what} ({'met' if met else 'missed'})", flush=True)
 
 
-def _print(what: str, starts: Sequence[Start]) -> None:
+def _print(what: str, starts: Sequence[Answer]) -> None:
     columns = {
         "overhead": [start.overhead for start in starts],
         "request -> process": [start.spawned for start in starts],
@@ -273,26 +181,10 @@ def main() -> None:
     """Print the results."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else COLD_STARTS
     idle_count = int(sys.argv[2]) if len(sys.argv) > 2 else IDLE_MODELS
-    with running_cluster(layout(), report) as cluster, tempfile.TemporaryDirectory() as folder:
-        images.push_product(IMAGES, TAG)
-        Path(folder, "Dockerfile").write_text(_DOCKERFILE)
-        shutil.copy(Path(__file__).with_name("stub_engine.py"), folder)
-        images.push_folder(STUB, Path(folder))
-        product = Product(cluster)
-        product.apply()
-        product.kubectl(
-            *("set", "env", "-n", SYSTEM, "deployment/flexinfer-launcher", "deployment/flexinfer-prefetcher"),
-            f"FLEXINFER_IMAGE_LLAMACPP_CPU={STUB}",
-        )
-        for name in ("launcher", "prefetcher"):
-            product.kubectl("rollout", "status", f"deployment/flexinfer-{name}", "-n", SYSTEM)
-        try:
-            asyncio.run(cold_starts(product, count))
-            if idle_count:
-                idle_models(product, idle_count)
-        finally:
-            product.remove_models()
-            product.apply()
+    with stubbed() as product:
+        asyncio.run(cold_starts(product, count))
+        if idle_count:
+            idle_models(product, idle_count)
 
 
 if __name__ == "__main__":

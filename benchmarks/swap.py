@@ -12,7 +12,6 @@ starts the next engine as soon as the process of the last one is gone; LLMKube 1
 Then, with a real engine, the time to the first token of a long prompt after a swap, with the prompt cache kept and without (`benchmarks.prompt_cache`).
 """
 
-import itertools
 import json
 import os
 import statistics
@@ -66,7 +65,7 @@ def main() -> None:
             for name in MODELS:
                 running.until(name, "condition=Cached")
                 running.ask(name)
-            with swap_steps.heard(running.environment["NATS_URL"]) as steps:
+            with swap_steps.heard(swap_steps.at(running.environment["NATS_URL"])) as steps:
                 measured = [_swap(running, steps, number) for number in range(count)]
             spawn = statistics.median(bare_spawn(running.folder / "bare.log") for _ in range(_SPAWNS))
     _print(measured, spawn)
@@ -135,22 +134,8 @@ def bare_turn(log: Path) -> float:
         return started + time.monotonic() - told
 
 
-def _print_steps(measured: list[Swap]) -> None:
-    """Print how long each step came after the one before it: the median of the swaps in which both were heard."""
-    print("steps, each since the one before it (median; since the request):")
-    for before, step in itertools.pairwise(("request", *swap_steps.STEPS)):
-        both = [
-            (swap.steps[step] - swap.steps.get(before, 0.0), swap.steps[step])
-            for swap in measured
-            if step in swap.steps and (before in swap.steps or before == "request")
-        ]
-        if both:
-            took, at = (statistics.median(values) * 1000 for values in zip(*both, strict=True))
-            print(f"  {step:17} {took:6.0f} ms  {at:6.0f} ms")
-
-
 def _print(measured: list[Swap], spawn: float) -> None:
-    _print_steps(measured)
+    swap_steps.print_steps([swap.steps for swap in measured])
     print(load.summary([swap.busy for swap in measured]))
     overhead = statistics.median(swap.overhead for swap in measured)
     turn = statistics.median(swap.bare for swap in measured)

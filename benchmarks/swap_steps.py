@@ -2,11 +2,16 @@
 
 import asyncio
 import contextlib
+import itertools
+import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
 
 import nats
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from flexinfer.api import conditions
@@ -126,11 +131,28 @@ _LOOKS: Mapping[str, Callable[[AnyEvent, str, str], bool]] = {
 }
 
 
+Connected: TypeAlias = Callable[[], AbstractAsyncContextManager[Client]]
+
+
+def at(url: str) -> Connected:
+    """Return what connects to NATS at an address that says who connects."""
+
+    @contextlib.asynccontextmanager
+    async def connected() -> AsyncIterator[Client]:
+        client = await nats.connect(url, allow_reconnect=False)
+        yield client
+        await client.close()
+
+    return connected
+
+
 @contextlib.contextmanager
-def heard(url: str) -> Iterator[Steps]:
+def heard(connected: Connected) -> Iterator[Steps]:
     """Hear what NATS delivers to its readers during the block."""
     steps, ready, ended = Steps(), threading.Event(), threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(_listen(url, steps, ready, ended)), daemon=True)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(_listen(connected, steps, ready, ended)), daemon=True
+    )
     thread.start()
     if not ready.wait(_CONNECT_SECONDS):
         raise SystemExit("NATS does not answer")
@@ -141,14 +163,27 @@ def heard(url: str) -> Iterator[Steps]:
         thread.join()
 
 
-async def _listen(url: str, steps: Steps, ready: threading.Event, ended: threading.Event) -> None:
+async def _listen(connected: Connected, steps: Steps, ready: threading.Event, ended: threading.Event) -> None:
     async def note(message: Msg) -> None:
         steps.note(codec.decode(message.data))
 
-    client = await nats.connect(url, allow_reconnect=False)
-    for subject in _SUBJECTS:
-        await client.subscribe(f"flexinfer.{subject}.>", cb=note)
-    await client.flush()
-    ready.set()
-    await asyncio.to_thread(ended.wait)
-    await client.close()
+    async with connected() as client:
+        for subject in _SUBJECTS:
+            await client.subscribe(f"flexinfer.{subject}.>", cb=note)
+        await client.flush()
+        ready.set()
+        await asyncio.to_thread(ended.wait)
+
+
+def print_steps(swaps: Sequence[Mapping[str, float]]) -> None:
+    """Print how long each step came after the one before it: the median of the swaps in which both were heard; each has the seconds since its request."""
+    print("steps, each since the one before it (median; since the request):")
+    for before, step in itertools.pairwise(("request", *STEPS)):
+        both = [
+            (swap[step] - swap.get(before, 0.0), swap[step])
+            for swap in swaps
+            if step in swap and (before in swap or before == "request")
+        ]
+        if both:
+            took, since = (statistics.median(values) * 1000 for values in zip(*both, strict=True))
+            print(f"  {step:17} {took:6.0f} ms  {since:6.0f} ms")

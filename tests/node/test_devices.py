@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from tests.node import parts, processes, view
+from tests.node.cards import FILE, apply, bound_by_runtime_class, reported
 from tests.node.cluster import Cluster
 from tests.node.files import RUNTIME_CLASS
 from tests.node.layout import FIRST, REGISTRY
 from tests.node.product import SYSTEM, TAG, Product
 from tests.node.waiting import until
-from tests.patience import patient
 
 DRIVER, RESOURCE = "gpu.flexinfer.test", "nvidia.com/gpu"
 LARGE, SMALL = "GPU-aaaa", "GPU-bbbb"
@@ -30,51 +30,18 @@ SECONDS = 60.0
 Json = dict[str, Any]
 
 
-def apply(cluster: Cluster, *items: Json) -> None:
-    """Apply objects."""
-    cluster.kubectl(
-        "apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [*items]})
-    )
-
-
 @pytest.fixture(scope="module")
 def carded(product: Product) -> Iterator[Product]:
     """Return the product on a node whose agent reports two cards, and whose images serve NVIDIA's by the CPU."""
     cluster = product.cluster
-    content = {"cards.json": json.dumps({"devices": CARDS})}
-    apply(
-        cluster,
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "cards", "namespace": SYSTEM},
-            "data": content,
-        },
-    )
-    volume = {"name": "cards", "configMap": {"name": "cards"}}
-    container = {
-        "name": "agent",
-        "env": [{"name": "FLEXINFER_SIMULATED_GPUS", "value": "/cards/cards.json"}],
-        "volumeMounts": [{"name": "cards", "mountPath": "/cards"}],
-    }
-    template = {"spec": {"containers": [container], "volumes": [volume]}}
-    patch = json.dumps({"spec": {"template": template}})
-    cluster.kubectl("patch", "daemonset", "flexinfer-agent", "-n", SYSTEM, "-p", patch)
-    image = f"FLEXINFER_IMAGE_LLAMACPP_NVIDIA={REGISTRY}/flexinfer/llama-cpu:{TAG}"
-    cluster.kubectl("set", "env", "-n", SYSTEM, "deployment/flexinfer-launcher", image)
-    rolled_out(cluster, "daemonset/flexinfer-agent", "deployment/flexinfer-launcher")
-    yield product
-    product.remove_models()
-    for workload in ("daemonset/flexinfer-agent", "deployment/flexinfer-launcher"):
-        cluster.kubectl("rollout", "undo", "-n", SYSTEM, workload)
-    rolled_out(cluster, "daemonset/flexinfer-agent", "deployment/flexinfer-launcher")
+    content = {FILE: json.dumps({"devices": CARDS})}
+    metadata = {"name": "cards", "namespace": SYSTEM}
+    apply(cluster, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": content})
+    image = f"{REGISTRY}/flexinfer/llama-cpu:{TAG}"
+    with reported(cluster, {"configMap": {"name": "cards"}}, image):
+        yield product
+        product.remove_models()
     cluster.kubectl("delete", "configmap", "cards", "-n", SYSTEM)
-
-
-def rolled_out(cluster: Cluster, *workloads: str) -> None:
-    """Wait until workloads run with their present template."""
-    for workload in workloads:
-        cluster.kubectl("rollout", "status", "-n", SYSTEM, workload, f"--timeout={patient(120):.0f}s")
 
 
 @pytest.fixture(scope="module")
@@ -150,19 +117,11 @@ def by_runtime(carded: Product) -> Iterator[Product]:
 
     A node that had a device plugin once offers 0 of its resource until its Node object is created again.
     """
-    cluster = carded.cluster
     assert RESOURCE not in node(carded)["status"]["allocatable"], (
         "the node had a device plugin: make node-down"
     )
-    kind = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": RUNTIME_CLASS}
-    apply(cluster, kind | {"metadata": {"name": RUNTIME_CLASS}})
-    watcher, setting = "deployment/flexinfer-watcher", "FLEXINFER_RUNTIME_CLASS_NVIDIA"
-    cluster.kubectl("set", "env", "-n", SYSTEM, watcher, f"{setting}={RUNTIME_CLASS}")
-    rolled_out(cluster, watcher)
-    yield carded
-    cluster.kubectl("set", "env", "-n", SYSTEM, watcher, f"{setting}-")
-    rolled_out(cluster, watcher)
-    cluster.kubectl("delete", "runtimeclass", RUNTIME_CLASS)
+    with bound_by_runtime_class(carded.cluster):
+        yield carded
 
 
 def test_the_node_says_which_runtime_classes_it_can_run(by_runtime: Product) -> None:

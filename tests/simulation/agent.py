@@ -29,12 +29,13 @@ class Lies(msgspec.Struct):
 
 
 class Agent:
-    """The agent of one node with one device."""
+    """The agent of one node."""
 
     def __init__(self, machines: "Machines", node: str, client: SimulatedClient) -> None:
         self._machines, self._node, self._bus = machines, node, NatsBus(client.connection)
-        self.device = f"GPU-{node}"
         self.lies = Lies()
+        self.displays: dict[str, int] = {}
+        """Device -> what a display server uses of it now."""
         self._samples = 0
         self._last: events.GpusObserved | None = None
         self._taken_at = 0.0
@@ -65,30 +66,32 @@ class Agent:
 
     def _sample(self, now: float) -> events.GpusObserved:
         self._samples += 1
-        devices = () if now < self.lies.missing_until else (self._device(now),)
-        return events.GpusObserved(node=self._node, boot="b", sample=self._samples, devices=devices)
+        devices = () if now < self.lies.missing_until else self._machines.devices[self._node]
+        shown = tuple(self._device(device, now) for device in devices)
+        return events.GpusObserved(node=self._node, boot="b", sample=self._samples, devices=shown)
 
-    def _device(self, now: float) -> Device:
+    def _device(self, uuid: str, now: float) -> Device:
         lies = self.lies
         if now < lies.unhealthy_until:
-            return Device(uuid=self.device, healthy=False)
+            return Device(uuid=uuid, healthy=False)
         engines = enumerate(self._machines.engines.values(), start=1)  # a pid is that of one process alone
-        here = [(pid, engine) for pid, engine in engines if engine.node == self._node and engine.holds_memory]
+        here = [(pid, engine) for pid, engine in engines if uuid in engine.devices and engine.holds_memory]
         processes = [
-            DeviceProcess(pid=pid, used_mb=engine.used_mb, pod_uid=engine.pod)
+            DeviceProcess(pid=pid, used_mb=engine.used_on(uuid), pod_uid=engine.pod)
             for pid, engine in here
             if not engine.ended
         ]
         if lies.foreign_mb:
             processes.append(DeviceProcess(pid=999, used_mb=lies.foreign_mb, name="Xorg", started=1))
-        processes += self._machines.leased(self._node)
-        late = sum(
-            engine.used_mb for _, engine in here if engine.ended
-        )  # given back after the process has ended
+        if uuid in self.displays:
+            processes.append(DeviceProcess(pid=998, used_mb=self.displays[uuid], name="Xwayland", started=1))
+        processes += self._machines.leased(uuid)
+        # Given back after the process has ended.
+        late = sum(engine.used_on(uuid) for _, engine in here if engine.ended)
         used = min(TOTAL_MB, sum(process.used_mb for process in processes) + late)
         unknown = now < lies.without_processes_until
         device = Device(
-            uuid=self.device,
+            uuid=uuid,
             total_mb=TOTAL_MB,
             free_mb=TOTAL_MB - used,
             used_mb=used,

@@ -8,7 +8,12 @@ from flexinfer.api.reasons import Reason
 from flexinfer.runtime.settings import Settings
 
 SETTINGS = Settings(
-    drain_seconds=5, loading_seconds=15, memory_free_seconds=2, relist_seconds=20, silence_seconds=12
+    drain_seconds=5,
+    loading_seconds=15,
+    memory_free_seconds=2,
+    relist_seconds=20,
+    silence_seconds=12,
+    runtime_class_nvidia="nvidia",
 )
 _LOADS, _STOPS = SETTINGS.loading_seconds + SAMPLE_SECONDS, SETTINGS.drain_seconds + 30
 """Memory that an engine is first seen to hold is progress, and the next sample may be that far away."""

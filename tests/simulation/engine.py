@@ -11,7 +11,8 @@ UNKNOWN_MB = 3000
 class Engine(msgspec.Struct):
     """One process.
 
-    It uses `used_mb` of memory from `started` until `freed`, where its Model estimates `estimate_mb`, answers while `healthy`, hangs while `stuck`, and has `ended`.
+    It uses `used_mb` of memory from `started` until `freed`, where its Model estimates `estimate_mb`, both in equal parts on all its `devices`; it answers
+    while `healthy`, hangs while `stuck`, and has `ended`.
     """
 
     pod: str
@@ -21,6 +22,7 @@ class Engine(msgspec.Struct):
     group: str
     node: str
     address: str
+    devices: tuple[str, ...] = ()
     estimate_mb: int | None = None
     used_mb: int = UNKNOWN_MB
     started: bool = False
@@ -35,8 +37,23 @@ class Engine(msgspec.Struct):
 
     @property
     def holds_memory(self) -> bool:
-        """Whether it uses memory of its device."""
+        """Whether it uses memory of its devices."""
         return bool(self.group) and self.started and not self.freed
+
+    def used_on(self, device: str) -> int:
+        """Return what it uses of a device while it holds memory."""
+        return part(self.used_mb, len(self.devices)) if device in self.devices else 0
+
+    def expected_on(self, device: str) -> int:
+        """Return what it is expected to use of a device: its part of the estimate, unless it uses less or there is none."""
+        if device not in self.devices or self.estimate_mb is None:
+            return self.used_on(device)
+        return min(self.used_on(device), part(self.estimate_mb, len(self.devices)))
+
+
+def part(memory_mb: int, devices: int) -> int:
+    """Return the part of memory that is on each of so many devices."""
+    return -(-memory_mb // devices)
 
 
 class Behaviour(msgspec.Struct):

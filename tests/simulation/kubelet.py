@@ -7,7 +7,13 @@ and the API hears nothing of them; what it missed it learns when it is back.
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from flexinfer.api.labels import GENERATION_ANNOTATION, MODEL_LABEL, MODEL_UID_LABEL, TURN_LABEL
+from flexinfer.api.labels import (
+    DEVICES_ANNOTATION,
+    GENERATION_ANNOTATION,
+    MODEL_LABEL,
+    MODEL_UID_LABEL,
+    TURN_LABEL,
+)
 from localkube.apiserver.errors import ApiError
 from localkube.apiserver.requests import DeleteOptions, Options, Patch, Query
 from localkube.apiserver.resources import Object
@@ -77,7 +83,10 @@ class Kubelet:
         meta, machines = pod["metadata"], self.machines
         labels = meta["labels"]
         holder = (labels.get(MODEL_UID_LABEL, ""), labels.get(TURN_LABEL, ""))
-        generation = meta.get("annotations", {}).get(GENERATION_ANNOTATION, "")
+        annotations = meta.get("annotations", {})
+        generation, placed = (
+            annotations.get(name, "") for name in (GENERATION_ANNOTATION, DEVICES_ANNOTATION)
+        )
         engine = Engine(
             pod=meta["uid"],
             model=f"{meta['namespace']}/{labels.get(MODEL_LABEL, '')}",
@@ -85,6 +94,7 @@ class Kubelet:
             group=machines.group_of(holder[0], generation),
             node=self.node,
             address=machines.next_address(),
+            devices=tuple(placed.split(",")) if placed else machines.devices[self.node][:1],
             estimate_mb=(estimate := machines.estimate_of(holder[0], generation)),
             used_mb=machines.used_mb(estimate),
         )

@@ -12,6 +12,7 @@ from localkube.apiserver.requests import DeleteOptions, Options, Patch, Query
 from localkube.apiserver.resources import Object, Resource
 from localkube.apiserver.store import Store
 from tests.simulation.agent import Agent
+from tests.simulation.deadlines import SETTINGS
 from tests.simulation.engine import UNKNOWN_MB, Behaviour, Engine
 from tests.simulation.jetstream.client import SimulatedClient
 from tests.simulation.jetstream.server import NatsServer
@@ -19,7 +20,8 @@ from tests.simulation.kubelet import Kubelet
 from tests.simulation.weaknesses import shown
 
 NODES = ("a", "b")
-_ALLOCATABLE = {"cpu": "64", "memory": "256Gi", "pods": "1000", "nvidia.com/gpu": "64"}
+_ALLOCATABLE = {"cpu": "64", "memory": "256Gi", "pods": "1000"}
+_PLUGGED = {"nvidia.com/gpu": "64"}
 _EVICTION_SECONDS = 5.0
 """How long the Pods of a Node that was deleted stay."""
 
@@ -34,6 +36,10 @@ class Machines:
         self.behaviour = Behaviour()
         self.engines: dict[str, Engine] = {}  # Pod uid -> engine
         self.started: Callable[[Engine], None] = lambda _engine: None
+        self.devices: dict[str, tuple[str, ...]] = {node: (f"GPU-{node}",) for node in NODES}
+        """Node -> its devices: a device plugin offers one, several are named to the container runtime, so that each Pod has those of its placement."""
+        self.requested: Callable[[], int] = lambda: 1
+        """Draws how many devices a Model in a group requests."""
         self.lost: set[str] = set()
         self.given_up: set[str] = set()
         self.failing_jobs = 0.0
@@ -45,7 +51,7 @@ class Machines:
         ] = {}  # uid and generation of a Model -> its group and estimate then
         self.growth = random.Random(0)
         self.leased: Callable[[str], Iterable[DeviceProcess]] = lambda _node: ()
-        """Returns the processes of leases on the device of a node."""
+        """Returns the processes of leases on a device."""
         self._addresses = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.kubelets = {node: Kubelet(self, node) for node in NODES}
@@ -84,7 +90,11 @@ class Machines:
             self.store.create(self._nodes, None, body, Options())
         except ApiError:
             return
-        status = {"allocatable": _ALLOCATABLE, "capacity": _ALLOCATABLE}
+        named = len(self.devices[node]) > 1
+        offered = _ALLOCATABLE if named else _ALLOCATABLE | _PLUGGED
+        status: Object = {"allocatable": offered, "capacity": offered}
+        if named:
+            status["runtimeHandlers"] = [{"name": SETTINGS.runtime_class_nvidia}]
         self._patch_node(node, {"status": status}, "status")
         self.set_ready(node, "True")
 

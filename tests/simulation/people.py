@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,12 +28,11 @@ _RATE, _LOOK_SECONDS, _FIRST_PID = 0.35, 0.5, 5000
 
 
 class Played(msgspec.Struct):
-    """The process of a lease: on which node, how much memory it uses of the device there, and since when."""
+    """The process of a lease: how much memory it uses of which devices, and since when."""
 
     lease: str
     turn: int
-    node: str
-    used_mb: int
+    devices: Mapping[str, int]
     pid: int
     started: int
 
@@ -54,15 +53,16 @@ class People:
             self._simulation.spawn_background(self._act())
             self._simulation.spawn_background(self._play())
 
-    def on(self, node: str) -> Iterator[DeviceProcess]:
-        """Yield the processes on the device of a node, as its agent sees them."""
+    def on(self, device: str) -> Iterator[DeviceProcess]:
+        """Yield the processes on a device, as its agent sees them."""
         for one in self.played.values():
-            if one.node == node:
-                yield DeviceProcess(pid=one.pid, used_mb=one.used_mb, name="game", started=one.started)
+            if device in one.devices:
+                used = one.devices[device]
+                yield DeviceProcess(pid=one.pid, used_mb=used, name="game", started=one.started)
 
-    def used_mb(self, node: str) -> int:
-        """Return what the processes use of the device of a node."""
-        return sum(process.used_mb for process in self.on(node))
+    def used_mb(self, device: str) -> int:
+        """Return what the processes use of a device."""
+        return sum(process.used_mb for process in self.on(device))
 
     def restored(self) -> None:
         """End every process: the API server went back to a backup, which tells the leases of a former life."""
@@ -129,15 +129,15 @@ class People:
         most = sum(device.memory_mb for device in status.devices)
         if key in self.played or not most:
             return
+        used = self._chance.choice([most, most, most // 2])
         played = Played(
             lease=lease.uid,
             turn=status.turn,
-            node=status.node,
-            used_mb=self._chance.choice([most, most, most // 2]),
+            devices={device.uuid: device.memory_mb * used // most for device in status.devices},
             pid=next(self._pids),
             started=int(self._simulation.clock()) + 1,
         )
-        self._simulation.record(f"a process of lease {lease.metadata.name} starts: {played.used_mb} MiB")
+        self._simulation.record(f"a process of lease {lease.metadata.name} starts: {used} MiB")
         self.played[key] = played
         self._simulation.checker.plays(played)
 

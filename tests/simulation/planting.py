@@ -84,7 +84,7 @@ def lending(turn: int, step: str) -> Object:
 def plays(simulation: Simulation) -> None:
     """Let the process of the lease's first turn run."""
     simulation.people.played["lease", 1] = Played(
-        lease="lease", turn=1, node="a", used_mb=5000, pid=5000, started=1
+        lease="lease", turn=1, devices={"GPU-a": 5000}, pid=5000, started=1
     )
 
 
@@ -102,7 +102,14 @@ def calls(verb: str, body: Any, component: str = "reaper", kind: Any = MODELS) -
 def an_engine(**fields: Any) -> Engine:
     """Return an engine of the Model."""
     return Engine(
-        pod="p", model="default/m", holder=(UID, "1"), group="default/g", node="a", address="x", **fields
+        pod="p",
+        model="default/m",
+        holder=(UID, "1"),
+        group="default/g",
+        node="a",
+        address="x",
+        devices=("GPU-a",),
+        **fields,
     )
 
 

@@ -90,4 +90,7 @@ class Users:
         memory = self._simulation.memory
         gpu = {"vendor": "nvidia", "shared": group, "priority": memory.choice([100, 100, 100, 50, 200])}
         estimate = memory.choice([1500, 3000, 3000, 4000, 6000, None])
-        return gpu if estimate is None else {**gpu, "vramEstimateMB": estimate}
+        count = self._simulation.machines.requested()
+        if count > 1:
+            gpu["count"] = count
+        return gpu if estimate is None else {**gpu, "vramEstimateMB": estimate * count}

@@ -120,8 +120,9 @@ def place_of(group: SharedGroup, state: ObservedState) -> Placement:
 
 
 def _placements(group: SharedGroup, state: ObservedState) -> Iterator[Placement]:
+    """Yield where the Models of a group have GPUs; one that has just joined it may be placed without any yet."""
     for key in sorted(state.members(group.metadata.namespace, group.name)):
         model = state.effective(key)
         placement = model.status.placement if model is not None and model.spec.group == group.name else None
-        if placement is not None and placement.node:
+        if placement is not None and placement.node and placement.vendor != "cpu":
             yield placement

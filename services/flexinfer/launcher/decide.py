@@ -219,10 +219,15 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
 
 
 def _gated(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
-    """(3) Continue the start; what the API server rejects after the Pod was created, as its ResourceClaim, is tried again like a Pod."""
+    """(3) Continue the start; what the API server rejects after the Pod was created, as its ResourceClaim, is tried again like a Pod.
+
+    The one Pod of a turn that is of other devices than the placement by now never opens: it is deleted, which ends its turn.
+    """
     view = context.view
     if view.ready.given_up:
         yield from loading.failed(context, pod)
+    elif moved := drain.moved_cause(view, pod):
+        yield from drain.stop(context, moved, Purpose.RENEW)
     elif view.gates_open and view.memory_checked:
         yield from _refused(context) if view.ready.reason == Reason.CREATE_REFUSED else _start(context)
 

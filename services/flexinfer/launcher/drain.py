@@ -29,6 +29,8 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
     """
     if not view.gates_open:
         return ""
+    if moved := moved_cause(view, pod):
+        return moved
     if pod.turn != view.turn:
         return f"its Pod is of turn {pod.turn}, not of {view.turn}"
     node = view.model.assigned_node
@@ -38,6 +40,12 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
         return ""
     rendered = template(view.model, settings)
     return "its Pod template changed" if rendered is not None and rendered.digest != pod.template else ""
+
+
+def moved_cause(view: ModelView, pod: PodFacts) -> str:
+    """Return why the gate of a Pod is never opened that its turn names already; empty while it may be."""
+    never = pod.gated and view.gates_open and view.moved and view.turn_pod == pod.uid
+    return f"its turn {view.turn} is of other devices than its placement" if never else ""
 
 
 def at_rest(context: ModelContext) -> bool:

@@ -63,12 +63,13 @@ def resize(simulation: Simulation, chance: random.Random) -> None:
     """Change what a member says that it needs."""
     members = [model for _, model in sorted(simulation.models().items()) if model.spec.group]
     if members:
+        model = chance.choice(members)
         gpu = {
-            "vramEstimateMB": chance.choice([1000, 3000, 6000]),
+            "vramEstimateMB": chance.choice([1000, 3000, 6000]) * model.spec.devices,
             "priority": chance.choice([50, 100, 200]),
             "exclusive": chance.choice([True, None, None]),
         }
-        _patch(simulation, PLURAL, chance.choice(members).metadata.name, {"gpu": gpu})
+        _patch(simulation, PLURAL, model.metadata.name, {"gpu": gpu})
 
 
 def _patch(simulation: Simulation, plural: str, name: str, spec: dict[str, Any]) -> None:

@@ -22,14 +22,14 @@ NEXT = {FREED: GRANTED, GRANTED: RELEASING, RELEASING: STOPPED, STOPPED: FREED}
 
 
 class Grant(NamedTuple):
-    """A holder of a shared group: the step of its turn, and the node that it was granted on."""
+    """A holder of a shared group: the step of its turn, and the node and devices that it was granted, with the memory of each."""
 
     group: str
     uid: str
     turn: int
     step: str
     node: str
-    memory_mb: int = 0
+    devices: Mapping[str, int] = {}
     lease: str = ""
 
 
@@ -42,7 +42,9 @@ def grants_of(group_object: Object | None) -> Mapping[str, Grant]:
         return {}
     group = msgspec.convert(group_object, SharedGroup)
     return {
-        h.uid: Grant(group.name, h.uid, h.turn, h.step, h.node, h.memory_mb, h.lease)
+        h.uid: Grant(
+            group.name, h.uid, h.turn, h.step, h.node, {d.uuid: d.memory_mb for d in h.devices}, h.lease
+        )
         for h in group.status.holders
     }
 

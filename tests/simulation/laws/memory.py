@@ -12,40 +12,43 @@ RESERVE_MB = 512
 class Memory(Law):
     """Judges each engine as it begins to use memory.
 
-    What an engine uses beyond its Model's estimate counts from the next grant on: a start does not know it.
+    What an engine uses beyond its Model's estimate counts from the next grant on: a start does not know it, nor a display that comes later.
     """
 
     def starts(self, engine: Engine) -> None:
         """Judge an engine that starts, at the node."""
         if not engine.group:
             return
-        machines = self.checker.simulation.machines
         others = [
             e
-            for e in machines.engines.values()
-            if e is not engine and e.holds_memory and e.node == engine.node and e.holder != engine.holder
+            for e in self._holding()
+            if e is not engine and e.node == engine.node and e.holder != engine.holder
         ]
         for other in others:
             if other.group == engine.group and None in (other.estimate_mb, engine.estimate_mb):
                 self.report(
                     f"two engines of {engine.group}, one of unknown memory: {engine.model} beside {other.model}"
                 )
-        self._expected([engine, *others])
+        for device in engine.devices:
+            self._expected(device, [engine, *(e for e in others if device in e.devices)])
 
     def plays(self, played: Played) -> None:
         """Judge the process of a lease that starts, at the node."""
-        engines = self.checker.simulation.machines.engines.values()
-        here = [e for e in engines if e.holds_memory and e.node == played.node]
-        if here:
-            self._expected(here)
+        for device in played.devices:
+            self._expected(device, [e for e in self._holding() if device in e.devices])
 
-    def _expected(self, engines: list[Engine]) -> None:
-        node = engines[0].node
-        played = self.checker.simulation.people.used_mb(node)
-        foreign = self.checker.simulation.machines.agents[node].lies.foreign_mb + played
-        used = [min(e.used_mb, e.estimate_mb or e.used_mb) for e in engines]
+    def _holding(self) -> list[Engine]:
+        return [e for e in self.checker.simulation.machines.engines.values() if e.holds_memory]
+
+    def _expected(self, device: str, engines: list[Engine]) -> None:
+        """Judge a device by the engines that are on it."""
+        if not engines:
+            return
+        played = self.checker.simulation.people.used_mb(device)
+        foreign = self.checker.simulation.machines.agents[engines[0].node].lies.foreign_mb + played
+        used = [e.expected_on(device) for e in engines]
         alone = len(engines) == 1 and not played
         shared = len({engine.group for engine in engines}) == 1
         if not alone and sum(used) + foreign > TOTAL_MB - (RESERVE_MB if shared else 0):
             names = ", ".join(f"{e.model} {mb}" for e, mb in zip(engines, used, strict=True))
-            self.report(f"the device of {node} has {TOTAL_MB} MiB: {names}, others {foreign}")
+            self.report(f"{device} has {TOTAL_MB} MiB: {names}, others {foreign}")

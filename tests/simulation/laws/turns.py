@@ -1,5 +1,6 @@
 """The object of a group goes through the steps of DESIGN 6 in their order, and its turn only increases."""
 
+from collections import Counter
 from typing import Any
 
 from flexinfer.api.sharedgroup import GRANTED, ONE_AT_A_TIME, STOPPED
@@ -47,10 +48,16 @@ class Turns(Law):
 
     def _beside(self, change: Change, grants: list[Grant]) -> None:
         """Judge a grant beside another holder, by the entries and the policy of the object, and by who has long asked to be alone."""
-        held, policy = sum(grant.memory_mb for grant in grants), policy_of(change.new or {})
-        granted = f"{change.key[1]} is granted to {len(grants)} at a time"
-        if not all(grant.memory_mb for grant in grants) or held > TOTAL_MB - policy.reserve_mb:
-            self.report(f"{granted}, of {held} MiB")
+        policy, granted = (
+            policy_of(change.new or {}),
+            f"{change.key[1]} is granted to {len(grants)} at a time",
+        )
+        held = Counter[str]()
+        for grant in grants:
+            held.update(grant.devices)
+        known = all(grant.devices and all(grant.devices.values()) for grant in grants)
+        if not known or any(mb > TOTAL_MB - policy.reserve_mb for mb in held.values()):
+            self.report(f"{granted}, of {dict(held)} MiB")
         if policy.mode == ONE_AT_A_TIME:
             self.report(f"{granted}, in mode {policy.mode}")
         for grant in grants:

@@ -24,7 +24,7 @@ WANTED = ("Accepted", "Placed", "Cached", ("Wanted", "True", Reason.REQUESTED))
 FIRST = ("Accepted", "Placed", "Cached", ("Wanted", "True", Reason.FIRST_START))
 IDLE = ("Accepted", "Placed", "Cached", ("Wanted", "False", Reason.IDLE))
 STOPPED_READY = ("Ready", "False", Reason.STOPPED)
-PLACED = Placement(node="a", devices=placed_devices(["GPU-1"], 4000), footprint_mb=4000)
+PLACED = Placement(vendor="nvidia", node="a", devices=placed_devices(["GPU-1"], 4000), footprint_mb=4000)
 Key = tuple[str, str]
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flexinfer.api.lease import GPULease
 from flexinfer.api.lease_reasons import LeaseReason
+from flexinfer.api.placement import Placement
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, GroupProcess, HeldDevice, Holder
 from flexinfer.arbiter.effects import GrantLease, Preempt, TellLease, TimeLease
 from flexinfer.events import events
@@ -319,6 +320,14 @@ def test_a_lease_is_not_granted_a_device_whose_telemetry_an_arbiter_has_not_seen
     free = a_state(a_node("a"), rests, a_group(), lease)
     assert steps(free) == []
     assert "telemetry of node a does not show" in told(free)["game"][1]
+
+
+def test_a_lease_waits_while_the_models_of_its_group_are_placed_without_a_gpu() -> None:
+    """As one that has just joined is: granted by that, the lease would have no device, and all that others use would count as its own at its end."""
+    joined = member("a", ("Accepted", "Placed"), placement=Placement(node="a"))
+    state = a_state(a_node("a"), joined, a_group(), a_lease(spec={"memory_mb": 1_000}))
+    assert steps(state) == []
+    assert "its GPUs are not known" in told(state)["game"][1]
 
 
 LEASES = st.tuples(st.integers(500, 24_000) | st.none(), st.sampled_from([0, 100, 1000]))

@@ -63,6 +63,25 @@ def test_nothing_is_started_where_the_turn_is_not() -> None:
     assert decided(fresh, a_group(a_holder(turn=4, devices=("GPU-2",)))) == []
 
 
+def test_the_gated_pod_of_a_turn_that_is_elsewhere_is_deleted() -> None:
+    """Its turn names it, so that the arbiter takes it for open, and it never opens: without this the Model would be Starting for good."""
+    model = holder(("False", Reason.STARTING))
+    gated = holding(
+        model,
+        its_pod(model, uid="pod-llama", turn=4, gates=("flexinfer.ai/turn-4",), node="", running=False),
+    )
+    elsewhere = a_group(a_holder(turn=4, devices=("GPU-2",)))
+    [action] = decided(model, elsewhere, gated)
+    assert isinstance(action, Stop)
+    assert (action.purpose, action.cause) == (
+        Purpose.RENEW,
+        "its turn 4 is of other devices than its placement",
+    )
+    assert [type(action) for action in decided(model, HELD, gated)] == [Start]
+    [after] = decided(model, elsewhere)
+    assert outcome(after) == ("False", Reason.STOPPED)
+
+
 def test_another_template_ends_the_turn() -> None:
     """Drained and stopped first; then the turn is over."""
     model = holder(("False", Reason.DRAINING))
