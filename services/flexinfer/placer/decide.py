@@ -27,6 +27,7 @@ from flexinfer.placer.health import (
     silence_unread,
     unhealthy_since,
 )
+from flexinfer.placer.nodeview import Scheduled
 from flexinfer.placer.picked import differs, out_of_use, picked
 from flexinfer.placer.schedule import best_placement, checked_for, scheduled_message
 from flexinfer.placer.state import PlacementState, node_of, should_run
@@ -155,8 +156,8 @@ def _leave(model: Model, placements: PlacementState, device: Device) -> PlacedSt
     this device, and the group stays with it until its memory is known to be free.
     """
     best, node = best_placement(model, placements), node_of(model)
-    if isinstance(best, Placement) and best.node != node:
-        return outcome.placed(model, best, Reason.PLACED, scheduled_message(model, best, placements))
+    if isinstance(best, Scheduled) and best.placement.node != node:
+        return outcome.placed(model, best.placement, Reason.PLACED, best.message)
     elsewhere = best if isinstance(best, str) else messages.other_device(model.metadata)
     message = messages.out_of_use(device.uuid, node, device.out_of_use, elsewhere)
     return outcome.placed(model, model.status.placement, Reason.DEVICE_OUT_OF_USE, message)
@@ -254,7 +255,7 @@ def _schedule(model: Model, placements: PlacementState) -> PlacedStatus:
     best = best_placement(model, placements)
     if isinstance(best, str):
         return outcome.not_placed(model, Reason.NO_NODE_FITS, best, _running_placement(model, placements))
-    return outcome.placed(model, best, Reason.PLACED, scheduled_message(model, best, placements))
+    return outcome.placed(model, best.placement, Reason.PLACED, best.message)
 
 
 def _running_placement(model: Model, placements: PlacementState) -> Placement | None:
