@@ -43,18 +43,18 @@ class Scheduled(msgspec.Struct, frozen=True):
     message: str
 
 
-class Result:
-    """How Models of one equivalence class would be placed on a node; `scheduled` is what all that go there have in common, made for the first of them."""
+class Fit:
+    """A node that can run Models of one equivalence class; `scheduled` is what all that go there have in common, made for the first of them."""
 
-    __slots__ = ("outcome", "requirements", "scheduled")
+    __slots__ = ("candidate", "scheduled")
 
-    def __init__(self, requirements: Requirements, outcome: "Candidate | Unschedulable") -> None:
-        self.requirements, self.outcome = requirements, outcome
+    def __init__(self, candidate: "Candidate") -> None:
+        self.candidate = candidate
         self.scheduled: Scheduled | None = None
 
 
-Results = dict[tuple[int, str], Result]
-"""By the id of the requirements, which they keep so that the id stays their own, and the state of telemetry."""
+Results = dict[tuple[int, str], tuple[Requirements, Fit | Unschedulable]]
+"""How each equivalence class of Models would be placed on a node, by the id of its requirements and the state of telemetry; with the requirements, so that the id stays their own."""
 
 
 class NodeView:
