@@ -42,6 +42,19 @@ __all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run"]
 class PlacementState:
     """The observed state as a decision on one Model counts it: every other Model as it will be once written."""
 
+    __slots__ = (
+        "_groups",
+        "_key",
+        "_members",
+        "_own",
+        "_requirements",
+        "_workload",
+        "model",
+        "now",
+        "observed",
+        "telemetry",
+    )
+
     def __init__(self, observed: ObservedState, model: Model, now: float) -> None:
         self.observed, self.model, self.now = observed, model, now
         self._key = model.key

@@ -13,6 +13,8 @@ from flexinfer.state.observed import ObservedState
 class Telemetry:
     """The telemetry of the observed state at a time."""
 
+    __slots__ = ("now", "observed")
+
     def __init__(self, observed: ObservedState, now: float) -> None:
         self.observed, self.now = observed, now
 
