@@ -49,16 +49,13 @@ def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus |
         return
     placements = PlacementState(state, model, now)
     status = _status(model, placements)
-    if (
-        status is not None
-        and status.condition.reason == Reason.NODE_GONE
-        and silence_unread(model, placements)
-    ):
-        yield CatchUp()
-        return
-    write = outcome.write(model, status) if status is not None else None
-    if write is not None:
-        yield write
+    if status is not None:
+        if status.condition.reason == Reason.NODE_GONE and silence_unread(model, placements):
+            yield CatchUp()
+            return
+        write = outcome.write(model, status)
+        if write is not None:
+            yield write
     due = _due(model, placements)
     if due is not None and due > now:
         yield RequeueAt(due)
@@ -272,8 +269,11 @@ def _due(model: Model, placements: PlacementState) -> float | None:
         return _first_write_due(model, placements)
     if not devices or not _is_open(model, placements):
         return None
-    node, group = node_of(model), placements.group_of(model)
-    return placements.telemetry.due((node, group.node if group is not None else "") if node else ())
+    node = node_of(model)
+    if not node:
+        return placements.telemetry.first_due()
+    group = placements.group_of(model)
+    return placements.telemetry.due((node, group.node if group is not None else ""))
 
 
 def _is_open(model: Model, placements: PlacementState) -> bool:

@@ -55,7 +55,8 @@ class Occupancy:
 
     def _fit(self, node: str, view: NodeView) -> Fit | Unschedulable:
         placements, observed = self._placements, self._placements.observed
-        if not self.alone or (GROUPED, node) in observed.index or held_on(observed, node):
+        held = observed.holding and held_on(observed, node)
+        if not self.alone or held or (GROUPED, node) in observed.index:
             self.like_others = False
             return self._evaluated(node)
         results = self._results(node, view)

@@ -105,7 +105,7 @@ def _refusal(
     message = messages.no_node_fits({name: r for name, r in reasons if isinstance(r, Unschedulable)}, scope)
     if occupancy.like_others:
         requirements = placements.requirements(placements.model)
-        refusals.keep(requirements, placements.observed, placements.telemetry.due(()), message)
+        refusals.keep(requirements, placements.observed, placements.telemetry.first_due(), message)
     return message
 
 
