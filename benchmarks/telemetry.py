@@ -30,6 +30,13 @@ CPU_GOAL, MEMORY_GOAL = 0.005, 30
 """Of a core, and MiB of PSS."""
 SETTLED_SECONDS, SECONDS = 5.0, 30.0
 PROBES = 200
+_KUBECONFIG = {
+    "clusters": [{"name": "none", "cluster": {"server": "http://127.0.0.1:1"}}],
+    "users": [{"name": "none", "user": {}}],
+    "contexts": [{"name": "none", "context": {"cluster": "none", "user": "none"}}],
+    "current-context": "none",
+}
+"""As `flexinfer up` writes it, in JSON: no YAML is read, as in a Pod."""
 
 
 def steps() -> list[Step]:
@@ -47,10 +54,7 @@ async def measured(folder: Path) -> tuple[float, float]:
     """Return the share of a core and the MiB of an agent that has settled."""
     server = NatsServer(folder)
     await server.start()
-    (folder / "kubeconfig").write_text(
-        "clusters: [{name: none, cluster: {server: 'http://127.0.0.1:1'}}]\nusers: [{name: none, user: {}}]\n"
-        "contexts: [{name: none, context: {cluster: none, user: none}}]\ncurrent-context: none\n"
-    )
+    (folder / "kubeconfig").write_bytes(msgspec.json.encode(_KUBECONFIG))
     environment = Machine(folder).play(steps()) | {
         "FLEXINFER_NATS_URL": server.url,
         "FLEXINFER_NODE_NAME": "benchmark",

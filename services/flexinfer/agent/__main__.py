@@ -156,7 +156,7 @@ class _NodeLabelWriter:
         self._written, self._written_at, self._failures = labels, now, 0
 
 
-RUNNABLE = Runnable("agent", main)
+RUNNABLE = Runnable("agent", main, light=True)
 
 
 def boot() -> None:

@@ -27,6 +27,7 @@ from flexinfer.placer.health import (
     silence_unread,
     unhealthy_since,
 )
+from flexinfer.placer.nodeview import Scheduled
 from flexinfer.placer.picked import differs, out_of_use, picked
 from flexinfer.placer.schedule import best_placement, checked_for, scheduled_message
 from flexinfer.placer.state import PlacementState, node_of, should_run
@@ -48,16 +49,13 @@ def decide(state: ObservedState, key: str, now: float) -> Iterator[WriteStatus |
         return
     placements = PlacementState(state, model, now)
     status = _status(model, placements)
-    if (
-        status is not None
-        and status.condition.reason == Reason.NODE_GONE
-        and silence_unread(model, placements)
-    ):
-        yield CatchUp()
-        return
-    write = outcome.write(model, status) if status is not None else None
-    if write is not None:
-        yield write
+    if status is not None:
+        if status.condition.reason == Reason.NODE_GONE and silence_unread(model, placements):
+            yield CatchUp()
+            return
+        write = outcome.write(model, status)
+        if write is not None:
+            yield write
     due = _due(model, placements)
     if due is not None and due > now:
         yield RequeueAt(due)
@@ -155,8 +153,8 @@ def _leave(model: Model, placements: PlacementState, device: Device) -> PlacedSt
     this device, and the group stays with it until its memory is known to be free.
     """
     best, node = best_placement(model, placements), node_of(model)
-    if isinstance(best, Placement) and best.node != node:
-        return outcome.placed(model, best, Reason.PLACED, scheduled_message(model, best, placements))
+    if isinstance(best, Scheduled) and best.placement.node != node:
+        return outcome.placed(model, best.placement, Reason.PLACED, best.message)
     elsewhere = best if isinstance(best, str) else messages.other_device(model.metadata)
     message = messages.out_of_use(device.uuid, node, device.out_of_use, elsewhere)
     return outcome.placed(model, model.status.placement, Reason.DEVICE_OUT_OF_USE, message)
@@ -254,7 +252,7 @@ def _schedule(model: Model, placements: PlacementState) -> PlacedStatus:
     best = best_placement(model, placements)
     if isinstance(best, str):
         return outcome.not_placed(model, Reason.NO_NODE_FITS, best, _running_placement(model, placements))
-    return outcome.placed(model, best, Reason.PLACED, scheduled_message(model, best, placements))
+    return outcome.placed(model, best.placement, Reason.PLACED, best.message)
 
 
 def _running_placement(model: Model, placements: PlacementState) -> Placement | None:
@@ -271,8 +269,11 @@ def _due(model: Model, placements: PlacementState) -> float | None:
         return _first_write_due(model, placements)
     if not devices or not _is_open(model, placements):
         return None
-    node, group = node_of(model), placements.group_of(model)
-    return placements.telemetry.due((node, group.node if group is not None else "") if node else ())
+    node = node_of(model)
+    if not node:
+        return placements.telemetry.first_due()
+    group = placements.group_of(model)
+    return placements.telemetry.due((node, group.node if group is not None else ""))
 
 
 def _is_open(model: Model, placements: PlacementState) -> bool:

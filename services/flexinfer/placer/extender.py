@@ -112,7 +112,7 @@ def _judged(placements: PlacementState, name: str) -> Candidate | Unschedulable:
     results = [choose_devices(requirements, available, rooms, _of_all(rooms)) for rooms in reported]
     candidates = [result for result in results if isinstance(result, Candidate)]
     if candidates:
-        return min(candidates, key=lambda candidate: candidate.order)
+        return min(candidates, key=lambda candidate: candidate.order(available.models))
     reason = nearest(result for result in results if isinstance(result, Unschedulable))
     return msgspec.structs.replace(reason, message=reason.message.removeprefix("model "))
 

@@ -34,7 +34,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     Of several, the one with the lowest `order` is chosen: one where its data is, then in a group one on whose devices most members fit
     alone and then together, then one whose device memory is measured, the tightest fit, the least loaded, the first by name. `slack` is the memory in MiB that the Model would leave unused; without an estimate
-    it is what is free, negative, since most is best then. `models` is how many others are scheduled to the node.
+    it is what is free, negative, since most is best then.
     """
 
     node: str
@@ -44,14 +44,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     alone: int = 0
     together: int = 0
     slack: float = 0.0
-    models: int = 0
     score: int = 0
     reason: str = ""
 
-    @property
-    def order(self) -> tuple[int, int, float, int, str]:
-        """What it is compared by, the place of its data aside."""
-        return (-self.alone, -self.together, self.slack, self.models, self.node)
+    def order(self, models: int) -> tuple[int, int, float, int, str]:
+        """Return what it is compared by, the place of its data aside; `models` is how many others are scheduled to the node."""
+        return (-self.alone, -self.together, self.slack, models, self.node)
 
 
 class Available(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,7 +95,7 @@ def evaluate(requirements: Requirements, available: Available) -> Candidate | Un
     results = [_with_vendor(requirements, available, vendor) for vendor in requirements.vendors]
     candidates = [result for result in results if isinstance(result, Candidate)]
     if candidates:
-        return min(candidates, key=lambda candidate: candidate.order)
+        return min(candidates, key=lambda candidate: candidate.order(available.models))
     return nearest(result for result in results if isinstance(result, Unschedulable))
 
 
@@ -125,7 +123,6 @@ def _without_devices(available: Available) -> Candidate:
     return Candidate(
         node=available.node.name,
         architecture=available.node.labels.get("kubernetes.io/arch", ""),
-        models=available.models,
         reason=f"{counted(available.models, 'other model')} scheduled to the node",
     )
 
@@ -162,7 +159,6 @@ def _by_count(available: Available, vendor: str, devices: tuple[str, ...] = ()) 
         devices=devices,
         architecture=architectures.get(devices[0], "") if devices else "",
         slack=math.inf,
-        models=available.models,
         reason="free memory is not known",
     )
 
@@ -224,7 +220,6 @@ def _candidate(requirements: Requirements, available: Available, chosen: Sequenc
         devices=tuple(room.device.uuid for room in chosen),
         architecture=chosen[0].device.architecture,
         slack=float(total - needed) if needed else -float(total),
-        models=available.models,
         score=100 * needed // max(1, total),
         reason=f"{total} MiB free on {counted(len(chosen), 'device')}",
     )

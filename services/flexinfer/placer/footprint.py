@@ -31,6 +31,9 @@ class Figure(msgspec.Struct, frozen=True):
     source: str = ""
 
 
+_UNKNOWN = Figure()
+
+
 def source_text(source: str) -> str:
     """Return where a footprint is from, as the end of a figure in a message; empty for one that the spec states."""
     return {HEADERS: " by the headers of its weights", MEASURED: " as measured"}.get(source, "")
@@ -38,10 +41,10 @@ def source_text(source: str) -> str:
 
 def footprint(model: Model) -> Figure:
     """Return a Model's footprint as far as it is known."""
-    spec = model.spec
-    if not spec.devices or spec.gpu is None:
-        return Figure()
-    measured, stated = remembered(model), bounded(spec.gpu.vram_estimate_mb or 0)
+    gpu = model.spec.gpu
+    if gpu is None or not gpu.devices:
+        return _UNKNOWN
+    measured, stated = remembered(model), bounded(gpu.vram_estimate_mb or 0)
     if stated and (measured is None or not _has_grown(stated, measured.footprint_mb)):
         return Figure(stated, ESTIMATE)
     if measured is not None:
@@ -53,10 +56,10 @@ def _by_headers(model: Model) -> Figure:
     backend = backends.find(model.spec.backend)
     headers = model.status.cache.headers if model.status.cache is not None else None
     if backend is None or backend.demand is None or headers is None:
-        return Figure()
+        return _UNKNOWN
     demand = backend.demand(model.spec, headers)
     if demand is None:
-        return Figure()
+        return _UNKNOWN
     return Figure(estimate(headers, demand, model.spec.devices).total_mb, HEADERS)
 
 

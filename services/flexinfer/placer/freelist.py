@@ -12,7 +12,7 @@ import heapq
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, tee
 
 import msgspec
 
@@ -51,7 +51,8 @@ class FreeLists:
         self._claimed: frozenset[str] = frozenset()
         self._listed: dict[str, _Listed] = {}
         self._by_class: dict[_Class, list[_Entry]] = {}
-        self._by_requirements: dict[int, tuple[Requirements, Sequence[Slack]]] = {}
+        # The nodes in order by the id of requirements; with these, so that the id stays their own.
+        self._orders: dict[int, tuple[Requirements, Iterator[Slack]]] = {}
         self._deadlines: tuple[Mapping[str, float], tuple[Sequence[float], Sequence[float]]] | None = None
 
     def of(self, nodes: Mapping[str, NodeFacts], gpus: Mapping[str, Sample]) -> "FreeLists":
@@ -63,7 +64,7 @@ class FreeLists:
             self._claimed = frozenset(name for name, facts in nodes.items() if facts.device_claims)
         if gpus is not self._gpus:
             self._take(gpus)
-        self._by_requirements, self._deadlines = {}, None
+        self._orders, self._deadlines = {}, None
         return self
 
     def _take(self, gpus: Mapping[str, Sample]) -> None:
@@ -124,10 +125,21 @@ class FreeLists:
         return cached[1]
 
     def least_slack(self, requirements: Requirements) -> Iterator[Slack]:
-        """Yield all nodes by the least slack that measured memory allows; infinite where none is measured, or not enough."""
+        """Return all nodes by the least slack that measured memory allows; infinite where none is measured, or not enough.
+
+        As far as it was looked at, the order is kept for all Models of the class.
+        """
+        kept = self._orders.get(id(requirements))
+        if kept is None and len(self._orders) >= _MOST_CLASSES:
+            self._orders.clear()
+        start, following = tee(kept[1] if kept is not None else self._in_order(requirements))
+        self._orders[id(requirements)] = requirements, start
+        return following
+
+    def _in_order(self, requirements: Requirements) -> Iterator[Slack]:
         need_mb = requirements.device_mb
         if requirements.devices > 1 or not need_mb:
-            yield from self._by_node(requirements)
+            yield from sorted((self._least(requirements, name), name) for name in self._names)
             return
         seen: set[str] = set()
         nodes = self._nodes
@@ -145,15 +157,6 @@ class FreeLists:
             if requirements.can_use(*kind)
         ]
         return parts[0] if len(parts) == 1 else heapq.merge(*parts)
-
-    def _by_node(self, requirements: Requirements) -> Sequence[Slack]:
-        key = id(requirements)
-        if key not in self._by_requirements:
-            if len(self._by_requirements) >= _MOST_CLASSES:
-                self._by_requirements.clear()
-            order = sorted((self._least(requirements, name), name) for name in self._names)
-            self._by_requirements[key] = requirements, order
-        return self._by_requirements[key][1]
 
     def _least(self, requirements: Requirements, name: str) -> float:
         listed = self._listed.get(name)

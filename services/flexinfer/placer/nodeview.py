@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.placement import Placement
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer.memory import Room, measured_rooms
 from flexinfer.placer.mismatch import hardware_mismatch, static_mismatch
@@ -33,7 +36,24 @@ class OfClass:
         self.mismatches: dict[str, Unschedulable | None] = {}
 
 
-Results = dict[tuple[int, str], tuple[Requirements, "Candidate | Unschedulable"]]
+class Scheduled(msgspec.Struct, frozen=True):
+    """The placement of a Model, and its message."""
+
+    placement: Placement
+    message: str
+
+
+class Fit:
+    """A node that can run Models of one equivalence class; `scheduled` is what all that go there have in common, made for the first of them."""
+
+    __slots__ = ("candidate", "scheduled")
+
+    def __init__(self, candidate: "Candidate") -> None:
+        self.candidate = candidate
+        self.scheduled: Scheduled | None = None
+
+
+Results = dict[tuple[int, str], tuple[Requirements, Fit | Unschedulable]]
 """How each equivalence class of Models would be placed on a node, by the id of its requirements and the state of telemetry; with the requirements, so that the id stays their own."""
 
 

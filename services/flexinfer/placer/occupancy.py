@@ -6,12 +6,10 @@ hardly any has changed since the last one.
 
 from collections.abc import Mapping
 
-import msgspec
-
 from flexinfer.api.model import Model
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.groups import held_on
-from flexinfer.placer.nodeview import NodeView, Results
+from flexinfer.placer.nodeview import Fit, NodeView, Results
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 from flexinfer.state.index import GROUPED
@@ -40,39 +38,40 @@ class Occupancy:
     def __init__(self, placements: PlacementState, model: Model) -> None:
         requirements = self._requirements = placements.requirements(model)
         self._placements, self._model = placements, model
-        self._alone = requirements.devices > 0 and not model.spec.group and not placements.pods(model)
-        self.like_others = self._alone
+        self.alone = requirements.devices > 0 and not model.spec.group and not placements.pods(model)
+        """Whether it has devices, and no memory that is in use counts as free for it."""
+        self.like_others = self.alone
         """Whether all that was asked for so far is the same for every Model of its class: nothing of its own is anywhere, nor any shared group."""
 
-    def evaluate_unless_full(self, node: str) -> Candidate | Unschedulable | None:
+    def fit_unless_full(self, node: str) -> Fit | Unschedulable | None:
         """Return how the Model would be placed on a node; None without a word where Pods have requested too many of its devices, whatever else is there."""
         view = self._placements.view(node)
-        return None if self._alone and view.of_class(self._requirements).full else self._result(node, view)
+        return None if self.alone and view.of_class(self._requirements).full else self._fit(node, view)
 
     def evaluate(self, node: str) -> Candidate | Unschedulable:
         """Return how the Model would be placed on a node that it is not assigned to, or why it cannot be now."""
-        return self._result(node, self._placements.view(node))
+        fit = self._fit(node, self._placements.view(node))
+        return fit.candidate if isinstance(fit, Fit) else fit
 
-    def _result(self, node: str, view: NodeView) -> Candidate | Unschedulable:
+    def _fit(self, node: str, view: NodeView) -> Fit | Unschedulable:
         placements, observed = self._placements, self._placements.observed
-        if not self._alone or (GROUPED, node) in observed.index or held_on(observed, node):
+        held = observed.holding and held_on(observed, node)
+        if not self.alone or held or (GROUPED, node) in observed.index:
             self.like_others = False
-            return self._evaluate(node)
+            return self._evaluated(node)
         results = self._results(node, view)
         key = id(self._requirements), placements.telemetry.state(node)
         kept = results.get(key)
         if kept is None:
             if len(results) >= _MOST_RESULTS:
                 results.clear()
-            kept = results[key] = self._requirements, self._evaluate(node)
-        result = kept[1]
-        if isinstance(result, Unschedulable):
-            return result
-        models = placements.models_on(node, self._model)
-        return result if result.models == models else msgspec.structs.replace(result, models=models)
+            kept = results[key] = self._requirements, self._evaluated(node)
+        return kept[1]
 
-    def _evaluate(self, node: str) -> Candidate | Unschedulable:
-        return evaluate(self._requirements, self._placements.available(self._model, node, assigned=False))
+    def _evaluated(self, node: str) -> Fit | Unschedulable:
+        available = self._placements.available(self._model, node, assigned=False)
+        result = evaluate(self._requirements, available)
+        return Fit(result) if isinstance(result, Candidate) else result
 
     def _results(self, node: str, view: NodeView) -> Results:
         """Return what is kept of a node: nothing yet, unless it and all that runs or starts there are as they were."""

@@ -13,6 +13,8 @@ from flexinfer.placer import messages
 from flexinfer.state import actions
 from flexinfer.state.actions import WriteStatus
 
+_GATES = SERVICES["placer"].gates
+
 
 def placed(model: Model, placement: Placement | None, reason: Reason, message: str) -> PlacedStatus:
     """Return the status of a Model that keeps its placement.
@@ -34,14 +36,17 @@ def not_placed(model: Model, reason: Reason, message: str, placement: Placement 
 
 def write(model: Model, status: PlacedStatus) -> WriteStatus | None:
     """Return the write of a status; None if the Model has it, or one with nearly the same free memory."""
-    condition = _with_current_message(status.condition, model.condition(conditions.PLACED))
+    current = model.condition(conditions.PLACED)
+    if current is None:
+        return WriteStatus(model=model, status=status, gates=_GATES)
+    condition = _with_current_message(status.condition, current)
     if condition is not status.condition:
         status = PlacedStatus(condition=condition, placement=status.placement)
-    return actions.write_if_changed(model, status, gates=SERVICES["placer"].gates)
+    return actions.write_if_changed(model, status, gates=_GATES)
 
 
-def _with_current_message(condition: Condition, current: Condition | None) -> Condition:
-    if current is None or not messages.nearly_equal(current.message, condition.message):
+def _with_current_message(condition: Condition, current: Condition) -> Condition:
+    if not messages.nearly_equal(current.message, condition.message):
         return condition
     unchanged = msgspec.structs.replace(condition, message=current.message)
     return unchanged if conditions.same(current, unchanged) else condition

@@ -119,9 +119,10 @@ def _of_equal(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Req
     gpu, resources = spec.gpu, spec.resources
     key = (
         spec.backend,
-        (gpu.vendor, gpu.devices) if gpu is not None else None,
+        gpu.vendor if gpu is not None else "",
+        spec.devices,
         (_items(resources.requests), _items(resources.limits)) if resources is not None else None,
-        _items(spec.node_selector),
+        _items(spec.node_selector) if spec.node_selector else (),
         spec.tolerations,
         _rules(model) if _has_conditions(spec.backend) else (),
         excuse,

@@ -4,8 +4,10 @@ Best by this order (`fit.Candidate`): where its data is, measured device memory,
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+
+import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
@@ -14,6 +16,7 @@ from flexinfer.placer import binding, messages, refusals
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.footprint import remembered
 from flexinfer.placer.freelist import Slack, free_lists
+from flexinfer.placer.nodeview import Fit, NodeView, Scheduled
 from flexinfer.placer.occupancy import Occupancy
 from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
@@ -22,35 +25,76 @@ from flexinfer.placer.unschedulable import Unschedulable
 from flexinfer.placer.unsettled import unsettled
 
 _NO_OFFER = Offer()
-_Order = tuple[int, float, float, float, int, str]
-"""The place among the nodes with the data, then what `fit.Candidate.order` has."""
+_Refused = dict[str, Unschedulable | None]
+"""Why each node cannot run the Model; None, without a word yet: it is full."""
 
 
-def best_placement(model: Model, placements: PlacementState) -> Placement | str:
-    """Return the placement on the best node, or the message on why no node can run the Model."""
+def best_placement(model: Model, placements: PlacementState) -> Scheduled | str:
+    """Return the placement on the best node with its message, or the message on why no node can run the Model."""
     nodes, scope = _nodes_to_try(model, placements)
     occupancy = Occupancy(placements, model)
-    if occupancy.like_others:
+    if occupancy.alone:
         message = refusals.kept(placements.requirements(model), placements.observed, placements.now)
         if message is not None:
             return message
-    best: tuple[_Order, Candidate] | None = None
-    refused: dict[str, Unschedulable | None] = {}
-    for bound, name in _in_order(model, nodes, placements):
-        if best is not None and best[0] <= bound:
+    refused: _Refused = {}
+    local = _with_data(model, nodes, placements)
+    best = _first_that_fits(local, occupancy, refused) if local else None
+    if best is None and placements.requirements(model).devices:
+        best = _tightest(nodes, local, occupancy, placements, refused)
+    elif best is None:
+        fewest = sorted((placements.models_on(name), name) for name in nodes)
+        best = _first_that_fits([name for _, name in fewest if name not in local], occupancy, refused)
+    if best is None:
+        return _refusal(refused, scope, occupancy, placements)
+    return _scheduled(model, best, placements)
+
+
+def _with_data(model: Model, nodes: Sequence[str], placements: PlacementState) -> Sequence[str]:
+    """Return the nodes with the Model's data, the best first: whatever else is free, one of them is better than any other node."""
+    with_data = placements.data_nodes()
+    if not with_data:
+        return ()
+    tried = set(nodes) if model.spec.group else placements.observed.nodes
+    return [name for name in with_data if name in tried]
+
+
+def _first_that_fits(names: Iterable[str], occupancy: Occupancy, refused: _Refused) -> Fit | None:
+    """Return the first of some nodes, the best first, that can run the Model."""
+    for name in names:
+        fit = occupancy.fit_unless_full(name)
+        if isinstance(fit, Fit):
+            return fit
+        refused[name] = fit
+    return None
+
+
+def _tightest(
+    nodes: Sequence[str],
+    local: Sequence[str],
+    occupancy: Occupancy,
+    placements: PlacementState,
+    refused: _Refused,
+) -> Fit | None:
+    """Return the best of all nodes but those with the data, by `fit.Candidate.order`.
+
+    Nodes come by a bound that no result there is below, so that most need not be looked at. There is none where memory that is in use counts
+    as free: in a group, or while a former Pod runs.
+    """
+    best: tuple[tuple[float, float, float, int, str], Fit] | None = None
+    for slack, name in _least_slack(placements) if occupancy.alone else [(-math.inf, name) for name in nodes]:
+        if best is not None and occupancy.alone and best[0] <= (0, 0, slack, 0, name):
             break
-        result = occupancy.evaluate_unless_full(name)
-        if not isinstance(result, Candidate):
-            refused[name] = result
+        if name in local:
             continue
-        order = (bound[0], *result.order)
+        fit = occupancy.fit_unless_full(name)
+        if not isinstance(fit, Fit):
+            refused[name] = fit
+            continue
+        order = fit.candidate.order(placements.models_on(name))
         if best is None or order < best[0]:
-            best = order, result
-    return (
-        _placement(model, best[1], placements)
-        if best is not None
-        else _refusal(refused, scope, occupancy, placements)
-    )
+            best = order, fit
+    return best[1] if best is not None else None
 
 
 def _refusal(
@@ -61,50 +105,47 @@ def _refusal(
     message = messages.no_node_fits({name: r for name, r in reasons if isinstance(r, Unschedulable)}, scope)
     if occupancy.like_others:
         requirements = placements.requirements(placements.model)
-        refusals.keep(requirements, placements.observed, placements.telemetry.due(()), message)
+        refusals.keep(requirements, placements.observed, placements.telemetry.first_due(), message)
     return message
 
 
-def _in_order(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterator[tuple[_Order, str]]:
-    """Yield nodes with a bound that no result there is below, the lowest first: the data's own nodes, then the best by measured memory.
-
-    There is no bound where memory that is in use counts as free: in a group, or while a former Pod runs.
-    """
-    with_data = placements.data_nodes(model)
-    local: Sequence[str] = ()
-    if with_data:
-        tried = set(nodes) if model.spec.group else placements.observed.nodes
-        local = [name for name in with_data if name in tried]
-        yield from [((place, -math.inf, 0.0, 0.0, 0, ""), name) for place, name in enumerate(local)]
-    place, of_group = len(with_data), -math.inf if model.spec.group else 0.0
-    if not placements.requirements(model).devices:
-        fewest = sorted((placements.models_on(name, model), name) for name in nodes)
-        yield from [((place, of_group, 0.0, 0.0, n, name), name) for n, name in fewest if name not in local]
-        return
-    for slack, name in _least_slack(model, nodes, placements):
-        if name not in local:
-            yield (place, of_group, 0.0, slack, 0, name), name
-
-
-def _least_slack(model: Model, nodes: Sequence[str], placements: PlacementState) -> Iterable[Slack]:
-    """Return the nodes for a Model with devices by the least slack that a result there may have, the lowest first."""
-    if model.spec.group or placements.pods(model):
-        return [(-math.inf, name) for name in nodes]
+def _least_slack(placements: PlacementState) -> Iterable[Slack]:
+    """Return the nodes for a Model that has devices to itself by the least slack that a result there may have, the lowest first."""
     observed = placements.observed
     lists = free_lists(observed.nodes, observed.gpus)
-    least = lists.least_slack(placements.requirements(model))
+    least = lists.least_slack(placements.requirements(placements.model))
     # What others will still take of a node makes a fit tighter than measured: perhaps perfect.
-    first = unsettled(observed) | lists.claimed
-    if not first:
+    first = unsettled(observed)
+    if not first and not lists.claimed:
         return least
+    first |= lists.claimed
     present = [(-math.inf, name) for name in sorted(first) if name in observed.nodes]
     return chain(present, ((slack, name) for slack, name in least if name not in first))
 
 
-def _placement(model: Model, best: Candidate, placements: PlacementState) -> Placement:
-    requirements, view = placements.requirements(model), placements.view(best.node)
-    source = requirements.footprint_source
-    measured = remembered(model) if source == MEASURED else None
+def _scheduled(model: Model, best: Fit, placements: PlacementState) -> Scheduled:
+    """Return what the best result means for a Model: what all of its class have in common, with what is its own."""
+    requirements, common = placements.requirements(model), best.scheduled
+    if common is None:
+        placement = _placement(requirements, best.candidate, placements.view(best.candidate.node))
+        common = Scheduled(placement, scheduled_message(model, placement, placements))
+        # Why an agent reports nothing may change with each sample, and is in the message then.
+        best.scheduled = common if placement.devices or not requirements.devices else None
+    measured = remembered(model) if requirements.footprint_source == MEASURED else None
+    checked = checked_for(model, requirements)
+    if measured is None and not checked:
+        return common
+    own = msgspec.structs.replace(
+        common.placement,
+        measured_at=measured.measured_at if measured is not None else "",
+        measured_for=measured.measured_for if measured is not None else "",
+        checked_for=checked,
+    )
+    return Scheduled(own, common.message)
+
+
+def _placement(requirements: Requirements, best: Candidate, view: NodeView) -> Placement:
+    """Return the placement of every Model of a class on its best node."""
     given = view.offers[best.vendor] if requirements.devices else _NO_OFFER
     devices = given.placed(best.devices, requirements.device_mb, view.totals)
     return Placement(
@@ -118,10 +159,7 @@ def _placement(model: Model, best: Candidate, placements: PlacementState) -> Pla
         shared=given.shares(devices),
         score=best.score,
         footprint_mb=requirements.vram_mb,
-        footprint_source=source,
-        measured_at=measured.measured_at if measured is not None else "",
-        measured_for=measured.measured_for if measured is not None else "",
-        checked_for=checked_for(model, requirements),
+        footprint_source=requirements.footprint_source,
         reason=best.reason,
     )
 

@@ -42,8 +42,23 @@ __all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run"]
 class PlacementState:
     """The observed state as a decision on one Model counts it: every other Model as it will be once written."""
 
+    __slots__ = (
+        "_groups",
+        "_key",
+        "_members",
+        "_own",
+        "_requirements",
+        "_workload",
+        "model",
+        "now",
+        "observed",
+        "telemetry",
+    )
+
     def __init__(self, observed: ObservedState, model: Model, now: float) -> None:
         self.observed, self.model, self.now = observed, model, now
+        self._key = model.key
+        self._workload = observed.workloads.get(self._key)
         self.telemetry = Telemetry(observed, now)
         self._own: Requirements | None = None
         self._requirements: dict[str, tuple[Model, Requirements]] = {}
@@ -77,7 +92,7 @@ class PlacementState:
 
     def pods(self, model: Model) -> Sequence[PodFacts]:
         """Return a Model's Pods that can still run."""
-        workload = self.observed.workloads.get(model.key)
+        workload = self._workload if model is self.model else self.observed.workloads.get(model.key)
         return [pod for pod in workload.pods if not pod.ended] if workload is not None else ()
 
     def devices(self, node: str) -> Sequence[Device]:
@@ -85,9 +100,9 @@ class PlacementState:
         sample = self.observed.gpus.get(node)
         return sample.observed.devices if sample is not None else ()
 
-    def data_nodes(self, model: Model) -> Sequence[str]:
-        """Return the nodes where a Model's weights are, the best first: of its volume, then where it was assigned to before."""
-        workload, previous = self.observed.workloads.get(model.key), model.assigned_node
+    def data_nodes(self) -> Sequence[str]:
+        """Return the nodes where the Model's weights are, the best first: of its volume, then where it was assigned to before."""
+        workload, previous = self._workload, self.model.assigned_node
         if workload is None or not workload.claims:
             return [previous] if previous else []
         return [
@@ -98,10 +113,10 @@ class PlacementState:
         """Return the Models scheduled to a node that should run, but whose requests it does not count yet."""
         return self._models(self.observed.under(STARTING, node))
 
-    def models_on(self, node: str, model: Model) -> int:
+    def models_on(self, node: str) -> int:
         """Return how many other Models are scheduled to a node."""
         scheduled = self.observed.under(SCHEDULED, node)
-        return len(scheduled) - (model.key in scheduled)
+        return len(scheduled) - (self._key in scheduled)
 
     def occupying(self, node: str) -> Sequence[Model]:
         """Return the Models with a Pod on a node that has not ended."""
@@ -191,7 +206,7 @@ class PlacementState:
                 free=view.free,
                 rooms=view.rooms,
                 telemetry=self.telemetry.state(node),
-                models=self.models_on(node, model),
+                models=self.models_on(node),
                 only=only,
             )
         free = self._free(view, model, node, assigned=assigned)
@@ -206,7 +221,7 @@ class PlacementState:
             free=free,
             rooms=rooms(view.devices, claims, shared, reserved) if in_use else view.rooms,
             telemetry=self.telemetry.state(node),
-            models=self.models_on(node, model),
+            models=self.models_on(node),
             reserved_for=reserved_for,
             users=tuple(claim.name for claim in claims if not claim.leaves),
             preferred=here.uuids if here is not None else (),

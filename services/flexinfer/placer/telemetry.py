@@ -13,6 +13,8 @@ from flexinfer.state.observed import ObservedState
 class Telemetry:
     """The telemetry of the observed state at a time."""
 
+    __slots__ = ("now", "observed")
+
     def __init__(self, observed: ObservedState, now: float) -> None:
         self.observed, self.now = observed, now
 
@@ -44,15 +46,13 @@ class Telemetry:
         return sample.observed.message or "it sees none"
 
     def due(self, nodes: Collection[str]) -> float | None:
-        """Return when recent telemetry stops being so, or is awaited no longer: of the first of these nodes, of all if none is named."""
-        if not nodes:
-            return self._first_due()
+        """Return when recent telemetry stops being so, or is awaited no longer: of the first of these nodes."""
         gpus, present = self.observed.gpus, self.observed.nodes
         times = [gpus[name].at + STALE_SECONDS for name in nodes if name in gpus]
         times += [self._awaited_until(name) for name in nodes if name in present and name not in gpus]
         return min((at for at in times if at > self.now), default=None)
 
-    def _first_due(self) -> float | None:
+    def first_due(self) -> float | None:
         """Return when that is so next of any node: thousands of decisions ask it of the same nodes."""
         observed, connected = self.observed, self.observed.connected_since
         stale, awaited = free_lists(observed.nodes, observed.gpus).deadlines(observed.node_since)

@@ -221,7 +221,10 @@ class Model(Resource, frozen=True, kw_only=True):
 
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of that type, of any generation, or None."""
-        return conditions.find(self.status.conditions, kind)
+        for condition in self.status.conditions:
+            if condition.type == kind:
+                return condition
+        return None
 
     def condition_status(self, kind: str) -> str:
         """Return True, False or Unknown for the current generation.
@@ -235,7 +238,12 @@ class Model(Resource, frozen=True, kw_only=True):
 
     def is_true(self, kind: str) -> bool:
         """Tell whether a condition is True for the current generation."""
-        return self.condition_status(kind) == conditions.TRUE
+        condition = self.condition(kind)
+        return (
+            condition is not None
+            and condition.status == conditions.TRUE
+            and condition.observed_generation == self.metadata.generation
+        )
 
 
 def _depth(value: object) -> int:

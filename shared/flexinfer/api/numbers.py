@@ -17,7 +17,9 @@ def whole_number(text: str) -> int | None:
 
 def bounded(number: int) -> int:
     """Return the number, or the nearest one of 64 bits."""
-    return max(-LARGEST, min(LARGEST, number))
+    if -LARGEST <= number <= LARGEST:
+        return number
+    return LARGEST if number > 0 else -LARGEST
 
 
 def listed(names: Sequence[str]) -> str:

@@ -2,7 +2,11 @@
 
 import asyncio
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -208,3 +212,38 @@ async def test_an_agent_whose_library_never_answered_goes_on() -> None:
         lambda: ProbeResult(message="NVML: Unknown Error", broken=True), 20, Nodes(), []
     )
     assert {event.message for event in samples} == {"NVML: Unknown Error"}
+
+
+OF_OTHERS = (
+    "flexinfer.runtime.controller",
+    "flexinfer.runtime.control_loop",
+    "flexinfer.state.apply",
+    "uvloop",
+    "yaml",
+)
+PROGRAM = """
+import asyncio, sys
+from flexinfer.agent.__main__ import RUNNABLE
+from flexinfer.runtime import process
+from flexinfer.runtime.kubernetes import kubeconfig
+async def serve(runnables, settings):
+    kubeconfig.access(settings.kubeconfig)
+    print([name for name in sys.argv[1:] if name in sys.modules])
+process._serve = serve
+process.run_all([RUNNABLE])
+"""
+
+
+def test_its_process_has_nothing_of_what_decides_nor_a_faster_loop_nor_yaml(tmp_path: Path) -> None:
+    """One runs on every node, and does little: each of these takes memory there. The kubeconfigs of `flexinfer up` are JSON."""
+    config = {
+        "clusters": [{"name": "one", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "one", "user": {}}],
+        "contexts": [{"name": "one", "context": {"cluster": "one", "user": "one"}}],
+        "current-context": "one",
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_bytes(msgspec.json.encode(config))
+    environment = os.environ | {"FLEXINFER_KUBECONFIG": str(path), "FLEXINFER_NODE_NAME": "one"}
+    present = subprocess.check_output([sys.executable, "-c", PROGRAM, *OF_OTHERS], env=environment, text=True)
+    assert present == "[]\n"

@@ -5,6 +5,7 @@ What an entry means is `kubeconfig`'s to decide.
 
 import base64
 import binascii
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -168,15 +169,30 @@ class Files:
 
 
 def _read(path: Path) -> _Config:
-    import yaml  # noqa: PLC0415 -- 1 MiB that a process with the service account of its Pod need not spend
-
     try:
-        return msgspec.convert(yaml.safe_load(path.read_text()) or {}, _Config)
+        return msgspec.convert(_content(path) or {}, _Config)
     except OSError as error:
         raise AccessError(f"{path}: {error.strerror}; make it readable to this user") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AccessError(f"{path}: not YAML: {' '.join(str(error).split())}; correct the file") from error
+    except UnicodeDecodeError as error:
+        raise _not_yaml(path, error) from error
     except msgspec.ValidationError as error:
         cause, _, field = str(error).partition(" - at `$.")
         field = field.rstrip("`") or "file"
         raise AccessError(f"{path}: {field}: {cause}; kubectl config view shows the form") from error
+
+
+def _content(path: Path) -> object:
+    """Return what is in a file. Raises AccessError, OSError and UnicodeDecodeError."""
+    text = path.read_text()
+    with contextlib.suppress(msgspec.DecodeError):  # JSON is YAML, and that of `flexinfer up`
+        return msgspec.json.decode(text)
+    import yaml  # noqa: PLC0415 -- 1 MiB that no component of `flexinfer up` and no Pod need spend
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _not_yaml(path, error) from error
+
+
+def _not_yaml(path: Path, error: Exception) -> AccessError:
+    return AccessError(f"{path}: not YAML: {' '.join(str(error).split())}; correct the file")
