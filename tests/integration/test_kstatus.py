@@ -44,7 +44,7 @@ def kstatus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settled(model: Model) -> Model:
     """Return a Model with the status that the watcher writes."""
-    while isinstance(write := next_write(model, changed_at=0, now=1000), WriteStatus):
+    while isinstance(write := next_write(model, 0.0, 1000.0), WriteStatus):
         model = actions.written(write)
     return model
 

@@ -1,4 +1,4 @@
-"""The objects that the local API server holds before its first request: CRDs, namespaces, StorageClass and PVC."""
+"""The objects that the local API server holds before its first request: CRDs, namespaces, StorageClass and PVC; and the first Model to apply."""
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -14,10 +14,19 @@ MANAGER = "flexinfer-local"
 
 def crd_files() -> list[Traversable]:
     """Return the files of the CRDs: inside the package when installed from a wheel, in the repository's crds/ otherwise."""
-    packaged = files("flexinfer.local") / "crds"
-    folder: Traversable = packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "crds"
-    paths = [entry for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    paths = [entry for entry in _folder("crds").iterdir() if entry.name.endswith(".yaml")]
     return sorted(paths, key=lambda entry: entry.name)
+
+
+def example() -> Path:
+    """Return the file of the small Model: as it is written in a checkout that is the current folder, else where it is installed."""
+    here = Path("examples/local/smollm2.yaml")
+    return here if here.exists() else Path(str(_folder("examples/local") / here.name))
+
+
+def _folder(name: str) -> Traversable:
+    packaged = files("flexinfer.local") / name
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / name
 
 
 def content() -> Content:

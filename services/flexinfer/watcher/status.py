@@ -7,6 +7,7 @@ decided in `status_decision`.
 import asyncio
 import logging
 from collections.abc import Sequence
+from enum import Enum, auto
 
 import msgspec
 
@@ -17,8 +18,8 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import replace_status, write_status
-from flexinfer.state.actions import RequeueAt, WriteStatus
-from flexinfer.watcher.status_decision import next_write
+from flexinfer.state.actions import RequeueAt, WriteStatus, write_if_changed
+from flexinfer.watcher.status_decision import due_next, next_write
 
 log = logging.getLogger(__name__)
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF = 0.2, 3.0
@@ -27,11 +28,20 @@ _LOST_LOGGED = 1000
 
 
 class _Observed(msgspec.Struct):
-    """The newest state of a Model, when it changed, and a signal of the next change."""
+    """The newest state of a Model, a signal of the next change, and since when which condition is `due_next`."""
 
     model: Model
-    changed_at: float
     changed: asyncio.Event
+    due: str = ""
+    due_since: float | None = None
+
+
+class _Outcome(Enum):
+    """What became of a write: the API server holds it, refused it, or holds a newer Model for which it is not right."""
+
+    WRITTEN = auto()
+    REFUSED = auto()
+    OVERTAKEN = auto()
 
 
 class StatusReconciler:
@@ -49,11 +59,11 @@ class StatusReconciler:
 
         `restored`: the API server went back, so that a newer state is void.
         """
-        observed, now = self._observed.get(model.key), self._runtime.clock()
+        observed = self._observed.get(model.key)
         if observed is None:
-            observed = self._observed[model.key] = _Observed(model, now, asyncio.Event())
+            observed = self._observed[model.key] = _Observed(model, asyncio.Event())
         elif observed.model.metadata.version < model.metadata.version or restored:
-            observed.model, observed.changed_at = model, now
+            observed.model = model
         affected = self._claim(model.key, names.claims(observed.model))
         for key in (model.key, *affected):
             self._reconsider(key)
@@ -94,24 +104,30 @@ class StatusReconciler:
         return names.conflicts(model, others)
 
     async def _reconcile(self, key: str) -> None:
-        """Write until the status is right."""
+        """Write until the status is right: at once, but for a write that was refused, or that another writer reverts."""
         await self._make_readable(key)
         back_off, previous = _FIRST_BACK_OFF, None
         while (observed := self._observed.get(key)) is not None:
             observed.changed.clear()
-            conflicts = self._conflicts(observed.model)
-            action = next_write(observed.model, observed.changed_at, self._runtime.clock(), conflicts)
+            action = self._decide(observed)
             if action is None:
                 break
             if isinstance(action, RequeueAt):
                 await self._until(action.at, observed.changed)
                 continue
-            written = await self._write(action)
-            if not written or action.status == previous:  # refused, or it was reverted
+            outcome = await self._write(action)
+            if outcome == _Outcome.REFUSED or (outcome == _Outcome.WRITTEN and action.status == previous):
                 await self._runtime.sleep(back_off * (0.5 + self._runtime.random()))
                 back_off = min(2 * back_off, _LONGEST_BACK_OFF)
-            previous = action.status
+            previous = action.status if outcome == _Outcome.WRITTEN else previous
         self._reconciling.discard(key)
+
+    def _decide(self, observed: _Observed) -> WriteStatus | RequeueAt | None:
+        model, now, conflicts = observed.model, self._runtime.clock(), self._conflicts(observed.model)
+        due = due_next(model, conflicts)
+        if due != observed.due:
+            observed.due, observed.due_since = due, now if due else None
+        return next_write(model, observed.due_since, now, conflicts)
 
     async def _make_readable(self, key: str) -> None:
         """Take out of a Model's status what cannot be read of it, as of an earlier release: until then no owner can write."""
@@ -134,13 +150,17 @@ class StatusReconciler:
         except TimeoutError:
             return
 
-    async def _write(self, action: WriteStatus) -> bool:
+    async def _write(self, action: WriteStatus) -> _Outcome:
         try:
-            self._apply(await write_status(self._runtime, action))
+            replies = await write_status(self._runtime, action)
         except ApiError as error:
             log.info("status of %s not written: %s; retrying", action.key, error)
-            return False
-        return True
+            return _Outcome.REFUSED
+        self._apply(replies)
+        overtaken = any(
+            isinstance(r, events.ModelObserved) and write_if_changed(r.model, action.status) for r in replies
+        )
+        return _Outcome.OVERTAKEN if overtaken else _Outcome.WRITTEN
 
     def _apply(self, replies: Sequence[AnyEvent]) -> None:
         for reply in replies:

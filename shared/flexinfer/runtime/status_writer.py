@@ -193,12 +193,18 @@ def _differs(base: Model, current: Model, action: WriteStatus) -> bool:
         return True
     if base.condition(action.condition.type) != current.condition(action.condition.type):
         return True
-    return any(_gate(base, gate) != _gate(current, gate) for gate in action.gates)
+    quotes = action.quotes
+    return any(
+        _gate(base, gate, quotes=quotes) != _gate(current, gate, quotes=quotes) for gate in action.gates
+    )
 
 
-def _gate(model: Model, kind: str) -> tuple[str, str, int] | None:
+def _gate(model: Model, kind: str, *, quotes: bool) -> tuple[str, str, int, str] | None:
     condition = model.condition(kind)
-    return (condition.status, condition.reason, condition.observed_generation) if condition else None
+    if condition is None:
+        return None
+    message = condition.message if quotes else ""
+    return (condition.status, condition.reason, condition.observed_generation, message)
 
 
 async def _publish_transition(runtime: Runtime, action: WriteStatus, base: Model, written: Model) -> None:

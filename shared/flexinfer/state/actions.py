@@ -54,13 +54,14 @@ class WriteStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `model` is what the status was decided from: the write carries its resourceVersion. `gates` are the
     condition types that it depends on: if one of them has changed meanwhile, nothing is written and the
-    component decides again. A `quiet` write is no transition: no hint, no Event and no line of history follow
-    it.
+    component decides again; what `quotes` them depends on their messages too. A `quiet` write is no transition: no hint, no Event and no
+    line of history follow it.
     """
 
     model: Model
     status: OwnedStatus
     gates: tuple[str, ...] = ()
+    quotes: bool = False
     quiet: bool = False
 
     @property
