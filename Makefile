@@ -34,8 +34,8 @@ demo: $(LOCAL) ## End to end with a temporary instance: apply, answer, scale to 
 up: $(LOCAL) ## Start everything on this machine (ARGS=--detach: in the background, API=real: on a real control plane)
 	@$(BIN)/flexinfer up $(WORLD) $(ARGS)
 
-test: lint ## Check everything, then run all tests: three workers for two cores, since many tests wait
-	$(BIN)/pytest -q -n 3 --dist loadfile $(FAILED) $(ARGS)
+test: lint ## Check everything, then run all tests: on two cores three workers for tests that wait, one for those that compute
+	$(BIN)/pytest -q -n 4 --dist loadfile $(FAILED) $(ARGS)
 
 test-cluster: $(DEV) ## Run the tests that need a real control plane; the first time it is built, with Go
 	$(BIN)/python -m flexinfer.local.controlplane --with-helm
@@ -69,8 +69,8 @@ test-long: $(DEV) ## Check the real llama-server, Ollama, vLLM and diffusers, ea
 	FLEXINFER_ENGINES=all $(BIN)/pytest -q -rs tests/engines tests/e2e/test_real_engines.py tests/e2e/test_images.py tests/e2e/test_how_to.py $(ARGS)
 	FLEXINFER_DOWNLOAD_KILLS=50 $(BIN)/pytest -q tests/integration/prefetcher/test_download.py -k again_and_again
 
-seeds: $(DEV) ## Play the simulated histories that make test leaves out, 400 to 999: three minutes on two cores
-	FLEXINFER_SEEDS=400-999 $(BIN)/pytest -q -n 2 tests/simulation/test_histories.py $(ARGS)
+seeds: $(DEV) ## Play 600 simulated histories more than make test, 1000 to 1599: a minute and a half on two cores
+	FLEXINFER_SEEDS=1000-1599 $(BIN)/pytest -q -n 2 tests/simulation/test_histories.py $(ARGS)
 
 kills: $(DEV) ## Kill every process of a swap at every step of it: 50 swaps, nine minutes
 	FLEXINFER_KILLS=all $(BIN)/pytest -q tests/e2e/test_killed_swaps.py $(ARGS)
@@ -78,7 +78,7 @@ kills: $(DEV) ## Kill every process of a swap at every step of it: 50 swaps, nin
 histories: $(DEV) ## Play 10,000 histories of two cards on the arbiter's own decisions, and print how many and how long (ARGS=60: so many)
 	@$(BIN)/python -m tests.simulation.cards $(ARGS)
 
-whole-histories: $(DEV) ## Play 10,000 simulated histories of the whole system that make test and make seeds leave out: an hour and a half (ARGS=60: so many)
+whole-histories: $(DEV) ## Play 10,000 simulated histories of the whole system that make test and make seeds leave out: half an hour on two cores (ARGS=60: so many)
 	@$(BIN)/python -m tests.simulation.histories $(ARGS)
 
 check: lint ## Lint, format, types, imports, and that generated files are up to date

@@ -85,7 +85,7 @@ def test_an_image_model_is_served(api: str, tmp_path: Path) -> None:
     programs = tmp_path / "programs"
     programs.mkdir()
     diffusers_server.program(programs)
-    pipeline = diffusers_server.tiny_pipeline(tmp_path / "pipeline")
+    pipeline = diffusers_server.tiny_pipeline()
     with instance(tmp_path / "state", programs=programs) as running:
         printed = follow(running, "serve-an-image-model", tmp_path, PIPELINE=str(pipeline))
     with Image.open(tmp_path / "cube.png") as image:

@@ -34,11 +34,15 @@ MODEL: dict[str, Any] = {
         "serverless": {"idleTimeout": "2s", "coldStartTimeout": "3m"},
         "config": {"numInferenceSteps": 3},
         "resources": {"limits": {"cpu": "1"}},
+        "env": [{"name": "FINISH_SECONDS", "value": "1"}],
     },
 }
 
 ENDLESS = {"num_inference_steps": 900}
 """With ten images of 128x128: no processor is so fast that they are finished before the drain deadline and the server's own have passed."""
+
+SETTINGS = {"FLEXINFER_DRAIN_SECONDS": "3"}
+"""Such an image is drawn for as long as it is waited for."""
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +51,9 @@ def running(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[Runn
     if api != "local":
         pytest.skip("once is enough")
     programs = diffusers_server.program(tmp_path_factory.mktemp("programs"))
-    pipeline = diffusers_server.tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
+    pipeline = diffusers_server.tiny_pipeline()
     state = tmp_path_factory.mktemp("instance") / "state"
-    with instance(state, programs=programs) as one:
+    with instance(state, programs=programs, variables=SETTINGS) as one:
         shutil.copytree(pipeline, state / "volumes" / "default" / "models" / "tiny")
         one.kubectl("apply", "-f", str(_written(tmp_path_factory.mktemp("model"))))
         one.kubectl("wait", "--for=condition=Ready", "mdl/painter", f"--timeout={patient(SECONDS):g}s")

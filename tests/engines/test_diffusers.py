@@ -40,9 +40,10 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pipeline(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a random pipeline."""
-    return diffusers_server.tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
+def pipeline(programs: Path) -> Path:
+    """Return the folder of a random pipeline; without the programs there is none that writes it."""
+    assert programs.is_dir()
+    return diffusers_server.tiny_pipeline()
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def make(programs: Path, pipeline: Path, tmp_path_factory: pytest.TempPathFactor
 
     def one(path: Path = pipeline, host: str = "", gpu: Gpu | None = None) -> Program:
         made.append(Program("diffusers", path, folder, host=host, gpu=gpu))
-        made[-1].environment |= {"OMP_NUM_THREADS": "1"}
+        made[-1].environment |= {"OMP_NUM_THREADS": "1", "FINISH_SECONDS": "1"}  # each second of it is drawn
         return made[-1]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -60,6 +61,27 @@ def make(programs: Path, pipeline: Path, tmp_path_factory: pytest.TempPathFactor
         yield one
     for program in made:
         program.end()
+
+
+@pytest.fixture(scope="module")
+def terminated(make: Make) -> Program:
+    """Return an engine that was ready and has ended at SIGTERM."""
+    program = make().start().ready()
+    program.kill(signal.SIGTERM)
+    program.code()
+    return program
+
+
+@pytest.fixture(scope="module")
+def killed(make: Make) -> tuple[Program, list[str]]:
+    """Return an engine that was killed while it drew, and the events of that stream."""
+    program = make().start().ready()
+    stream = Stream(program, IMAGES, LONG)
+    next(stream.events(": "))
+    program.kill()
+    events = list(stream.events())
+    program.code()
+    return program, events
 
 
 def failed(program: Program) -> str:
@@ -219,10 +241,9 @@ class TestImages:
         stream.close()
         assert len(drawn(engine)) == 1
 
-    def test_terminate(self, fresh: Program) -> None:
-        """Sooner than the kubelet's SIGKILL."""
-        fresh.kill(signal.SIGTERM)
-        assert fresh.code(GRACE_SECONDS) == 0
+    def test_terminate(self, terminated: Program) -> None:
+        """Sooner than the kubelet's SIGKILL: `code` waits for no longer."""
+        assert terminated.code() == 0
 
     def test_terminate_stream(self, fresh: Program) -> None:
         """The client learns that there is no image."""
@@ -235,24 +256,22 @@ class TestImages:
         assert fresh.code(GRACE_SECONDS) == 0
         assert seconds(began) < GRACE_SECONDS
 
-    def test_killed_stream(self, fresh: Program) -> None:
+    def test_killed_stream(self, killed: tuple[Program, list[str]]) -> None:
         """As by the kernel, for want of memory."""
-        stream = Stream(fresh, IMAGES, LONG)
-        next(stream.events(": "))
-        fresh.kill()
-        assert list(stream.events()) == []
+        assert killed[1] == []
 
-    def test_release(self, fresh: Program) -> None:
+    def test_release(self, terminated: Program) -> None:
         """No helper process keeps a GPU."""
-        fresh.kill(signal.SIGTERM)
-        fresh.code()
-        until(lambda: not fresh.left(), 5, "processes are left")
+        until(lambda: not terminated.left(), 5, "processes are left")
 
-    def test_restart(self, fresh: Program, make: Make) -> None:
+    def test_restart(self, killed: tuple[Program, list[str]], make: Make) -> None:
         """As the kubelet does after an end."""
-        fresh.kill()
-        fresh.code()
-        make(host=fresh.host).start().ready().end()
+        make(host=killed[0].host).start().ready().end()
+
+
+def test_what_only_quantization_needs_is_not_imported(engine: Program) -> None:
+    """Bitsandbytes, which is installed, takes a second of a start."""
+    assert "bitsandbytes" not in Path(f"/proc/{engine.process.pid}/maps").read_text()
 
 
 def test_more_steps_than_the_scheduler_has_are_refused_by_the_field(engine: Program) -> None:

@@ -6,9 +6,9 @@ FLEXINFER_SEEDS is their number or a range `first-last`.
 import os
 from collections.abc import Sequence
 
-DEFAULT = 400
-"""What `make test` plays; `make seeds` plays 400 to 999."""
-_CHUNKS = 40
+DEFAULT = 1000
+"""What `make test` plays; `make seeds` plays 1,000 to 1,599."""
+_CHUNKS = 100
 
 
 def requested_seeds(setting: str | None = None) -> range:

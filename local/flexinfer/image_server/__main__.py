@@ -44,6 +44,9 @@ def _check_installed() -> None:
 def _load(chosen: Settings, stage: Stage) -> Pipeline:
     """Import diffusers where the pipeline is loaded, in its thread: it takes seconds, in which /health answers already."""
     stage("importing diffusers")
+    if not settings.is_quantized(chosen):
+        # Where it is installed diffusers imports it with a compiler: a sixth of what a start computes.
+        sys.modules["bitsandbytes"] = None  # type: ignore[assignment] # it counts as not installed
     from flexinfer.image_server import diffusion  # noqa: PLC0415
 
     return diffusion.load(chosen, stage)

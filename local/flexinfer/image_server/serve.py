@@ -15,19 +15,15 @@ from flexinfer.image_server.worker import State, Worker
 
 log = logging.getLogger(__name__)
 _ENDS = (signal.SIGTERM, signal.SIGINT)
-FINISH_SECONDS = 20.0
-"""How long requests that were taken may continue after SIGTERM; the grace period of a Pod is 30 s."""
 INTERRUPT_SECONDS = 5.0
 """How long the present step may continue after that."""
 LINGER_SECONDS = 1.0
 """How long a server whose pipeline is broken still says so at /health, before it ends to be started again."""
 
 
-async def serve(settings: Settings, load: Load, finish: float = FINISH_SECONDS) -> int:
-    """Serve until SIGTERM, SIGINT or the end of the pipeline; returns the exit code. Raises OSError if it cannot listen.
-
-    `finish` is how long requests that were taken may continue after a signal, in seconds.
-    """
+async def serve(settings: Settings, load: Load) -> int:
+    """Serve until SIGTERM, SIGINT or the end of the pipeline; returns the exit code. Raises OSError if it cannot listen."""
+    finish = settings.finish_seconds
     worker, stop = Worker(), asyncio.Event()
     async with _signals(stop), _listening(settings, worker), _loading(worker, load):
         await _first(stop, worker)

@@ -16,6 +16,8 @@ FAMILIES: Mapping[str, str] = {
     "sd15": "StableDiffusionPipeline",
 }
 """How the class of a family's pipelines begins, as model_index.json names it."""
+FINISH_SECONDS = 20.0
+"""How long requests that were taken may continue after SIGTERM; the grace period of a Pod is 30 s."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     offload: bool = False
     warm_up: tuple[tuple[int | None, int | None], ...] = ()
     """Sizes of the images that are drawn before the server is ready; (None, None) is the pipeline's own."""
+    finish_seconds: float = FINISH_SECONDS
 
 
 def read(environment: Mapping[str, str]) -> Settings:
@@ -61,6 +64,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         warm_up=()
         if _switch(environment, "SKIP_WARMUP")
         else _sizes(environment.get("WARMUP_RESOLUTIONS", "")),
+        finish_seconds=_seconds(environment, "FINISH_SECONDS", FINISH_SECONDS),
     )
 
 
@@ -80,6 +84,12 @@ def check(settings: Settings) -> None:
         )
 
 
+def is_quantized(settings: Settings) -> bool:
+    """Tell whether weights are quantised, while they are read or already as they are stored."""
+    parts = settings.path.glob("*/config.json")
+    return bool(settings.quantization) or any(b'"quantization_config"' in part.read_bytes() for part in parts)
+
+
 class _Index(msgspec.Struct):
     """What is read of model_index.json."""
 
@@ -90,6 +100,17 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 0 <= int(text) < 1 << 16:
         raise ValueError(f"PORT is {text!r}; it must be a port number")
     return int(text)
+
+
+def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name, "")
+    try:
+        seconds = float(text or default)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} is {text!r}; it must be a number of seconds")
+    return seconds
 
 
 def _switch(environment: Mapping[str, str], name: str) -> bool:

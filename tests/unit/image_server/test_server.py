@@ -16,8 +16,8 @@ import pytest
 
 from flexinfer.image_server.generation import Defaults, Generation
 from flexinfer.image_server.pipeline import BrokenError, InvalidError, MemoryFullError, Pipeline, Stage, Step
-from flexinfer.image_server.serve import FINISH_SECONDS, serve
-from flexinfer.image_server.settings import Settings
+from flexinfer.image_server.serve import serve
+from flexinfer.image_server.settings import FINISH_SECONDS, Settings
 from flexinfer.image_server.worker import MOST_WAITING
 from flexinfer.launcher.metrics import in_flight
 from tests.patience import patient
@@ -140,9 +140,15 @@ def script() -> Script:
 async def started(script: Script, finish: float = FINISH_SECONDS) -> AsyncIterator[Running]:
     """Run a server that listens, whether it has loaded or not."""
     settings = Settings(
-        path=Path("/models/m"), model="m", host=HOST, port=PORT, device="cpu", defaults=Defaults(steps=7)
+        path=Path("/models/m"),
+        model="m",
+        host=HOST,
+        port=PORT,
+        device="cpu",
+        defaults=Defaults(steps=7),
+        finish_seconds=finish,
     )
-    task = asyncio.create_task(serve(settings, script.load, finish))
+    task = asyncio.create_task(serve(settings, script.load))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS)) as session:
         running = Running(script, session, task)
         await running.listens()

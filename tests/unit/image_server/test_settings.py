@@ -26,6 +26,12 @@ def test_a_model_without_config_leaves_everything_to_its_pipeline() -> None:
     assert chosen.warm_up == ((None, None),)
 
 
+def test_what_is_drawn_at_a_stop_may_be_given_another_time() -> None:
+    """20 s is within the grace period of a Pod."""
+    assert settings.read(environment()).finish_seconds == 20
+    assert settings.read(environment() | {"FINISH_SECONDS": "1.5"}).finish_seconds == 1.5
+
+
 @pytest.mark.parametrize("key", sorted(diffusers.VARIABLES))
 def test_every_key_of_the_backend_changes_what_the_server_does(key: str) -> None:
     """None is for show."""
@@ -39,6 +45,8 @@ def test_every_key_of_the_backend_changes_what_the_server_does(key: str) -> None
         ({"MODEL": "", "MODEL_ID": ""}, "MODEL is not set"),
         ({"PORT": "http"}, "PORT is 'http'; it must be a port number"),
         ({"USE_FP16": "yes"}, "USE_FP16 is 'yes'; it must be true or false"),
+        ({"FINISH_SECONDS": "-1"}, "FINISH_SECONDS is '-1'; it must be a number of seconds"),
+        ({"FINISH_SECONDS": "soon"}, "FINISH_SECONDS is 'soon'; it must be a number of seconds"),
         ({"DEFAULT_GUIDANCE_SCALE": "much"}, "DEFAULT_GUIDANCE_SCALE is 'much'; it must be a number"),
         ({"WARMUP_RESOLUTIONS": "7x7"}, "WARMUP_RESOLUTIONS: size is 7x7"),
     ],
@@ -71,3 +79,21 @@ def test_a_source_without_a_pipeline_is_said_at_once(
         return
     with pytest.raises(ValueError, match=sentence):
         settings.check(chosen)
+
+
+@pytest.mark.parametrize(
+    ("config", "stored", "quantized"),
+    [
+        ({}, "{}", False),
+        ({"quantization": "nf4"}, "{}", True),
+        ({}, '{"quantization_config": {"load_in_4bit": true}}', True),
+    ],
+)
+def test_weights_are_quantised_by_the_model_or_as_they_are_stored(
+    config: dict[str, str], stored: str, tmp_path: Path, *, quantized: bool
+) -> None:
+    """Only then diffusers needs bitsandbytes."""
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text(stored)
+    chosen = settings.read(environment(**config) | {"MODEL": str(tmp_path)})
+    assert settings.is_quantized(chosen) is quantized
