@@ -26,6 +26,14 @@ def backends_page() -> str:
     )
 
 
+_NOT_READ = (
+    "How far a load has come is not read from lines of an engine's log, so there is no check of such lines: no component may read logs, in which "
+    "prompts may stand, and an engine that hangs may write without end ([ADR 0032](../adr/0032-progress-of-a-load-is-measured.md)). What is read is the "
+    "termination message of an engine that has failed, for the line that names the cause ([ADR 0034](../adr/0034-an-engine-writes-its-own-cause.md)). "
+    "A pattern of a failure on a GPU (`CUDA out of memory`) is taken from the source of the engine or of PyTorch: the checks have run on the CPU.\n"
+)
+
+
 def _proof() -> str:
     """Return what was seen of which engine."""
     proven = [
@@ -42,7 +50,7 @@ def _proof() -> str:
         "below follows their documentation and lists of flags (`tests/unit/backends/flags`, with the versions that these are from).\n\n"
         f"| Check | What must hold |\n|---|---|\n{rows}\n"
         f"Of `diffusers`, which draws images, these:\n\n| Check | What must hold |\n|---|---|\n{of_images}\n"
-        f"Of `ollama`, which loads a model at the first request, these:\n\n| Check | What must hold |\n|---|---|\n{of_stores}"
+        f"Of `ollama`, which loads a model at the first request, these:\n\n| Check | What must hold |\n|---|---|\n{of_stores}\n{_NOT_READ}"
     )
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,10 +20,13 @@ from flexinfer import backends
 from flexinfer.api.model import Gpu
 from flexinfer.api.placement import Placement
 from flexinfer.backends import Backend
+from flexinfer.backends.base import FILES
 from flexinfer.launcher.manifests import LaunchSettings, template
 from flexinfer.launcher.metrics import in_flight
 from flexinfer.local.images import IMAGES
+from localkube.kubelet.termination_message import mount
 from localkube.kubelet.variable_expansion import expand
+from localkube.kubelet.volume_mounts import Mount, Mounts
 from tests.builders import a_model
 from tests.engines.installed import vllm
 from tests.instance import until
@@ -64,8 +68,16 @@ SETUPS: Mapping[str, Setup] = {
 """Backend -> how; others are set up by nothing."""
 
 
+def _limited(kib: int) -> tuple[str, ...]:
+    """Return what a command line begins with whose program may have so much address space."""
+    return ("/bin/sh", "-c", f'ulimit -v {kib}; exec "$@"', "sh")
+
+
 class Program:
-    """One engine of a Model `m`; `path` is where its weights are, in place of the claim; `more` are further keys of its config."""
+    """One engine of a Model `m`; `path` is where its weights are, in place of the claim; `more` are further keys of its config.
+
+    `limit_kib` is how much address space it may have, in KiB; 0: no limit.
+    """
 
     def __init__(
         self,
@@ -77,12 +89,15 @@ class Program:
         extra: tuple[str, ...] = (),
         gpu: Gpu | None = None,
         more: Mapping[str, Any] | None = None,
+        limit_kib: int = 0,
     ) -> None:
         backend = backends.find(name)
         assert backend is not None
         self.backend: Backend = backend
         self.host = host or next(_hosts)
         self.log = folder / f"{self.host}.log"
+        self.run = folder / self.host
+        """Where the local node would keep what belongs to its run: its files, and its termination message."""
         self.setup = SETUPS.get(name, Setup())
         gpu = gpu or self.setup.gpu
         placement = Placement(node="a", vendor=gpu.vendor) if gpu is not None else None
@@ -100,13 +115,20 @@ class Program:
             return str(path) if re.fullmatch(self.setup.inside, word) else expand(word, values)
 
         words = [local(word) for word in container["args"]]
-        self.argv = [*IMAGES.find(container["image"]).command(container.get("command", ()), words), *extra]
-        variables = {v["name"]: local(v["value"]) for v in container["env"] if "value" in v}
+        command = IMAGES.find(container["image"]).command(container.get("command", ()), words)
+        self.argv = [*(_limited(limit_kib) if limit_kib else ()), *command, *extra]
+        table = Mounts([mount(container, self.run), Mount(FILES, str(self.run))])
+        self.files = {self.run / name: table.within(text) for name, text in made.files.items()}
+        variables = {v["name"]: table.translate(local(v["value"])) for v in container["env"] if "value" in v}
         self.environment = {**os.environ, **variables, **values, **self.setup.variables}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Program":
         """Start it, without waiting for anything."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        self.run.mkdir()
+        for file, text in self.files.items():
+            file.write_text(text)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 self.argv, env=self.environment, stdout=log, stderr=log, start_new_session=True

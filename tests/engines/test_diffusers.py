@@ -7,6 +7,8 @@ import base64
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +22,8 @@ from PIL import Image
 from flexinfer.api.model import Gpu
 from flexinfer.backends import diffusers
 from flexinfer.backends.checks import IMAGE_CHECKS
+from flexinfer.backends.failures import REMEDIES, Kind
+from tests.engines.condition import condition
 from tests.engines.installed import diffusers_server
 from tests.engines.installed.torch_environment import PINNED
 from tests.engines.program import GRACE_SECONDS, Make, Program, Stream, seconds
@@ -51,8 +55,8 @@ def make(programs: Path, pipeline: Path, tmp_path_factory: pytest.TempPathFactor
     """Return what makes a server that is not started."""
     folder, made = tmp_path_factory.mktemp("diffusers"), []
 
-    def one(path: Path = pipeline, host: str = "", gpu: Gpu | None = None) -> Program:
-        made.append(Program("diffusers", path, folder, host=host, gpu=gpu))
+    def one(path: Path = pipeline, host: str = "", **fields: Any) -> Program:
+        made.append(Program("diffusers", path, folder, host=host, **fields))
         made[-1].environment |= {"OMP_NUM_THREADS": "1", "FINISH_SECONDS": "1"}  # each second of it is drawn
         return made[-1]
 
@@ -88,6 +92,12 @@ def failed(program: Program) -> str:
     """Wait until a server has ended with an error; returns its last lines."""
     assert program.start().code(patient(120)) not in (0, None)
     return program.last_lines()
+
+
+def said(program: Program) -> str:
+    """Wait until a server has ended with an error; returns the message of its Model."""
+    assert failed(program)
+    return condition(program)
 
 
 def drawn(program: Program, **fields: Any) -> list[bytes]:
@@ -132,6 +142,35 @@ class TestImages:
         page = tmp_path / "page"
         page.write_text("<html>not found</html>")
         assert "must be the folder of a diffusers pipeline" in failed(make(page))
+
+    def test_wrong_architecture(self, make: Make, pipeline: Path, tmp_path: Path) -> None:
+        """As of a pipeline that is newer than the image."""
+        other = tmp_path / "other"
+        shutil.copytree(pipeline, other)
+        index = json.loads((other / "model_index.json").read_text())
+        (other / "model_index.json").write_text(json.dumps(index | {"_class_name": "StableLlamxPipeline"}))
+        message = said(make(other))
+        assert "StableLlamxPipeline" in message
+        assert REMEDIES[Kind.ARCHITECTURE] in message
+
+    def test_out_of_memory(self, engine: Program, make: Make) -> None:
+        """Its first image is too large for what it may have: little more than an engine has that drew a small one."""
+        status = Path(f"/proc/{engine.process.pid}/status").read_text()
+        (peak,) = re.findall(r"VmPeak:\s+(\d+)", status)
+        program = make(more={"warmupResolutions": "1024x1024"}, limit_kib=int(peak) + 150_000)
+        message = said(program)
+        assert re.search(r"can't allocate memory: you tried to allocate \d+ bytes", message)
+        assert program.backend.less_memory in message
+
+    def test_last_error(self, make: Make, pipeline: Path, tmp_path: Path) -> None:
+        """Without the stack of calls."""
+        copy = tmp_path / "copy"
+        shutil.copytree(pipeline, copy)
+        (weights,) = (copy / "vae").glob("*.safetensors")
+        weights.unlink()
+        message = said(make(copy))
+        assert re.search(r"\(Error: no file named \S+ found in directory \S+/vae\); ", message)
+        assert REMEDIES[Kind.MISSING] in message
 
     def test_port_in_use(self, engine: Program, make: Make) -> None:
         """Two engines on one address."""

@@ -6,20 +6,24 @@ check means, and the page of backends which of them have run.
 """
 
 import importlib.metadata
+import json
 import os
+import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from flexinfer import backends
 from flexinfer.backends.checks import CHECKS
+from flexinfer.backends.failures import REMEDIES, Kind
 from flexinfer.local.supervisor.provisioning import small_model
 from localkube.kubelet.image_runtimes import NoRuntimeError
+from tests.engines.condition import condition
 from tests.engines.installed import llama_server, ollama, vllm
 from tests.engines.program import GRACE_SECONDS, HELLO, Make, Program, seconds
 from tests.engines.text_checks import TextChecks
@@ -43,6 +47,10 @@ class Engine(NamedTuple):
     backend: str
     program: Callable[[], Path | None] | None
     weights: Callable[[Path], Path | None]
+    other_architecture: Callable[[Path, Path], Path]
+    """Makes a copy of the weights, in a folder, of an architecture that no engine has."""
+    too_large: Mapping[str, Any]
+    """Fields of a Program whose memory for requests this machine does not have."""
     file: str = ""
     long: int = 900
     """As many tokens as the context has room for: many times as long as a test needs to see that the stream continues."""
@@ -71,10 +79,41 @@ class Engine(NamedTuple):
         return copy
 
 
+def another_gguf(weights: Path, folder: Path) -> Path:
+    """Return a copy of a GGUF file whose general.architecture is another."""
+    whole = weights.read_bytes()
+    at = whole.index(b"llama", whole.index(b"general.architecture"))
+    copy = folder / "other.gguf"
+    copy.write_bytes(whole[:at] + b"llamx" + whole[at + 5 :])
+    return copy
+
+
+def another_config(weights: Path, folder: Path) -> Path:
+    """Return a copy of a folder whose config.json has another type of model."""
+    copy = folder / "other"
+    shutil.copytree(weights, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config |= {"model_type": "llamx", "architectures": ["LlamxForCausalLM"]}
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
+
+LARGE_CONTEXT = {"more": {"contextSize": 2_000_000}, "limit_kib": 4_000_000}
+"""44 GB, of 4 that it may have."""
 ENGINES = (
-    Engine("llamacpp", "llamacpp", None, gguf),
-    Engine("llama-server", "llamacpp", llama_server.program, gguf),
-    Engine("vllm", "vllm", vllm.program, vllm.tiny_model, "model.safetensors", long=3800, always=False),
+    Engine("llamacpp", "llamacpp", None, gguf, another_gguf, LARGE_CONTEXT),
+    Engine("llama-server", "llamacpp", llama_server.program, gguf, another_gguf, LARGE_CONTEXT),
+    Engine(
+        "vllm",
+        "vllm",
+        vllm.program,
+        vllm.tiny_model,
+        another_config,
+        {"set_variables": {"VLLM_CPU_KVCACHE_SPACE": "20000"}},
+        "model.safetensors",
+        long=3800,
+        always=False,
+    ),
 )
 
 
@@ -92,8 +131,10 @@ def made(chosen: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     with pytest.MonkeyPatch.context() as patch:
         weights = chosen.prepare(patch, folder)
 
-        def make(path: Path = weights, host: str = "", extra: tuple[str, ...] = ()) -> Program:
-            programs.append(Program(chosen.backend, path, folder, host=host, extra=extra))
+        def make(path: Path = weights, host: str = "", extra: tuple[str, ...] = (), **fields: Any) -> Program:
+            set_variables = fields.pop("set_variables", {})
+            programs.append(Program(chosen.backend, path, folder, host=host, extra=extra, **fields))
+            programs[-1].environment |= set_variables
             return programs[-1]
 
         try:
@@ -123,6 +164,12 @@ def failed(program: Program) -> str:
     return program.last_lines()
 
 
+def said(program: Program) -> str:
+    """Wait until an engine has ended with an error; returns the message of its Model."""
+    assert failed(program)
+    return condition(program)
+
+
 class TestEngine(TextChecks):
     """One method a check."""
 
@@ -136,15 +183,40 @@ class TestEngine(TextChecks):
 
     def test_missing_weights(self, make: Make, tmp_path: Path) -> None:
         """The path is in the Model's condition then."""
-        assert "missing.gguf" in failed(make(tmp_path / "missing.gguf"))
+        message = said(make(tmp_path / "missing.gguf"))
+        assert "missing.gguf" in message
+        assert REMEDIES[Kind.MISSING] in message
 
     def test_cut_weights(self, make: Make, chosen: Engine, weights: Path, tmp_path: Path) -> None:
         """As after a full disk."""
-        assert failed(make(chosen.damaged(weights, tmp_path, lambda whole: whole[: len(whole) // 2])))
+        half = chosen.damaged(weights, tmp_path, lambda whole: whole[: len(whole) // 2])
+        assert REMEDIES[Kind.BROKEN] in said(make(half))
 
     def test_wrong_weights(self, make: Make, chosen: Engine, weights: Path, tmp_path: Path) -> None:
         """An answer of a hub in place of the file, say."""
-        assert failed(make(chosen.damaged(weights, tmp_path, lambda _: b"<html>not found</html>")))
+        page = chosen.damaged(weights, tmp_path, lambda _: b"<html>not found</html>")
+        assert REMEDIES[Kind.BROKEN] in said(make(page))
+
+    def test_wrong_architecture(self, make: Make, chosen: Engine, weights: Path, tmp_path: Path) -> None:
+        """As of a model that is newer than the image."""
+        message = said(make(chosen.other_architecture(weights, tmp_path)))
+        assert "llamx" in message
+        assert REMEDIES[Kind.ARCHITECTURE] in message
+
+    def test_out_of_memory(self, make: Make, chosen: Engine) -> None:
+        """What it says itself, before the kernel would end it."""
+        program = make(**chosen.too_large)
+        message = said(program)
+        assert re.search(r"\d+\.?\d* (?:MB|GiB)", message)
+        assert program.backend.less_memory in message
+
+    def test_last_error(self, make: Make, chosen: Engine, weights: Path, tmp_path: Path) -> None:
+        """The last line says only that it ends."""
+        page = chosen.damaged(weights, tmp_path, lambda _: b"<html>not found</html>")
+        program = make(page)
+        message, last = said(program), failed(program).strip().splitlines()[-1]
+        assert last not in message
+        assert re.search(r"invalid magic characters|deserializing header", message)
 
     def test_port_in_use(self, engine: Program, make: Make) -> None:
         """Two engines on one address."""

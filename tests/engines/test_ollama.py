@@ -6,6 +6,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -18,6 +19,7 @@ import pytest
 from flexinfer.backends.checks import STORE_CHECKS
 from flexinfer.local.supervisor.provisioning import small_model
 from flexinfer.sources.ollama import REGISTRY
+from tests.engines.condition import condition
 from tests.engines.installed import ollama
 from tests.engines.program import GRACE_SECONDS, HELLO, Make, Program, seconds
 from tests.engines.text_checks import CHAT, TextChecks
@@ -64,8 +66,10 @@ def make(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make
     """Return what makes a server that is not started."""
     folder, made = tmp_path_factory.mktemp("ollama"), []
 
-    def one(path: Path = store, host: str = "", extra: tuple[str, ...] = (), **more: Any) -> Program:
-        made.append(Program("ollama", path, folder, host=host, extra=extra, more=more))
+    def one(
+        path: Path = store, host: str = "", extra: tuple[str, ...] = (), limit_kib: int = 0, **more: Any
+    ) -> Program:
+        made.append(Program("ollama", path, folder, host=host, extra=extra, more=more, limit_kib=limit_kib))
         made[-1].environment["HOME"] = str(folder)
         return made[-1]
 
@@ -128,6 +132,29 @@ class TestStore(TextChecks):
         """The same."""
         damaged = self.damaged(make, store, tmp_path, weights.read_bytes(), b"<html>not found</html>")
         assert chat(damaged)[0] >= 400
+
+    def test_wrong_architecture(self, make: Make, store: Path, weights: Path, tmp_path: Path) -> None:
+        """In the words of the llama-server that it starts."""
+        whole = weights.read_bytes()
+        at = whole.index(b"llama", whole.index(b"general.architecture"))
+        other = whole[:at] + b"llamx" + whole[at + 5 :]
+        code, answer = chat(self.damaged(make, store, tmp_path, whole, other))
+        assert code >= 500
+        assert "unknown model architecture: 'llamx'" in answer["error"]["message"]
+
+    def test_out_of_memory(self, make: Make) -> None:
+        """36 GB for the contexts of 200 requests, of 4 that it may have."""
+        program = make(contextSize=8192, parallel=200, limit_kib=4_000_000).start().ready()
+        code, answer = chat(program)
+        assert code >= 500
+        assert re.search(r"insufficient memory \(attempted to allocate \S+ MB\)", answer["error"]["message"])
+        program.end()
+
+    def test_last_error(self, engine: Program, make: Make) -> None:
+        """As of an address that is in use."""
+        second = make(host=engine.host).start()
+        assert second.code(patient(60)) != 0
+        assert "Error: listen tcp" in condition(second)
 
     @staticmethod
     def damaged(make: Make, store: Path, folder: Path, whole: bytes, instead: bytes) -> Program:

@@ -97,7 +97,14 @@ class LocalNode:
             body={"kind": "DeleteOptions", "apiVersion": "v1", **options},
         )
 
-    def run(self, name: str, *command: str, container: Object | None = None, **spec: Any) -> str:
+    def run(
+        self,
+        name: str,
+        *command: str,
+        container: Object | None = None,
+        annotations: Object | None = None,
+        **spec: Any,
+    ) -> str:
         """Create a Pod with one container; return its name."""
         address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
         container_spec = {
@@ -108,7 +115,7 @@ class LocalNode:
             **(container or {}),
         }
         body = {
-            "metadata": {"name": name},
+            "metadata": {"name": name, "annotations": annotations or {}},
             "spec": {"terminationGracePeriodSeconds": 5, "containers": [container_spec], **spec},
         }
         self.make("pods", body)
@@ -397,6 +404,29 @@ def test_config_maps_and_secrets_become_files_and_variables(node: LocalNode) -> 
     )
     until(lambda: node.status(pod).get("phase") == "Succeeded")
     assert node.log(pod) == "from the map s3cret\n"
+
+
+def test_fields_of_a_pod_become_files_whose_paths_are_rewritten(node: LocalNode) -> None:
+    """So that a program that reads its paths from a file of JSON writes its termination message."""
+    field = {
+        "path": "conf/paths.json",
+        "fieldRef": {"fieldPath": "metadata.annotations['example.org/paths']"},
+    }
+    volumes = [{"name": "f", "downwardAPI": {"items": [field]}}]
+    main = {
+        "volumeMounts": [{"name": "f", "mountPath": "/etc/f", "readOnly": True}],
+        "args": [
+            """file=$(sed 's/.*"to": "//; s/".*//' "$1"); echo the cause > "$file"; exit 3""",
+            "sh",
+            "/etc/f/conf/paths.json",
+        ],
+    }
+    annotations = {"example.org/paths": '{"to": "/dev/termination-log"}'}
+    pod = node.run(
+        "a", "sh", "-c", container=main, annotations=annotations, volumes=volumes, restartPolicy="Never"
+    )
+    until(lambda: node.status(pod).get("phase") == "Failed")
+    assert node.container(pod)["state"]["terminated"]["message"] == "the cause"
 
 
 def test_a_failing_liveness_probe_restarts_the_container(node: LocalNode) -> None:

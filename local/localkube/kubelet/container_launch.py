@@ -37,7 +37,11 @@ async def prepare(
     table = Mounts(
         [*volumes.mounts(container, folders, record.pod), termination_message.mount(container, folder)]
     )
-    container_variables = environment.variables(container, await _facts(node, record, container))
+    facts = await _facts(node, record, container)
+    container_variables = environment.variables(container, facts)
+    volumes.write_fields(
+        record.pod, container, folders, lambda path: table.within(environment.field(path, facts))
+    )
     values = environment.inherited(os.environ) | _node_variables(node, record, table)
     values |= {name: table.translate(value) for name, value in container_variables.items()}
     command, args = (

@@ -2,17 +2,19 @@
 
 A process has no mount namespace, so `/models` inside a container's command is turned into the folder behind it: in command, arguments
 and variables, a value (or what follows the first `=` of a `--flag=value`) that is a mount path or below one is rewritten, longest mount
-first. A program that knows this node reads all mounts from a variable (default LOCALKUBE_MOUNTS), a JSON object of mount path -> folder.
+first; and in files of the downwardAPI each path in double quotes. A program that knows this node reads all mounts from a variable (default LOCALKUBE_MOUNTS), a JSON object of mount path -> folder.
 `readOnly` cannot be enforced on a process of the same user.
 """
 
 import posixpath
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 VARIABLE = "LOCALKUBE_MOUNTS"
+_QUOTED = re.compile(r'"(/[^"\\]*)"')
 
 
 class UnsafePathError(ValueError):
@@ -47,6 +49,10 @@ class Mounts:
         flag, equals, rest = value.partition("=")
         folder = self.find(rest) if equals and flag.startswith("-") else None
         return value if folder is None else f"{flag}={folder}"
+
+    def within(self, text: str) -> str:
+        """Return a text with each path in double quotes, as JSON has them, replaced by what is behind it."""
+        return _QUOTED.sub(lambda quoted: f'"{self.translate(quoted[1])}"', text)
 
     def find(self, path: str) -> str | None:
         """Return the path on this machine of a path inside the container; None if it is below no mount, or leaves it by `..`."""

@@ -1,12 +1,12 @@
 """Volumes: the folders behind a Pod's volumes, created before its first container starts; kubelet's volume manager.
 
-emptyDir, configMap, secret and persistentVolumeClaim. Other types are rejected, hostPath included: a process of the user can read the
+emptyDir, configMap, secret, downwardAPI and persistentVolumeClaim. Other types are rejected, hostPath included: a process of the user can read the
 host's files anyway, and a manifest that mounts them would do more on a real node. ConfigMaps and Secrets are written once, at the start
-of the Pod; later changes are not followed.
+of the Pod, files of the downwardAPI at each start of a container; later changes are not followed.
 """
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,8 @@ from localkube.kubelet.api_errors import NotFoundError
 from localkube.kubelet.client import Client, Object
 from localkube.kubelet.volume_mounts import Mount, UnsafePathError, below
 
-OFFERED = ("emptyDir", "configMap", "secret", "persistentVolumeClaim")
+OFFERED = ("emptyDir", "configMap", "secret", "downwardAPI", "persistentVolumeClaim")
+_EMPTY = ("emptyDir", "downwardAPI")
 
 
 class VolumeError(Exception):
@@ -86,7 +87,7 @@ def _refusal(name: str, kind: str, storage_class: str) -> str:
 
 
 async def _fill(folder: Path, kind: str, volume: Object, namespace: str, client: Client) -> None:
-    if kind == "emptyDir":
+    if kind in _EMPTY:
         return
     origin = volume[kind] or {}
     plural, name = (
@@ -99,6 +100,25 @@ async def _fill(folder: Path, kind: str, volume: Object, namespace: str, client:
             return
         raise VolumeError(f'volume {volume["name"]}: {plural[:-1]} "{name}" not found') from error
     _write(folder, content(source), origin, volume["name"])
+
+
+def write_fields(
+    pod: Object, container: Object, folders: Mapping[str, Path], text: Callable[[str], str]
+) -> None:
+    """Write a container's files of the downwardAPI; `text` returns what is behind a field. Raises VolumeError, and what `text` raises."""
+    mounted = {mount["name"] for mount in container.get("volumeMounts", ())}
+    for volume in pod["spec"].get("volumes", ()):
+        origin = volume.get("downwardAPI")
+        if origin is None or volume["name"] not in mounted:
+            continue
+        items = [item for item in origin.get("items") or () if "fieldRef" in item]
+        files = {item["path"]: text(item["fieldRef"]["fieldPath"]).encode() for item in items}
+        _write(
+            folders[volume["name"]],
+            files,
+            {**origin, "items": [item | {"key": item["path"]} for item in items]},
+            volume["name"],
+        )
 
 
 def content(source: Object) -> dict[str, bytes]:

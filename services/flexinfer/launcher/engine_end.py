@@ -20,17 +20,26 @@ def stopped_by_node(pod: PodFacts) -> bool:
 
 def cause(model: Model, pod: PodFacts) -> str:
     """Return why the engine's process ended last: the line of its output that the backend knows as a cause, else the last one."""
-    backend = backends.find(model.spec.backend)
-    line = failures.cause(backend.failures, pod.output) if backend is not None else ""
+    line = _own(model, pod).text
     if line:
         return f"{pod.last.partition(': ')[0]}: {line}"
     return pod.last or ("" if NODE_BACK_OFF.search(pod.message) else pod.message)
 
 
-def remedy(pod: PodFacts) -> str:
-    """Return what helps an engine that exceeded its memory, or that this node cannot run; else nothing."""
+def _own(model: Model, pod: PodFacts) -> failures.Cause:
+    """Return the cause that the engine itself names."""
+    backend = backends.find(model.spec.backend)
+    return failures.cause(backend.failures, pod.output) if backend is not None else failures.Cause()
+
+
+def remedy(model: Model, pod: PodFacts) -> str:
+    """Return what helps an engine that exceeded its memory, that this node cannot run, or that cannot load its weights; else nothing."""
     if pod.last.startswith("OOMKilled"):
         return "; raise spec.resources.limits.memory"
     if "exec format error" in pod.last:
         return f"; its image is built for another architecture than that of node {pod.node}: set spec.image or spec.nodeSelector"
-    return ""
+    kind = _own(model, pod).kind
+    backend = backends.find(model.spec.backend)
+    less = backend.less_memory if backend is not None and kind is failures.Kind.MEMORY else ""
+    helps = less or failures.REMEDIES.get(kind, "")
+    return f"; {helps}" if helps else ""

@@ -154,9 +154,7 @@ def _restart(context: ModelContext, pod: PodFacts) -> str:
         return f"engine stopped responding ({clause(detail)})" if detail else "engine stopped responding"
     last = clause(engine_end.cause(context.view.model, pod))
     cause = f" ({last})" if last else ""
-    return (
-        f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{engine_end.remedy(pod)}"
-    )
+    return f"engine ended with exit code {pod.exit_code}{cause}; {_times(pod.restarts)}{engine_end.remedy(context.view.model, pod)}"
 
 
 def _crash_loop(context: ModelContext, pod: PodFacts) -> str:

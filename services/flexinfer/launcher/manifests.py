@@ -22,7 +22,7 @@ from flexinfer.api.placement import Placement
 from flexinfer.api.podspec import Resources
 from flexinfer.api.quantity import milli
 from flexinfer.backends import Backend, Serving
-from flexinfer.launcher import bind, prompts
+from flexinfer.launcher import bind, engine_files, prompts
 from flexinfer.launcher.digest import digest
 from flexinfer.sources import Location, Volume, inert, pod
 
@@ -57,6 +57,8 @@ class Template(msgspec.Struct, frozen=True):
     digest: str
     fetches: bool = False
     """Whether its start downloads weights: network policies let no other Pod out."""
+    files: Mapping[str, str] = {}
+    """What the backend gives its engine as files; another text alone is no reason to restart it."""
 
 
 def endpoint(model: Model, settings: LaunchSettings) -> str:
@@ -84,7 +86,8 @@ def template(model: Model, settings: LaunchSettings) -> Template | None:
     fetches = bool(_init_containers(model, location, settings))
     compared = _pod_spec(_without_share(model), backend, location, settings)
     devices = bind.claimed(model)
-    return Template(spec, digest([compared, *devices] if devices else compared), fetches)
+    rendered = digest([compared, *devices] if devices else compared)
+    return Template(spec, rendered, fetches, backend.files(serving(model, location.path)))
 
 
 def _without_share(model: Model) -> Model:
@@ -113,6 +116,7 @@ def engine_pod(model: Model, turn: int, rendered: Template) -> Json:
                 TEMPLATE_ANNOTATION: rendered.digest,
                 GENERATION_ANNOTATION: str(model.metadata.generation),
                 **({DEVICES_ANNOTATION: ",".join(uuids)} if uuids else {}),
+                **engine_files.annotations(rendered.files),
             },
             "ownerReferences": [pod.owner(model)],
         },
@@ -197,6 +201,7 @@ def _pod_spec(model: Model, backend: Backend, location: Location, settings: Laun
             *pod.volumes(location),
             *(pod.fetch_volumes(model, location, settings.hub) if init_containers else []),
             *_shared_memory(backend),
+            *engine_files.volumes(backend.files(serving(model, location.path))),
         ],
         "securityContext": pod.security(
             root=backend.needs_root(serving(model, location.path).vendor), writes=bool(keeps)
@@ -236,6 +241,7 @@ def _container(model: Model, backend: Backend, location: Location, settings: Lau
         "volumeMounts": [
             *pod.mounts(location),
             *_shared_memory_mount(backend),
+            *engine_files.mounts(backend.files(start)),
             *([prompts.mount(model)] if backend.keeps_mb(model.spec) else []),
         ],
         "resources": bind.resources(model, start.vendor),

@@ -8,6 +8,7 @@ import msgspec
 from flexinfer.api.model import ModelSpec
 from flexinfer.api.reasons import Reason
 from flexinfer.backends import arguments, options, path_patterns, variables
+from flexinfer.backends.failures import Failure
 from flexinfer.backends.local_program import LocalProgram
 from flexinfer.backends.memory import DemandOf
 from flexinfer.backends.operations import Operations
@@ -24,6 +25,7 @@ from flexinfer.backends.rules import (
 __all__ = [
     "AMD",
     "CPU",
+    "FILES",
     "GPUS",
     "HOME_AND_USER",
     "NVIDIA",
@@ -44,6 +46,8 @@ HOME_AND_USER: Mapping[str, str] = {"HOME": "/tmp", "USER": "flexinfer"}  # noqa
 
 PROMPTS = "/var/cache/flexinfer/prompts"
 """Where the folder of a Model's prompt caches is mounted in an engine's container."""
+FILES = "/etc/flexinfer"
+"""Where `Backend.files` are in an engine's container."""
 TEXT_PATHS = ("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 """Paths of OpenAI's API that every engine for text serves."""
 
@@ -120,6 +124,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
     args: Callable[[Serving], Sequence[str]] = no_arguments
     env: Callable[[Serving], Mapping[str, str]] = no_environment
+    files: Callable[[Serving], Mapping[str, str]] = no_environment
+    """Small text files for its container, by name."""
     config: Mapping[str, options.Key] = {}
     check: Callable[[ModelSpec], Sequence[str]] = no_more_problems
     """Returns sentences on what of `spec.config` cannot work."""
@@ -160,8 +166,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """How long a start may take without progress, in seconds; 0: FLEXINFER_LOADING_SECONDS."""
     shared_memory: str = ""
     """Size of /dev/shm, as a quantity; empty: the container runtime's default."""
-    failures: tuple[str, ...] = ()
-    """Patterns (re) of the lines that name the cause of a failed start, its group the cause; the first counts. Without one the last line is it."""
+    failures: tuple[Failure, ...] = ()
+    """The lines that name the cause of a failed start; the first that is in its output counts. Without one the last line is it."""
+    less_memory: str = ""
+    """What helps an engine that says itself that it has too little memory, by its own keys."""
     root: bool = False
     """Whether its image was made to run as root and has not been seen to run otherwise in our tests."""
     proven: str = ""
@@ -222,14 +230,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     def refuse(self, spec: ModelSpec) -> tuple[Problem, ...]:
         """Return why a spec cannot be served by this engine; empty when it can."""
-        parts = (
-            self._vendor(spec),
-            self._count(spec),
-            self._scheme(spec),
-            self._config(spec),
-            self._env(spec),
-        )
-        return tuple(problem for part in parts for problem in part)
+        parts = (self._vendor, self._count, self._scheme, self._config, self._env)
+        return tuple(problem for part in parts for problem in part(spec))
 
     def _vendor(self, spec: ModelSpec) -> list[Problem]:
         vendor = spec.gpu.vendor if spec.gpu else CPU
@@ -257,9 +259,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         if scheme in self.schemes:
             return []
         forms = ", ".join(f"{scheme}://" for scheme in self.schemes)
-        return [
-            Problem(Reason.UNSUPPORTED_SOURCE, f"{self.name} cannot serve {scheme}://; it serves {forms}")
-        ]
+        message = f"{self.name} cannot serve {scheme}://; it serves {forms}"
+        return [Problem(Reason.UNSUPPORTED_SOURCE, message)]
 
     def _config(self, spec: ModelSpec) -> list[Problem]:
         faults = [self._key(name, spec.config[name]) for name in sorted(spec.config)]

@@ -8,6 +8,7 @@ from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
 from flexinfer.backends import base, options
 from flexinfer.backends import variables as gpu_variables
+from flexinfer.backends.failures import Failure, Kind
 from flexinfer.backends.memory import CUDA_CONTEXT_MB, Demand
 
 IMAGE = "ghcr.io/flexinfer/diffusers-server"
@@ -160,6 +161,26 @@ def demand(spec: ModelSpec, headers: Headers) -> Demand:
     return Demand(weights_factor=factor, overhead_mb=CUDA_CONTEXT_MB + IMAGE_MB)
 
 
+_ENDS = r"^ERROR ends, since its pipeline is broken: "
+FAILURES = (
+    Failure(_ENDS + r"OSError: Error (no file named .+?)\.?$", Kind.MISSING),
+    Failure(_ENDS + r"OSError: (Unable to load weights from checkpoint file for '[^']+')", Kind.BROKEN),
+    Failure(_ENDS + r"SafetensorError: (.+)", Kind.BROKEN),
+    Failure(
+        _ENDS + r"JSONDecodeError: (.+)",
+        Kind.BROKEN,
+        r"a file of the weights or of their configuration is broken: \1",
+    ),
+    Failure(_ENDS + r"AttributeError: (module diffusers has no attribute .+)", Kind.ARCHITECTURE),
+    Failure(_ENDS + r"ValueError: (`\w+` has no class `\w+`)", Kind.ARCHITECTURE),
+    Failure(_ENDS + r"RuntimeError: .*DefaultCPUAllocator: (.+)", Kind.MEMORY),
+    Failure(_ENDS + r"(?:OutOfMemoryError|MemoryFullError): (.+)", Kind.MEMORY),
+    Failure(_ENDS + r"(.+)"),
+    Failure(r"^ERROR (.+)"),
+)
+"""Our server writes the exception that ended the load as its last line, or what is wrong with its variables; by what diffusers and torch have
+in it it is known what helps."""
+
 BACKEND = base.Backend(
     name="diffusers",
     title="Diffusers",
@@ -193,6 +214,8 @@ BACKEND = base.Backend(
     most_devices=1,
     capacity=lambda _spec: 1,
     demand=demand,
+    failures=FAILURES,
+    less_memory="lower spec.config.warmupResolutions, set useFp16, quantization or cpuOffload, or choose a GPU with more memory",
     loading_seconds=1800,
     shared_memory="8Gi",
     proven="flexinfer-diffusers-server, which is diffusers 0.42.1 with torch 2.13.0, on the CPU with a random Stable Diffusion",

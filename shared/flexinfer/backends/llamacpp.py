@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
 from flexinfer.backends import base, options, variables
+from flexinfer.backends.failures import Failure, Kind
 from flexinfer.backends.llamacpp_keys import (
     ALL_LAYERS,
     BATCH,
@@ -131,13 +132,18 @@ def capacity(spec: ModelSpec) -> int:
 
 
 FAILURES = (
-    r"gguf_init_from\w*: (.+)",
-    r"(allocating \S+ MiB on device \d+: .+)",
-    r"error loading model: (.+)",
-    r"llama_init_from_model: (failed .+)",
-    r"llama_model_load: error (.+)",
+    Failure(r"gguf_init_from\w*: (failed to open .+)", Kind.MISSING),
+    Failure(r"(no model file at .+)", Kind.MISSING),
+    Failure(r"gguf_init_from\w*: (.+)", Kind.BROKEN),
+    Failure(r"(allocating \S+ MiB on device \d+: .+)", Kind.MEMORY),
+    Failure(r"ggml_aligned_malloc: (.+?) *$", Kind.MEMORY),
+    Failure(r"error loading model: (unknown .+)", Kind.ARCHITECTURE),
+    Failure(r"error loading model: (.+ is corrupted or incomplete)", Kind.BROKEN),
+    Failure(r"error loading model: (.+)"),
+    Failure(r"llama_init_from_model: (failed .+)"),
+    Failure(r"llama_model_load: error (.+)"),
 )
-"""The cause before its consequences: gguf.cpp, ggml-cuda.cu, llama.cpp and llama-context.cpp. The last line says only that the server ends."""
+"""The cause before its consequences: gguf.cpp, ggml-cuda.cu, ggml.c, llama.cpp and llama-context.cpp. The last line says only that the server ends."""
 
 BACKEND = base.Backend(
     name="llamacpp",
@@ -179,6 +185,7 @@ BACKEND = base.Backend(
     proven="flexinfer-llama-server, which is llama.cpp of xllamacpp 2026.10.11549, and llama-server of 11434.0.0, on the CPU",
     keeps_mb=keeps_mb,
     failures=FAILURES,
+    less_memory="lower spec.config.contextSize, batchSize or nGPULayers, use smaller weights, or choose a GPU with more memory",
     in_flight="/metrics",
     in_flight_metrics=("llamacpp:requests_processing", "llamacpp:requests_deferred"),
 )

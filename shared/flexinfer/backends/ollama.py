@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
 from flexinfer.backends import base, options, variables
+from flexinfer.backends.failures import Failure
 from flexinfer.backends.memory import Demand
 
 PARALLEL = 4
@@ -74,6 +75,12 @@ def demand(spec: ModelSpec, headers: Headers) -> Demand | None:
     )
 
 
+FAILURES = (
+    Failure(r"^Error: (.+)"),
+    Failure(r"^ollama: (.+)"),
+)
+"""It starts whatever its store holds; what is wrong with a model is said in the answer to the first request."""
+
 BACKEND = base.Backend(
     name="ollama",
     title="Ollama",
@@ -128,6 +135,7 @@ BACKEND = base.Backend(
     ),
     capacity=capacity,
     demand=demand,
+    failures=FAILURES,
     served_name=tag_of,
     proven="Ollama 0.34.0 with llama-server of 11434.0.0, on the CPU",
 )

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import ModelSpec
-from flexinfer.backends import base, options, variables
+from flexinfer.backends import base, options, variables, vllm_logging
+from flexinfer.backends.failures import Failure, Kind
 from flexinfer.backends.memory import Demand
 from flexinfer.backends.vllm_keys import (
     CONFIG,
@@ -58,6 +59,7 @@ DENIED_VARIABLES = (
     "VLLM_SERVER_DEV_MODE",
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
     "VLLM_PORT",
+    vllm_logging.CONFIG_PATH,
 )
 API_PATHS = (
     *base.TEXT_PATHS,
@@ -137,6 +139,32 @@ def tuning(serving: base.Serving) -> Mapping[str, str]:
     return variables.amd_torch(serving.vendor, serving.architecture)
 
 
+FAILURES = (
+    Failure(r"((?:CUDA|HIP) out of memory\. Tried to allocate [^.]+\.\d+ \w+)", Kind.MEMORY),
+    Failure(r"OutOfMemoryError: (.+)", Kind.MEMORY),
+    Failure(r"DefaultCPUAllocator: (.+)", Kind.MEMORY),
+    Failure(r"(Available memory on node .+?)\. ", Kind.MEMORY),
+    Failure(r"(To serve at least one request .+?\))\.", Kind.MEMORY),
+    Failure(r"(Free memory on device .+?)\. ", Kind.MEMORY),
+    Failure(r"(No available memory for the cache blocks)", Kind.MEMORY),
+    Failure(r"Value error, (.+? does not recognize this architecture)", Kind.ARCHITECTURE),
+    Failure(r"Value error, (Model architectures \[.*?\] are not supported for now)", Kind.ARCHITECTURE),
+    Failure(
+        r"'\w+', '\w+'\]\) \[type=value_error",
+        Kind.ARCHITECTURE,
+        "the architecture in config.json is not one of those that this vLLM lists",
+    ),
+    Failure(r"Repo id must be in the form .*: '([^']+)'", Kind.MISSING, r"there is no model at \1"),
+    Failure(r"SafetensorError: (.+)", Kind.BROKEN),
+    Failure(r"Value error, (.+?)(?: \[type=value_error|$)"),
+    Failure(
+        r"^(?:\(\w+ pid=\d+\) ERROR \S+ \S+ \[\S+\] )?(?:\w+\.)*"
+        r"((?!RuntimeError: Engine core init|Exception: WorkerProc init)\w*(?:Error|Exception): .+)"
+    ),
+)
+"""The cause before its consequences, which are the last lines: `WorkerProc initialization failed`, `Engine core initialization failed. See
+root cause above`. Of a list of all architectures the kubelet keeps the end."""
+
 BACKEND = base.Backend(
     name="vllm",
     title="vLLM",
@@ -146,7 +174,8 @@ BACKEND = base.Backend(
     health="/health",
     api_paths=API_PATHS,
     args=args,
-    env=env,
+    env=lambda serving: {**env(serving), **vllm_logging.env(serving)},
+    files=vllm_logging.files,
     command=("vllm", "serve"),
     config=CONFIG,
     extra=EXTRA,
@@ -163,6 +192,8 @@ BACKEND = base.Backend(
     ),
     capacity=lambda spec: options.whole(spec.config, "maxNumSeqs", MAX_NUM_SEQS),
     demand=demand,
+    failures=FAILURES,
+    less_memory="lower spec.config.maxModelLen or maxNumSeqs, use smaller or quantized weights, or choose GPUs with more memory",
     takes_share=takes_share,
     served_name=served_name,
     in_flight="/metrics",

@@ -20,7 +20,7 @@ from flexinfer.api.numbers import whole_number
 _ENDED = ("Succeeded", "Failed")
 NO_TURN = -1
 """The turn of a Pod whose label is not a number: that of no group."""
-_TEXT_LIMIT, _OUTPUT_LIMIT, _REPORT_LIMIT, _HASH_LIMIT = 1024, 2048, 4096, 128
+_TEXT_LIMIT, _OUTPUT_LIMIT, _REPORT_LIMIT, _HASH_LIMIT = 1024, 4096, 4096, 128
 _DEVICES_LIMIT = 64
 """Characters of texts that others write: one annotation may have 256 KiB, one message of NATS 4 MB."""
 

@@ -34,6 +34,7 @@ from tests.unit.launcher.deciding import (
     ready,
     with_messages,
 )
+from tests.unit.launcher.engine_output import condition_of
 from tests.unit.launcher.models import (
     IDLE,
     SETTINGS,
@@ -174,40 +175,10 @@ def test_an_engine_that_ran_out_of_memory_says_what_to_raise() -> None:
     )
 
 
-UNKNOWN_ARCHITECTURE = """\
-0.00.226.825 E llama_model_load: error loading model: unknown model architecture: 'llamx'
-0.00.234.975 E llama_model_load_from_file_impl: failed to load model
-0.00.412.320 E srv          init: exiting due to model loading error
-/models/x.gguf could not be served: Failed to init server, please check the input params."""
-BROKEN_FILE = """\
-0.00.077.830 E gguf_init_from_reader: invalid magic characters: 'abcd', expected 'GGUF'
-0.00.077.840 E llama_model_load: error loading model: llama_model_loader: failed to load model from /m/x.gguf
-0.00.077.844 E cmn  common_init_: failed to load model '/m/x.gguf'"""
-OUT_OF_MEMORY = """\
-ggml_backend_cuda_buffer_type_alloc_buffer: allocating 15317.02 MiB on device 0: cudaMalloc failed: out of memory
-llama_model_load: error loading model: unable to allocate CUDA0 buffer
-main: exiting due to model loading error"""
-
-
-@pytest.mark.parametrize(
-    ("output", "cause"),
-    [
-        (UNKNOWN_ARCHITECTURE, "unknown model architecture: 'llamx'"),
-        (BROKEN_FILE, "invalid magic characters: 'abcd', expected 'GGUF'"),
-        (OUT_OF_MEMORY, "allocating 15317.02 MiB on device 0: cudaMalloc failed: out of memory"),
-        ("one\nthe last line", "the last line"),
-    ],
-)
-def test_an_engine_that_fails_to_load_names_the_cause_and_not_its_last_line(output: str, cause: str) -> None:
-    """Which says only that it ends; where no line is known as a cause, the last one is all there is."""
-    ended = {"exitCode": 1, "reason": "Error", "message": output}
-    container = {"name": "engine", "restartCount": 1, "lastState": {"terminated": ended}}
-    raw = {"metadata": {"name": "llama-0"}, "status": {"containerStatuses": [container]}}
-    read = pod_facts(msgspec.convert(raw, kube.Pod))
-    model = a_start(ready=LOADING)
-    pod = its_pod(model, restarts=1, exit_code=1, last=read.last, output=read.output)
-    [action] = decided(model, holding(model, pod))
-    assert message(action) == f"engine ended with exit code 1 (Error: {cause}); restarted 1 time"
+def test_an_engine_that_names_no_cause_has_its_last_line() -> None:
+    """Where no line is one that its backend has, it is all there is."""
+    message = condition_of("llamacpp", "one\nthe last line")
+    assert message == "engine ended with exit code 1 (Error: the last line); restarted 1 time"
 
 
 CRASHED = "engine ended with exit code 1 (Error: no such file); restarted 2 times"

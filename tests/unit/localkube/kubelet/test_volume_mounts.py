@@ -27,6 +27,14 @@ def test_a_value_below_a_mount_is_rewritten_and_others_are_left_alone(value: str
     assert MOUNTS.translate(value) == expected
 
 
+def test_paths_in_quotes_of_a_file_are_rewritten_and_nothing_else_of_it() -> None:
+    """As JSON has them."""
+    text = '{"file": "/models/a.json", "of": "/dev/null", "say": "see /models", "two\\"": "/models/cache"}'
+    assert MOUNTS.within(text) == (
+        '{"file": "/state/models/a.json", "of": "/dev/null", "say": "see /models", "two\\"": "/state/cache"}'
+    )
+
+
 def test_our_own_programs_are_told_all_mounts() -> None:
     """As JSON."""
     assert MOUNTS.variable() == '{"/models":"/state/models","/models/cache":"/state/cache"}'
