@@ -61,7 +61,7 @@ def engine(container: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Return the server in its container, with the variables of a Model, and ready."""
     if diffusers_server.python() is None:
         pytest.skip("diffusers: not installed, and it makes the pipeline; not run")
-    pipeline = diffusers_server.tiny_pipeline(tmp_path_factory.mktemp("pipeline"))
+    pipeline = diffusers_server.tiny_pipeline()
     folder = tmp_path_factory.mktemp("container")
     names = ("MODEL", "MODEL_ID", "SERVED_MODEL_NAME", "HOST", "PORT", "DEVICE", "OMP_NUM_THREADS")
     line = [
