@@ -13,6 +13,7 @@ from flexinfer.api import conditions
 from flexinfer.api.model import BackendStatus, Gpu, Model, Serverless
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import RELEASING
+from flexinfer.backends.failures import REMEDIES
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import (
     claim,
@@ -126,7 +127,8 @@ def pods_that_ended(quoted: str) -> Iterator[str]:
             yield from said(model, holding(model, pod))
             for failures, always_on in itertools.product((1, 2, 6), (True, False)):
                 cause = conditions.clause(f"Pod failed ({quoted}")
-                yield loading.after_failure(f"{cause})", failures, always_on=always_on)[1]
+                for helps in ("", *(f"; {text}" for text in REMEDIES.values())):
+                    yield loading.after_failure(f"{cause})", failures, always_on=always_on, helps=helps)[1]
     rejected = with_messages(
         a_start(ready=("False", Reason.CREATE_REFUSED)),
         Ready=f"the API server rejected it: {conditions.clause(quoted)}",

@@ -5,6 +5,7 @@ node that says it has a GPU, with FLEXINFER_ENGINES=all alone: each of its start
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,12 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from benchmarks.instance import STOPPED
+from flexinfer import backends
 from flexinfer.api.labels import MODEL_LABEL
+from flexinfer.backends.failures import REMEDIES, Kind
 from flexinfer.local.supervisor.provisioning import small_model
 from tests.engines.installed import folders, llama_server, ollama, vllm
-from tests.engines.test_engines import ALL
+from tests.engines.test_engines import ALL, another_gguf
 from tests.engines.test_ollama import TEMPLATE
 from tests.instance import Running, instance, until
 from tests.integration.prefetcher.registry import Registry, served
@@ -64,7 +67,21 @@ MODELS = {
         always=False,
     ),
 }
-ENGINES = [pytest.param(model, id=name) for name, model in MODELS.items()]
+VLLM = backends.find("vllm")
+assert VLLM is not None
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "llama-server": (
+        {"source": "pvc://models/other.gguf"},
+        r"unknown model architecture: 'llamx'",
+        REMEDIES[Kind.ARCHITECTURE],
+    ),
+    "vllm": (
+        {"env": [{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "20000"}]},
+        r"Available memory on node 0 .* less than requested memory for kv \(20000\.0 GiB\)",
+        VLLM.less_memory,
+    ),
+}
+"""Name -> what of the spec is changed, the cause, and what helps."""
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -148,6 +165,23 @@ def test_it_answers_streams_and_answers_again_after_scale_to_zero(running: Runni
         assert chunks[-1].choices[0].finish_reason in ("length", "stop")
         wait(running, name, STOPPED)
         assert answer(client, name) == 4
+
+
+def test_why_it_cannot_start_is_in_the_condition(running: Running, name: str) -> None:
+    """Another Model with what the engine alone can refuse; Ollama would start with it, and refuse each request."""
+    if name not in REFUSED:
+        pytest.skip(f"{name}: its server starts whatever it is to serve; not run")
+    changes, cause, helps = REFUSED[name]
+    if name == "llama-server":
+        claim = running.state / "volumes" / "default" / "models"
+        another_gguf(claim / "smollm2.gguf", claim)
+    model = MODELS[name]
+    other = model._replace(spec=model.spec | changes)
+    running.kubectl("apply", "-f", str(_written(running.state, "refused", other)))
+    message = ("get", "mdl/refused", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].message}")
+    until(lambda: helps in running.kubectl(*message), 600, "the condition says what helps")
+    assert re.search(cause, running.kubectl(*message))
+    running.kubectl("delete", "mdl/refused")
 
 
 def test_a_model_that_does_not_exist_is_404(running: Running, name: str) -> None:

@@ -208,27 +208,30 @@ def failed(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     if view.ready.failed:
         yield Stop(model=view.model, pods=context.pods, purpose=Purpose.CLEAR, cause="its Pod failed")
         return
-    yield from _back_off_after(context, _cause(pod))
+    model = view.model
+    yield from _back_off_after(context, _cause(model, pod), engine_end.remedy(model, pod))
 
 
-def _cause(pod: PodFacts) -> str:
+def _cause(model: Model, pod: PodFacts) -> str:
     code = f" with exit code {pod.exit_code}" if pod.exit_code is not None else ""
-    return f"Pod failed{code} ({_joined(pod.reason or pod.phase, pod.message)})"
+    by_engine = bool(pod.reason) and pod.last.partition(": ")[0] == pod.reason
+    last = clause(engine_end.cause(model, pod)) if by_engine else ""
+    return f"Pod failed{code} ({last or _joined(pod.reason or pod.phase, pod.message)})"
 
 
-def _back_off_after(context: ModelContext, cause: str) -> Iterator[Action]:
+def _back_off_after(context: ModelContext, cause: str, helps: str = "") -> Iterator[Action]:
     """Report a failed attempt: when the next one is, or that the start is given up."""
     view = context.view
     failures = view.backend.restarts + 1 if view.ready.loading else 1
-    reason, message = after_failure(cause, failures, always_on=view.always_on)
+    reason, message = after_failure(cause, failures, always_on=view.always_on, helps=helps)
     backend = status.at_stage(view, "", failures)
     yield from status.say_not_ready(context, reason, message, backend, status.RUN_GATES)
 
 
-def after_failure(cause: str, failures: int, *, always_on: bool) -> tuple[Reason, str]:
+def after_failure(cause: str, failures: int, *, always_on: bool, helps: str = "") -> tuple[Reason, str]:
     """Return reason and message after so many attempts in a row failed: the next attempt, or that the start is given up."""
     if failures >= ATTEMPTS and not always_on:
-        message = f"{cause}, {failures} times in a row; a request or a change of the spec retries"
+        message = f"{cause}, {failures} times in a row{helps}; a request or a change of the spec retries"
         return Reason.LOADING_TIMEOUT, message
     seconds = back_off(failures)
     attempts = "" if always_on else f" of {ATTEMPTS}"
@@ -237,7 +240,10 @@ def after_failure(cause: str, failures: int, *, always_on: bool) -> tuple[Reason
         if always_on and seconds > _REQUESTED_BACK_OFF
         else ""
     )
-    return Reason.BACK_OFF, f"{cause}; back-off: attempt {failures + 1}{attempts} in {seconds:g}s{sooner}"
+    return (
+        Reason.BACK_OFF,
+        f"{cause}{helps}; back-off: attempt {failures + 1}{attempts} in {seconds:g}s{sooner}",
+    )
 
 
 def pauses_between_turns(view: ModelView) -> bool:

@@ -142,5 +142,5 @@ main: exiting due to model loading error"""
 def test_other_causes_are_quoted_without_what_stands_before_them(
     backend: str, output: str, text: str
 ) -> None:
-    """By the first pattern that has a line; those of GPUs as they stand in the source of vLLM and PyTorch."""
+    """By the first pattern that has a line; those of GPUs as the source of vLLM and PyTorch has them."""
     assert f"(Error: {text})" in condition_of(backend, output)

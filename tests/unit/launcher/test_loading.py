@@ -9,6 +9,7 @@ import pytest
 from flexinfer.api import kube
 from flexinfer.api.model import BackendStatus
 from flexinfer.api.reasons import Reason
+from flexinfer.backends.failures import REMEDIES, Kind
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.events.workload import pod_facts
@@ -449,6 +450,30 @@ def test_the_error_of_a_failed_pull_is_kept_while_the_kubelet_backs_off() -> Non
     assert [message(a) for a in writes] == [
         "image pull failed: ErrImagePull: no such tag"
     ]  # stage and restarts
+
+
+UNKNOWN_ARCHITECTURE = """\
+0.00.226.825 E llama_model_load: error loading model: unknown model architecture: 'llamx'
+0.00.234.975 E llama_model_load_from_file_impl: failed to load model
+0.00.412.320 E srv          init: exiting due to model loading error"""
+
+
+@pytest.mark.parametrize("failures", [2, 5])
+def test_a_failed_pod_names_the_engines_cause_and_what_helps(failures: int) -> None:
+    """As of a shared group, whose Pods are not restarted by their node; not the whole end of its log."""
+    ended = {"exitCode": 1, "reason": "Error", "message": UNKNOWN_ARCHITECTURE}
+    container = {"name": "engine", "state": {"terminated": ended}}
+    raw = {"metadata": {"name": "m-0"}, "status": {"phase": "Failed", "containerStatuses": [container]}}
+    read = pod_facts(msgspec.convert(raw, kube.Pod))
+    model = a_start(ready=LOADING, backend_status=BackendStatus(restarts=failures))
+    shown = {name: getattr(read, name) for name in ("reason", "message", "last", "output", "exit_code")}
+    [action] = decided(model, holding(model, its_pod(model, phase="Failed", running=False, **shown)))
+    cause = "Pod failed with exit code 1 (Error: unknown model architecture: 'llamx')"
+    helps = REMEDIES[Kind.ARCHITECTURE]
+    assert message(action) in (
+        f"{cause}; {helps}; back-off: attempt 4 of 6 in 4s",
+        f"{cause}, 6 times in a row; {helps}; a request or a change of the spec retries",
+    )
 
 
 def test_a_failed_pod_says_when_the_next_attempt_is() -> None:
