@@ -59,7 +59,7 @@ class Client:
             await self._call("DELETE", path, body=body)
 
     async def watch(self, path: str, version: str, **query: str) -> AsyncIterator[tuple[str, Object]]:
-        """Yield (type, object) of what changed since version, bookmarks included; ends when the stream does."""
+        """Yield (type, object) of what changed since version, bookmarks included; ends when the stream does. Raises ApiError."""
         parameters = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version, **query}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_SECONDS, sock_read=_SILENCE_SECONDS)
         async with self._request("GET", path, parameters, timeout=timeout) as response:

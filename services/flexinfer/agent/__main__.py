@@ -10,7 +10,7 @@ from flexinfer.agent.node_labels import NodeLabels, labels_of, retry_seconds, wi
 from flexinfer.agent.sample import HEARTBEAT_SECONDS, DeviceSample, event_of, is_significant, sample
 from flexinfer.agent.vendors import Vendor, all_vendors, simulated
 from flexinfer.runtime.kubernetes.api import NODES, ApiError
-from flexinfer.runtime.process import Runnable, run_all
+from flexinfer.runtime.process import Runnable
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import SettingsError
 
@@ -157,11 +157,7 @@ class _NodeLabelWriter:
 
 
 RUNNABLE = Runnable("agent", main, light=True)
-
-
-def boot() -> None:
-    """Run the agent until SIGTERM."""
-    run_all([RUNNABLE])
+boot = RUNNABLE.boot
 
 
 if __name__ == "__main__":

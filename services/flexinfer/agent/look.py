@@ -27,19 +27,19 @@ class VendorReport(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class MachineReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the readers see on this machine."""
 
     vendors: Sequence[VendorReport]
     cpu: CpuFacts
 
 
-def report(vendors: Sequence[Vendor], facts: CpuFacts) -> Report:
+def report(vendors: Sequence[Vendor], facts: CpuFacts) -> MachineReport:
     """Return what the readers of these vendors see."""
-    return Report(vendors=[_look(vendor) for vendor in vendors], cpu=facts)
+    return MachineReport(vendors=[_look(vendor) for vendor in vendors], cpu=facts)
 
 
-def here() -> Report:
+def here() -> MachineReport:
     """Return what all readers see on this machine."""
     return report(all_vendors(), cpu.read())
 
@@ -49,7 +49,7 @@ def _look(vendor: Vendor) -> VendorReport:
     return VendorReport(name=vendor.name, devices=result.devices, message=result.message)
 
 
-def lines(seen: Report) -> Iterator[str]:
+def lines(seen: MachineReport) -> Iterator[str]:
     """Yield the report as text."""
     for vendor in seen.vendors:
         for device in vendor.devices:

@@ -10,7 +10,7 @@ from flexinfer.arbiter.perform import perform
 from flexinfer.arbiter.sampling import SampleHints
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.runtime.controller import Controller, stateless
-from flexinfer.runtime.process import run_all, runnable_of
+from flexinfer.runtime.process import runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import ObservedState
@@ -41,11 +41,7 @@ def controller(settings: Settings) -> Controller[Effect, None, None]:
 
 
 RUNNABLE = runnable_of("arbiter", controller)
-
-
-def boot() -> None:
-    """Run the arbiter until SIGTERM."""
-    run_all([RUNNABLE])
+boot = RUNNABLE.boot
 
 
 if __name__ == "__main__":

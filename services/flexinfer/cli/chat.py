@@ -88,7 +88,7 @@ class ChatClient:
             yield _text(chunk)
 
     async def chunks(self, body: Mapping[str, object]) -> AsyncIterator[object]:
-        """Yield the events of one chat completion as they arrive, each as JSON."""
+        """Yield the events of one chat completion as they arrive, each as JSON. Raises CommandError."""
         async with self._sent({**body, "stream": True}) as response:
             async for line in response.content:
                 data = line.strip().removeprefix(b"data:").strip()

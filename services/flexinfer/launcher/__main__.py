@@ -18,7 +18,7 @@ from flexinfer.launcher.pods_gone import PodsGone
 from flexinfer.launcher.probe import Prober
 from flexinfer.launcher.settings import settings_of
 from flexinfer.runtime.controller import Controller, model_keys
-from flexinfer.runtime.process import run_all, runnable_of
+from flexinfer.runtime.process import runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import ObservedState
@@ -55,11 +55,7 @@ def controller(
 
 
 RUNNABLE = runnable_of("launcher", controller)
-
-
-def boot() -> None:
-    """Run the launcher until SIGTERM."""
-    run_all([RUNNABLE])
+boot = RUNNABLE.boot
 
 
 if __name__ == "__main__":

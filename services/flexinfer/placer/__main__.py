@@ -6,7 +6,7 @@ from flexinfer.api.services import SERVICES
 from flexinfer.placer.decide import decide
 from flexinfer.placer.keys import touched
 from flexinfer.runtime.controller import Controller, no_effects, stateless
-from flexinfer.runtime.process import run_all, runnable_of
+from flexinfer.runtime.process import runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.actions import WriteStatus
@@ -32,11 +32,7 @@ def controller(settings: Settings) -> Controller[WriteStatus, None, None]:
 
 
 RUNNABLE = runnable_of("placer", controller)
-
-
-def boot() -> None:
-    """Run the placer until SIGTERM."""
-    run_all([RUNNABLE])
+boot = RUNNABLE.boot
 
 
 if __name__ == "__main__":

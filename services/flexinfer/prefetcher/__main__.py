@@ -13,7 +13,7 @@ from flexinfer.prefetcher.progress import Ask, ProgressReader, ask_http
 from flexinfer.prefetcher.provisioner import ProvisionerReader
 from flexinfer.prefetcher.slots import touched, touched_by
 from flexinfer.runtime.controller import Controller, model_keys
-from flexinfer.runtime.process import run_all, runnable_of
+from flexinfer.runtime.process import runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import ObservedState
@@ -49,11 +49,7 @@ def controller(settings: Settings, ask: Ask = ask_http) -> Controller[EnsureJob 
 
 
 RUNNABLE = runnable_of("prefetcher", controller)
-
-
-def boot() -> None:
-    """Run the prefetcher until SIGTERM."""
-    run_all([RUNNABLE])
+boot = RUNNABLE.boot
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ MOUNTS_VARIABLE = "FLEXINFER_MOUNTS"
 
 _WEIGHTS, _LARGEST_POINTER, _SHOWN = (".gguf", ".safetensors", ".bin"), 1024, 5
 
-Report: TypeAlias = dict[str, str | int | float | headers.Figures]
+JobReport: TypeAlias = dict[str, str | int | float | headers.Figures]
 
 
-def check_path(path: Path, files: Sequence[Path] = (), inside: Path | None = None) -> Report:
+def check_path(path: Path, files: Sequence[Path] = (), inside: Path | None = None) -> JobReport:
     """Return the size of a file or folder in bytes with the figures of its headers, or why there is none; what is empty counts as missing.
 
     `files` must be there too, beside or below the path. A file that no engine can load is named: one of `files`, the path
@@ -51,14 +51,14 @@ def check_path(path: Path, files: Sequence[Path] = (), inside: Path | None = Non
         }
 
 
-def with_figures(path: Path, files: Sequence[Path]) -> Report:
+def with_figures(path: Path, files: Sequence[Path]) -> JobReport:
     """Return the part of a report that has the figures of a model's headers; empty if none can be read."""
     named = dict.fromkeys([*([path] if path.is_file() else []), *files])
     figures = headers.of_files([*named]) or (headers.of_folder(path) if path.is_dir() else {})
     return {"headers": figures} if figures else {}
 
 
-def _outside(paths: Sequence[Path], inside: Path | None) -> Report:
+def _outside(paths: Sequence[Path], inside: Path | None) -> JobReport:
     """Return the fault of the first path that leads out of a folder."""
     if inside is None:
         return {}
@@ -70,7 +70,7 @@ def _outside(paths: Sequence[Path], inside: Path | None) -> Report:
     return {"reason": "Unreadable", "message": message}
 
 
-def _missing(files: Sequence[Path]) -> Report:
+def _missing(files: Sequence[Path]) -> JobReport:
     missing = [path for path in files if not path.is_file()]
     if not missing:
         return {}
@@ -81,7 +81,7 @@ def _missing(files: Sequence[Path]) -> Report:
     return {"reason": "FileNotFound", "message": f"{message}. Remedy: {remedy}"}
 
 
-def _unloadable(files: Sequence[Path]) -> Report:
+def _unloadable(files: Sequence[Path]) -> JobReport:
     faults = (gguf.fault(path) for path in files)
     fault = next((fault for fault in faults if fault), "")
     remedy = "put the complete file in its place (for a pointer: git lfs pull)"
@@ -111,7 +111,7 @@ def _sizes(folder: Path) -> list[int]:
     ]
 
 
-def write_report(report: Report, environment: Mapping[str, str] = os.environ) -> None:
+def write_report(report: JobReport, environment: Mapping[str, str] = os.environ) -> None:
     """Write a report to the termination log, which Kubernetes reads, and as the last line of the output."""
     line = json.dumps(report)
     with contextlib.suppress(OSError, ValueError):

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flexinfer.api.reason import Reason
-from flexinfer.prefetcher.check import NOT_FOUND, Report, write_report
+from flexinfer.prefetcher.check import NOT_FOUND, JobReport, write_report
 from flexinfer.prefetcher.download import manifest as manifests
 from flexinfer.prefetcher.download.manifest import Manifest
 
 _SHOWN = 5
 
 
-def report_on(folder: Path) -> Report:
+def report_on(folder: Path) -> JobReport:
     """Return what a folder holds as its manifest says, or which files are others."""
     manifest = manifests.read(folder)
     if manifest is None:

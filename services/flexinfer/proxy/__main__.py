@@ -19,7 +19,7 @@ from flexinfer.proxy.server import ProxyRunner
 from flexinfer.proxy.view import ModelView
 from flexinfer.runtime.health import publish_port
 from flexinfer.runtime.nats.connection import secret
-from flexinfer.runtime.process import Runnable, run_all
+from flexinfer.runtime.process import Runnable
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import PREFIX, SettingsError
 
@@ -69,11 +69,7 @@ async def main(runtime: Runtime) -> None:
 
 
 RUNNABLE = Runnable("proxy", main, check=lambda settings: api_key(settings.api_key_file))
-
-
-def boot() -> None:
-    """Run the proxy until SIGTERM or SIGINT."""
-    run_all([RUNNABLE])
+boot = RUNNABLE.boot
 
 
 if __name__ == "__main__":

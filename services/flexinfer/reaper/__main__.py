@@ -6,7 +6,7 @@ from flexinfer.reaper.keys import touched, touched_by
 from flexinfer.reaper.memory import Fact, Memory, forget, remember
 from flexinfer.reaper.perform import compare_clocks, perform
 from flexinfer.runtime.controller import Controller
-from flexinfer.runtime.process import run_all, runnable_of
+from flexinfer.runtime.process import runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
 
@@ -29,11 +29,7 @@ def controller(_settings: Settings) -> Controller[RecordActivity, Fact, Memory]:
 
 
 RUNNABLE = runnable_of("reaper", controller)
-
-
-def boot() -> None:
-    """Run the reaper until SIGTERM."""
-    run_all([RUNNABLE])
+boot = RUNNABLE.boot
 
 
 if __name__ == "__main__":

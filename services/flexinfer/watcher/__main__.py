@@ -5,7 +5,7 @@ import asyncio
 from flexinfer.runtime.leader_election import while_leading
 from flexinfer.runtime.nats.connection import connected
 from flexinfer.runtime.nats.state_writer import StateStream
-from flexinfer.runtime.process import Runnable, run_all
+from flexinfer.runtime.process import Runnable
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import runtime_classes_of
 from flexinfer.watcher.cache import KINDS, ClusterCache
@@ -55,11 +55,7 @@ async def main(runtime: Runtime) -> None:
 
 
 RUNNABLE = Runnable("watcher", main, elects=True)
-
-
-def boot() -> None:
-    """Run the watcher until SIGTERM."""
-    run_all([RUNNABLE])
+boot = RUNNABLE.boot
 
 
 if __name__ == "__main__":

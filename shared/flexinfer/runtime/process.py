@@ -1,7 +1,7 @@
 """A process: settings, connections, health, signals, and one or more components; torn down in reverse order.
 
-`run_all` is the body of every component's `__main__`; with several runnables it puts them into one process,
-for small machines. What a component decides is its own; how a decision becomes effects is `control_loop`'s.
+`Runnable.boot` is what every component's `__main__` runs; `run_all` puts several runnables into one process, for
+small machines. What a component decides is its own; how a decision becomes effects is `control_loop`'s.
 """
 
 import asyncio
@@ -48,6 +48,10 @@ class Runnable(msgspec.Struct, frozen=True):
     elects: bool = False
     light: bool = False
     check: Callable[[Settings], object] = lambda _settings: None
+
+    def boot(self) -> None:
+        """Run it alone in this process until SIGTERM or SIGINT. Raises SystemExit, as `run_all`."""
+        run_all([self])
 
 
 def runnable_of(name: str, controller: "Callable[[Settings], Controller[A, F, M]]") -> Runnable:

@@ -15,7 +15,16 @@ from flexinfer.api.model import Gpu
 from flexinfer.api.reasons import Reason
 from flexinfer.cli.check import table
 from flexinfer.cli.preflight import checks, objects
-from flexinfer.cli.preflight.view import MISSING, OK, UNKNOWN, WARNING, Finding, Process, View, pull_secrets
+from flexinfer.cli.preflight.view import (
+    MISSING,
+    OK,
+    UNKNOWN,
+    WARNING,
+    Finding,
+    ProcessState,
+    View,
+    pull_secrets,
+)
 from tests.builders import a_condition, a_model
 from tests.definitions import the_crd
 
@@ -243,7 +252,7 @@ def test_a_local_instance_has_processes_and_programs() -> None:
     """No workloads, no volume of NATS, and no images."""
     failure = a_condition("Ready", "False", Reason.ENGINE_NOT_INSTALLED)
     failure = msgspec.structs.replace(failure, message="vllm is not on PATH: pip install vllm")
-    processes = (Process("nats", "healthy"), Process("placer", "not ready", "no NATS"))
+    processes = (ProcessState("nats", "healthy"), ProcessState("placer", "not ready", "no NATS"))
     local: dict[str, Any] = {"local": True, "rights": None, "workloads": (), "claims": (), "nodes": ()}
     broken = local | {"processes": processes, "models": (a_model(conditions=(failure,)),)}
     assert "placer is not ready (no NATS)" in only("components", **broken).message

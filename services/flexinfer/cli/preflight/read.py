@@ -13,7 +13,7 @@ from flexinfer.api.installation import SYSTEM_NAMESPACE
 from flexinfer.api.labels import PART_OF_LABEL
 from flexinfer.cli import services
 from flexinfer.cli.preflight import objects
-from flexinfer.cli.preflight.view import Process, View, pull_secrets
+from flexinfer.cli.preflight.view import ProcessState, View, pull_secrets
 from flexinfer.local import instance
 from flexinfer.local.instance import Instance, InstanceError
 from flexinfer.runtime.kubernetes.api import (
@@ -63,8 +63,8 @@ def instance_of(kubeconfig: str) -> Instance | None:
     return None
 
 
-async def _processes(own: Instance) -> Sequence[Process]:
-    return [Process(row.name, row.health, row.reason) for row in await services.rows(own)]
+async def _processes(own: Instance) -> Sequence[ProcessState]:
+    return [ProcessState(row.name, row.health, row.reason) for row in await services.rows(own)]
 
 
 async def _listed(api: Cluster, kind: Kind[T], namespace: str = "", labels: str = "") -> Sequence[T] | None:

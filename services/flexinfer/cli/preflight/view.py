@@ -22,7 +22,7 @@ class Finding(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-class Process(msgspec.Struct, frozen=True):
+class ProcessState(msgspec.Struct, frozen=True):
     """A process of a local instance: `state` is healthy, not ready or down."""
 
     name: str
@@ -40,7 +40,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     namespace: str = "default"
     local: bool = False
-    processes: Sequence[Process] = ()
+    processes: Sequence[ProcessState] = ()
     rights: Sequence[str] | None = ()
     definitions: Sequence[objects.Definition] | None = ()
     storage_classes: Sequence[StorageClass] | None = ()

@@ -13,7 +13,7 @@ from flexinfer.cli.replay.objects import (
     GROUP_KEY,
     NODE,
     PROXY,
-    Process,
+    MemoryUse,
     group_of,
     key_of,
     model_of,
@@ -53,7 +53,7 @@ class Cluster:
         self._trace, self._version, self._samples = trace, 1, 0
         self.now, self._heartbeat_at = BEGIN, BEGIN
         self.traffic: dict[str, Traffic] = {}
-        self.processes: dict[str, Process] = {}
+        self.processes: dict[str, MemoryUse] = {}
         self.state = msgspec.structs.replace(ObservedState(), connected_since=0.0)
         self.observe(
             NodeObserved(name=NODE, node=node_facts()),

@@ -24,7 +24,7 @@ from flexinfer.cli.replay.agenda import (
     Sampled,
 )
 from flexinfer.cli.replay.cluster import BEGIN, Cluster, Traffic
-from flexinfer.cli.replay.objects import Process, condition, pod_of
+from flexinfer.cli.replay.objects import MemoryUse, condition, pod_of
 from flexinfer.cli.replay.results import LEAVING, LOADING, SERVING, Served, Span
 from flexinfer.cli.replay.trace import Request, Trace, TraceModel
 from flexinfer.events.events import WorkloadObserved
@@ -156,7 +156,7 @@ class Node:
         self.loads += 1
         self._write_ready(name, Reason.LOADING, BackendStatus(turn=holder.turn, pod_uid=uid))
         self._observe_pod(name, uid, holder.turn)
-        self._cluster.processes[uid] = Process(pid=holder.turn, memory_mb=spec.memory_mb, pod_uid=uid)
+        self._cluster.processes[uid] = MemoryUse(pid=holder.turn, memory_mb=spec.memory_mb, pod_uid=uid)
         self._sample_soon()
         self._agenda.enter(self._cluster.now + spec.load_seconds, Loaded(name, uid))
 

@@ -31,7 +31,7 @@ _AT_REST = (
 )
 
 
-class Process(msgspec.Struct, frozen=True, kw_only=True):
+class MemoryUse(msgspec.Struct, frozen=True, kw_only=True):
     """Memory that is in use on the card; without a Pod it is what the driver has not given back yet."""
 
     pid: int
@@ -111,7 +111,7 @@ def pod_of(model: Model, uid: str, turn: int) -> PodFacts:
     )
 
 
-def sample_of(trace: Trace, number: int, processes: Iterable[Process]) -> GpusObserved:
+def sample_of(trace: Trace, number: int, processes: Iterable[MemoryUse]) -> GpusObserved:
     """Return telemetry of the card."""
     present = list(processes)
     used = sum(process.memory_mb for process in present)

@@ -17,7 +17,7 @@ import msgspec
 from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp
 
 # isort: split
-from flexinfer.prefetcher.check import Report, with_figures, write_report
+from flexinfer.prefetcher.check import JobReport, with_figures, write_report
 from flexinfer.prefetcher.download import authorities, unsafe
 from flexinfer.prefetcher.download.failure import DownloadError, line
 from flexinfer.prefetcher.download.fetching import Download, fetch
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         result = asyncio.run(_run(options))
     except DownloadError as error:
-        lacks: Report = {"lacks": error.lacks} if error.lacks else {}
+        lacks: JobReport = {"lacks": error.lacks} if error.lacks else {}
         write_report({"reason": error.reason, "message": str(error)} | lacks)
         return 1
     except OSError as error:
@@ -88,12 +88,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _listed(listing: Listing) -> Report:
+def _listed(listing: Listing) -> JobReport:
     return {"revision": listing.commit, "bytes": listing.size}
 
 
-def _downloaded(manifest: Manifest, into: Path) -> Report:
-    report: Report = {"revision": manifest.commit, "bytes": manifest.bytes}
+def _downloaded(manifest: Manifest, into: Path) -> JobReport:
+    report: JobReport = {"revision": manifest.commit, "bytes": manifest.bytes}
     figures = with_figures(into, [into / name for name in manifest.loaded])
     report |= {
         "unsafe": unsafe.shown(file.path for file in manifest.files if unsafe.is_unsafe(file.path)),

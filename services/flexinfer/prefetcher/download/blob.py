@@ -63,7 +63,7 @@ class Blob:
         return index * PART, min(self.file.size, (index + 1) * PART)
 
     def open(self) -> None:
-        """Make both files, or continue with them."""
+        """Make both files, or continue with them. Raises DownloadError."""
         try:
             truncated = os.O_TRUNC if not self._done else 0
             self._log = os.open(self._journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND | truncated, 0o644)
@@ -73,7 +73,7 @@ class Blob:
             raise of_disk(error, self._part.parent) from error
 
     def write(self, position: int, pieces: Sequence[bytes]) -> None:
-        """Write bytes of a part, which came in pieces: none of them is copied."""
+        """Write bytes of a part, which came in pieces: none of them is copied. Raises DownloadError."""
         rest = [memoryview(piece) for piece in pieces]
         try:
             while rest:
@@ -83,7 +83,7 @@ class Blob:
             raise of_disk(error, self._part.parent) from error
 
     def record(self, index: int) -> None:
-        """Record that all bytes of a part were written."""
+        """Record that all bytes of a part were written. Raises DownloadError."""
         try:
             os.write(self._log, f"{index}\n".encode())
         except OSError as error:
@@ -108,7 +108,7 @@ class Blob:
         return self._hashed == self.parts
 
     def finish(self) -> bool:
-        """Keep the file if its digest is right, else delete it; returns which."""
+        """Keep the file if its digest is right, else delete it; returns which. Raises DownloadError."""
         right = self._hash.hexdigest() == self.file.sha256
         try:
             if right:

@@ -30,7 +30,7 @@ class Staging:
         self.blobs = self.folder / BLOBS
 
     def open(self) -> None:
-        """Make the folder; one that was complete and lost files is filled again."""
+        """Make the folder; one that was complete and lost files is filled again. Raises DownloadError."""
         try:
             if self.final.exists():
                 (self.final / manifests.NAME).unlink(missing_ok=True)
@@ -64,7 +64,7 @@ class Staging:
         return False
 
     def place(self, file: RemoteFile) -> None:
-        """Move a large file from its digest to its path; a second path of the same content is a copy."""
+        """Move a large file from its digest to its path; a second path of the same content is a copy. Raises DownloadError."""
         blob, target = self.blobs / file.sha256, self.path(file)
         if not blob.exists():
             return
@@ -76,7 +76,7 @@ class Staging:
             raise of_disk(error, self.folder) from error
 
     def publish(self, manifest: Manifest) -> None:
-        """Make the folder the final one: everything is on the disk before its name says that it is complete."""
+        """Make the folder the final one: everything is on the disk before its name says that it is complete. Raises DownloadError."""
         try:
             shutil.rmtree(self.blobs, ignore_errors=True)
             shutil.rmtree(self.folder / ".cache", ignore_errors=True)
