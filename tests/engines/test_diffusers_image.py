@@ -1,6 +1,6 @@
 """The image of the server of images, built by the project's own tool and run as its user, with a random pipeline on the CPU.
 
-FLEXINFER_ENGINES=all alone (`make test-long`), as root with buildah: 3 GB to download, 5 minutes to build and 25 GB of disk meanwhile.
+FLEXINFER_ENGINES=all alone (`make test-long`), as root with buildah: 3 GB to download, 5 minutes to build and 30 GB of disk meanwhile.
 """
 
 import json
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "diffusers-server"
 IMAGE = f"localhost/flexinfer/{TARGET}:tested"
-DISK_GB = 25
+DISK_GB = 30
 INSIDE = Path("/models/tiny")
 
 
