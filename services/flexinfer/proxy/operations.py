@@ -30,8 +30,8 @@ MOST_FOLLOWED = 64
 """So many operations of one engine are followed; those beyond are its own affair."""
 _LONGEST_ANSWER = 1 << 16
 """Bytes of an answer to the request that begins one, of which its id is read."""
-_LONGEST_RESULT = 8 << 20
-"""Bytes of a result: ComfyUI repeats the whole prompt there."""
+_LONGEST_MESSAGE, _LONGEST_RESULT = 1 << 20, 8 << 20
+"""Bytes of a message on the WebSocket, and of a result: ComfyUI repeats the whole prompt there."""
 _ASK_SECONDS, _CLOSE_SECONDS = 5.0, 1.0
 _PLAIN = {"Accept-Encoding": "identity"}
 _OK = 200
@@ -137,13 +137,14 @@ class OperationWatcher:
         finally:
             del self._engines[key]
             engine.route.operations -= len(engine.operations)
+            self._activity.record(engine.route)
 
     async def _listen(self, engine: _Followed) -> None:
         """Listen to an engine's events until nothing is followed or the connection has ended; without one, only wait."""
         try:
             socket = await self._connect(engine)
             try:
-                while engine.operations and not engine.route.deleted and not socket.closed:
+                while engine.operations and not engine.route.deleted:
                     await self._hear(engine, socket)
             finally:
                 await socket.close()
@@ -153,7 +154,6 @@ class OperationWatcher:
                 engine.route.model.key,
                 type(error).__name__,
             )
-        if engine.operations:
             await self._runtime.sleep(LOOK_SECONDS)
 
     async def _connect(self, engine: _Followed) -> aiohttp.ClientWebSocketResponse:
@@ -161,18 +161,18 @@ class OperationWatcher:
         closing = aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS)
         async with asyncio.timeout(_ASK_SECONDS):
             return await self._session.ws_connect(
-                url, max_msg_size=_LONGEST_RESULT, timeout=closing, headers=_PLAIN
+                url, max_msg_size=_LONGEST_MESSAGE, timeout=closing, headers=_PLAIN
             )
 
     async def _hear(self, engine: _Followed, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """Take one message, or look after a while without any."""
+        """Take one message, or look after a while without any. Raises ClientConnectionError at the end of the connection."""
         try:
             message = await socket.receive(LOOK_SECONDS)
         except TimeoutError:
             await self._look(engine)
             return
         if message.type in _ENDS:
-            await socket.close()
+            raise aiohttp.ClientConnectionError
         if message.type is not aiohttp.WSMsgType.TEXT:
             return
         engine.last_message = self._runtime.clock()
@@ -194,9 +194,10 @@ class OperationWatcher:
 
     async def _look(self, engine: _Followed) -> bool:
         """Record the end of each operation that has ended; False if the engine does not answer."""
+        stalled = self._runtime.clock() >= engine.last_message + STALLED_SECONDS
         try:
             for operation in list(engine.operations.values()):
-                outcome = await self._outcome(engine, operation)
+                outcome = STALLED if stalled else await self._outcome(engine, operation)
                 if outcome is not None:
                     await self._end(engine, operation, outcome)
         except (aiohttp.ClientError, OSError, TimeoutError, ConnectError):
@@ -212,7 +213,7 @@ class OperationWatcher:
                 return REMOVED
         if end is not None:
             return Outcome("Failed", end.failure) if end.failure else Outcome("Finished")
-        return STALLED if self._runtime.clock() >= engine.last_message + STALLED_SECONDS else None
+        return None
 
     async def _end_of(self, engine: _Followed, operation: _Operation) -> End | None:
         answer = await self._ask(engine, engine.kind.result(operation.name))

@@ -1,6 +1,6 @@
 """ComfyUI's prompts: queued by POST /prompt, which answers at once; how far one is comes on its WebSocket, its end is in its history. Pure.
 
-Shapes: server.py, execution.py and comfy_execution/progress.py of ComfyUI 0.38. `progress_state` goes to every client; `progress`, of servers
+Shapes: server.py, execution.py and comfy_execution/progress.py (commit 02a5b118) of ComfyUI. `progress_state` goes to every client; `progress`, of servers
 before it, to the one whose `client_id` the prompt names, and to all if it names none.
 """
 

@@ -1,4 +1,4 @@
-"""A server that answers as ComfyUI does, by the shapes of its source (server.py, execution.py, comfy_execution/progress.py of 0.38).
+"""A server that answers as ComfyUI does, by the shapes of its source (server.py, execution.py, comfy_execution/progress.py).
 
 It runs nothing: a test says what happens to a prompt.
 """

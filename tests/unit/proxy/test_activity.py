@@ -100,6 +100,24 @@ def test_activity_is_published_with_every_heartbeat_while_there_are_requests() -
     with_parts(main)
 
 
+def test_an_operation_counts_as_a_request_in_flight_until_it_ends() -> None:
+    """With every heartbeat, though the request that began it was answered long ago."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        route = parts.request().route
+        route.operations = 1
+        parts.activity.record(route)
+        await asyncio.sleep(2 * HEARTBEAT_SECONDS + 0.5)
+        assert counts(parts) == [(1, 0)] * 3
+        route.operations = 0
+        parts.activity.record(route)
+        await asyncio.sleep(2 * HEARTBEAT_SECONDS)
+        assert counts(parts)[3:] == [(0, 0)]
+
+    with_parts(main)
+
+
 def test_the_end_of_a_request_between_heartbeats_is_published_with_its_age() -> None:
     """Idle seconds are those since the last request began or ended."""
 

@@ -5,6 +5,7 @@ ComfyUI itself is not run: the engine is scripted by the shapes of its source.
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -192,6 +193,26 @@ async def test_an_engine_that_sends_nothing_keeps_its_model_running_no_longer(
         [(_, reason, _message)] = await running.recorded(1)
         assert reason == "Stalled"
         assert (running.route.in_flight, len(running.comfyui.queue)) == (0, 1)
+
+
+async def test_an_engine_that_ends_the_connection_again_and_again_is_asked_now_and_then() -> None:
+    """The end is noticed all the same, and between two connections there is a while."""
+    comfyui, connections = ComfyUI(has_socket=False), []
+
+    async def hang_up(request: web.Request) -> web.WebSocketResponse:
+        connections.append(asyncio.get_running_loop().time())
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.close()
+        return socket
+
+    comfyui.app.router.add_get("/ws", hang_up)
+    async with proxied(comfyui) as running:
+        prompt = await running.send()
+        await until(lambda: len(connections) == 3)
+        assert min(b - a for a, b in itertools.pairwise(connections)) >= operations.LOOK_SECONDS
+        await running.comfyui.end(prompt)
+        assert await running.recorded(1) == [(f"prompt {prompt}", "Finished", "")]
 
 
 async def test_what_began_no_prompt_is_not_followed() -> None:
