@@ -184,7 +184,7 @@ def display_on(simulation: Simulation, number: int) -> None:
 
 
 def test_a_holder_of_two_devices_counts_on_the_second_too() -> None:
-    """A Model on that one alone waits while the other loads: nothing but the entry of its turn tells of its memory yet."""
+    """A Model on that one alone waits while the other loads: only the entry of its turn shows its memory yet."""
     order: list[list[str]] = []
 
     async def day(simulation: Simulation) -> None:
