@@ -184,6 +184,9 @@ def drains() -> Iterator[str]:
         model = a_start(ready=READY, generation=2, ready_generation=1)
         yield drain.renewal_cause(view_of(model), its_pod(model, **facts), SETTINGS)
         yield from said(model, holding(model, its_pod(model, **facts)))
+    model = spent_turn(BackendStatus(turn=4, pod_uid="pod-1"))
+    elsewhere = view_of(model, [a_group(a_holder(turn=4, devices=("GPU-2",)))])
+    yield drain.moved_cause(elsewhere, its_pod(model, turn=4, gates=("flexinfer.ai/turn-4",)))
 
 
 def causes_to_stop() -> Iterator[Model]:

@@ -15,14 +15,14 @@ from tests.simulation.laws.requests import SERVED
 from tests.simulation.loop import run
 from tests.simulation.simulation import Simulation
 
-UNKNOWN = "model_not_found"
+UNKNOWN, DISPLAY_MB = "model_not_found", 300
 LARGE_MB = 6000
 """Of which the device has room for one."""
 
 
-def created(simulation: Simulation, *names: str) -> None:
-    """Create members of one group, of which one fits at a time."""
-    gpu = {"vendor": "nvidia", "shared": "g", "vramEstimateMB": LARGE_MB}
+def created(simulation: Simulation, *names: str, count: int = 1) -> None:
+    """Create members of one group, of which one fits on a device at a time."""
+    gpu = {"vendor": "nvidia", "shared": "g", "count": count, "vramEstimateMB": LARGE_MB * count}
     spec = {
         "backend": "llamacpp",
         "source": "pvc://models/x.gguf",
@@ -61,11 +61,14 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
             await asyncio.sleep(0.1)
 
 
-def played(day: Callable[[Simulation], Awaitable[None]]) -> list[str]:
-    """Play a day from the start of all components; returns what breaks a law."""
+def played(
+    day: Callable[[Simulation], Awaitable[None]], before: Callable[[Simulation], None] = lambda _: None
+) -> list[str]:
+    """Play a day from the start of all components; returns what breaks a law. `before` is what happens before it."""
 
     async def main() -> list[str]:
         simulation = Simulation(1)
+        before(simulation)
         simulation.start()
         await asyncio.sleep(3)
         await day(simulation)
@@ -165,3 +168,43 @@ def test_a_node_that_was_given_up_ends_what_it_still_runs_when_it_is_back() -> N
         await serves(simulation, "one")
 
     assert not played(day)
+
+
+def two_devices(simulation: Simulation) -> None:
+    """Give every node a second device."""
+    for node in simulation.machines.agents:
+        simulation.machines.devices[node] = (f"GPU-{node}", f"GPU-{node}2")
+
+
+def display_on(simulation: Simulation, number: int) -> None:
+    """Let a display use one device of each node: of two that have room the fuller one is chosen first."""
+    for node, agent in simulation.machines.agents.items():
+        agent.displays = {simulation.machines.devices[node][number]: DISPLAY_MB}
+        simulation.machines.sample(node)
+
+
+def test_a_holder_of_two_devices_counts_on_the_second_too() -> None:
+    """A Model on that one alone waits while the other loads: only the entry of its turn shows its memory yet."""
+    order: list[list[str]] = []
+
+    async def day(simulation: Simulation) -> None:
+        display_on(simulation, 0)
+        simulation.machines.behaviour.loads = 20.0
+        created(simulation, "wide", count=2)
+        await until(lambda: bool(devices_of(simulation, "wide")), 60)
+        display_on(simulation, 1)
+        await asyncio.sleep(1)  # until the placer has seen it
+        created(simulation, "narrow")
+        await until(lambda: bool(devices_of(simulation, "narrow")), 60)
+        order.extend(devices_of(simulation, name) for name in ("wide", "narrow"))
+        await serves(simulation, "narrow")
+        await serves(simulation, "wide")
+
+    assert not played(day, two_devices)
+    assert order[0][1:] == order[1]
+
+
+def devices_of(simulation: Simulation, name: str) -> list[str]:
+    """Return the devices on which a Model is placed, in their order."""
+    placement = simulation.models()[f"default/{name}"].status.placement
+    return [device.uuid for device in placement.devices] if placement is not None else []

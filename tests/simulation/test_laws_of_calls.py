@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pytest
 
 from flexinfer.events import codec, events, subjects
 from flexinfer.runtime.kubernetes.api import MODELS
@@ -34,6 +35,20 @@ def test_two_engines_of_a_group_are_reported() -> None:
     assert any("two engines of default/g" in problem for problem in problems)
     second.holder = first.holder
     assert not judged(has(first), has(second), lambda s: s.checker.law(Memory).starts(second))
+
+
+@pytest.mark.parametrize(("device", "said"), [("GPU-a2", "GPU-a2 has 8000 MiB"), ("GPU-a3", "")])
+def test_an_engine_counts_on_each_of_its_devices(device: str, said: str) -> None:
+    """Beside one of two devices with 6,000 MiB on each there is no room for 4,000 on either."""
+    wide, narrow = (
+        an_engine(started=True, estimate_mb=12_000, used_mb=12_000),
+        an_engine(estimate_mb=4_000, used_mb=4_000),
+    )
+    wide.devices, narrow.devices = ("GPU-a", "GPU-a2"), (device,)
+    narrow.pod, narrow.holder = "q", (UID, "2")
+    problems = judged(has(wide), has(narrow), lambda s: s.checker.law(Memory).starts(narrow))
+    assert said in "".join(problems)
+    assert len(problems) == bool(said)
 
 
 def test_two_writes_of_a_status_at_a_time_are_reported() -> None:

@@ -64,7 +64,7 @@ def test_nothing_is_started_where_the_turn_is_not() -> None:
 
 
 def test_the_gated_pod_of_a_turn_that_is_elsewhere_is_deleted() -> None:
-    """Its turn names it, so that the arbiter takes it for open, and it never opens: without this the Model would be Starting for good."""
+    """Its turn names it, so that the arbiter takes it for open, and it never opens: without this the Model would stay Starting without end."""
     model = holder(("False", Reason.STARTING))
     gated = holding(
         model,
