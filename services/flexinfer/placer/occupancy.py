@@ -36,7 +36,7 @@ class Occupancy:
     """The nodes for one Model. One that others may leave for it, as in a group, or that has Pods, sees none as full, and nothing is kept for it."""
 
     def __init__(self, placements: PlacementState, model: Model) -> None:
-        requirements = self._requirements = placements.requirements(model)
+        requirements = self.requirements = placements.requirements(model)
         self._placements, self._model = placements, model
         self.alone = requirements.devices > 0 and not model.spec.group and not placements.pods(model)
         """Whether it has devices, and no memory that is in use counts as free for it."""
@@ -46,7 +46,7 @@ class Occupancy:
     def fit_unless_full(self, node: str) -> Fit | Unschedulable | None:
         """Return how the Model would be placed on a node; None without a word where Pods have requested too many of its devices, whatever else is there."""
         view = self._placements.view(node)
-        return None if self.alone and view.of_class(self._requirements).full else self._fit(node, view)
+        return None if self.alone and view.of_class(self.requirements).full else self._fit(node, view)
 
     def evaluate(self, node: str) -> Candidate | Unschedulable:
         """Return how the Model would be placed on a node that it is not assigned to, or why it cannot be now."""
@@ -60,17 +60,17 @@ class Occupancy:
             self.like_others = False
             return self._evaluated(node)
         results = self._results(node, view)
-        key = id(self._requirements), placements.telemetry.state(node)
+        key = id(self.requirements), placements.telemetry.state(node)
         kept = results.get(key)
         if kept is None:
             if len(results) >= _MOST_RESULTS:
                 results.clear()
-            kept = results[key] = self._requirements, self._evaluated(node)
+            kept = results[key] = self.requirements, self._evaluated(node)
         return kept[1]
 
     def _evaluated(self, node: str) -> Fit | Unschedulable:
         available = self._placements.available(self._model, node, assigned=False)
-        result = evaluate(self._requirements, available)
+        result = evaluate(self.requirements, available)
         return Fit(result) if isinstance(result, Candidate) else result
 
     def _results(self, node: str, view: NodeView) -> Results:

@@ -23,10 +23,11 @@ from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 from flexinfer.placer.unsettled import unsettled
+from flexinfer.state.observed import ObservedState
 
 _NO_OFFER = Offer()
 _Refused = dict[str, Unschedulable | None]
-"""Why each node cannot run the Model; None, without a word yet: it is full."""
+"""Why each node cannot run the Model; None: it is full, and the words are not made yet."""
 
 
 def best_placement(model: Model, placements: PlacementState) -> Scheduled | str:
@@ -34,20 +35,20 @@ def best_placement(model: Model, placements: PlacementState) -> Scheduled | str:
     nodes, scope = _nodes_to_try(model, placements)
     occupancy = Occupancy(placements, model)
     if occupancy.alone:
-        message = refusals.kept(placements.requirements(model), placements.observed, placements.now)
+        message = refusals.kept(occupancy.requirements, placements.observed, placements.now)
         if message is not None:
             return message
     refused: _Refused = {}
     local = _with_data(model, nodes, placements)
     best = _first_that_fits(local, occupancy, refused) if local else None
-    if best is None and placements.requirements(model).devices:
+    if best is None and occupancy.requirements.devices:
         best = _tightest(nodes, local, occupancy, placements, refused)
     elif best is None:
         fewest = sorted((placements.models_on(name), name) for name in nodes)
         best = _first_that_fits([name for _, name in fewest if name not in local], occupancy, refused)
     if best is None:
         return _refusal(refused, scope, occupancy, placements)
-    return _scheduled(model, best, placements)
+    return _scheduled(model, best, occupancy.requirements, placements)
 
 
 def _with_data(model: Model, nodes: Sequence[str], placements: PlacementState) -> Sequence[str]:
@@ -82,7 +83,10 @@ def _tightest(
     as free: in a group, or while a former Pod runs.
     """
     best: tuple[tuple[float, float, float, int, str], Fit] | None = None
-    for slack, name in _least_slack(placements) if occupancy.alone else [(-math.inf, name) for name in nodes]:
+    slacks: Iterable[Slack] = ((-math.inf, name) for name in nodes)
+    if occupancy.alone:
+        slacks = _least_slack(occupancy.requirements, placements.observed)
+    for slack, name in slacks:
         if best is not None and occupancy.alone and best[0] <= (0, 0, slack, 0, name):
             break
         if name in local:
@@ -104,16 +108,14 @@ def _refusal(
     reasons = ((name, reason or occupancy.evaluate(name)) for name, reason in refused.items())
     message = messages.no_node_fits({name: r for name, r in reasons if isinstance(r, Unschedulable)}, scope)
     if occupancy.like_others:
-        requirements = placements.requirements(placements.model)
-        refusals.keep(requirements, placements.observed, placements.telemetry.first_due(), message)
+        refusals.keep(occupancy.requirements, placements.observed, placements.telemetry.first_due(), message)
     return message
 
 
-def _least_slack(placements: PlacementState) -> Iterable[Slack]:
+def _least_slack(requirements: Requirements, observed: ObservedState) -> Iterable[Slack]:
     """Return the nodes for a Model that has devices to itself by the least slack that a result there may have, the lowest first."""
-    observed = placements.observed
     lists = free_lists(observed.nodes, observed.gpus)
-    least = lists.least_slack(placements.requirements(placements.model))
+    least = lists.least_slack(requirements)
     # What others will still take of a node makes a fit tighter than measured: perhaps perfect.
     first = unsettled(observed)
     if not first and not lists.claimed:
@@ -123,9 +125,9 @@ def _least_slack(placements: PlacementState) -> Iterable[Slack]:
     return chain(present, ((slack, name) for slack, name in least if name not in first))
 
 
-def _scheduled(model: Model, best: Fit, placements: PlacementState) -> Scheduled:
+def _scheduled(model: Model, best: Fit, requirements: Requirements, placements: PlacementState) -> Scheduled:
     """Return what the best result means for a Model: what all of its class have in common, with what is its own."""
-    requirements, common = placements.requirements(model), best.scheduled
+    common = best.scheduled
     if common is None:
         placement = _placement(requirements, best.candidate, placements.view(best.candidate.node))
         common = Scheduled(placement, scheduled_message(model, placement, placements))
