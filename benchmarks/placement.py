@@ -14,7 +14,7 @@ node again. Nothing of it grows with the number of Models, placed or running; wi
 changed.
 
 What follows from a node, its sample and the Models there is kept until one of them changes (`placer.occupancy`, `placer.unsettled`), and so are the
-placement and the message that all Models of a class get there (`placer.nodeview.Fit`). What Models ask for is computed once for all that ask for the
+placement and the message that all Models of a class get there (`placer.nodeview.KeptCandidate`). What Models ask for is computed once for all that ask for the
 same (`placer.requirements`), and so are the order of the nodes as far as it was looked at (`placer.freelist`), and a refusal (`placer.refusals`). Not
 counted: applying the event, and the write.
 

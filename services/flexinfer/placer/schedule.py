@@ -16,7 +16,7 @@ from flexinfer.placer import binding, messages, refusals
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.footprint import remembered
 from flexinfer.placer.freelist import Slack, free_lists
-from flexinfer.placer.nodeview import Fit, NodeView, Scheduled
+from flexinfer.placer.nodeview import KeptCandidate, NodeView, Scheduled
 from flexinfer.placer.occupancy import Occupancy
 from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
@@ -60,13 +60,13 @@ def _with_data(model: Model, nodes: Sequence[str], placements: PlacementState) -
     return [name for name in with_data if name in tried]
 
 
-def _first_that_fits(names: Iterable[str], occupancy: Occupancy, refused: _Refused) -> Fit | None:
+def _first_that_fits(names: Iterable[str], occupancy: Occupancy, refused: _Refused) -> KeptCandidate | None:
     """Return the first of some nodes, the best first, that can run the Model."""
     for name in names:
-        fit = occupancy.fit_unless_full(name)
-        if isinstance(fit, Fit):
-            return fit
-        refused[name] = fit
+        result = occupancy.candidate_unless_full(name)
+        if isinstance(result, KeptCandidate):
+            return result
+        refused[name] = result
     return None
 
 
@@ -76,13 +76,13 @@ def _tightest(
     occupancy: Occupancy,
     placements: PlacementState,
     refused: _Refused,
-) -> Fit | None:
+) -> KeptCandidate | None:
     """Return the best of all nodes but those with the data, by `fit.Candidate.order`.
 
     Nodes come by a bound that no result there is below, so that most need not be looked at. There is none where memory that is in use counts
     as free: in a group, or while a former Pod runs.
     """
-    best: tuple[tuple[float, float, float, int, str], Fit] | None = None
+    best: tuple[tuple[float, float, float, int, str], KeptCandidate] | None = None
     slacks: Iterable[Slack] = ((-math.inf, name) for name in nodes)
     if occupancy.alone:
         slacks = _least_slack(occupancy.requirements, placements.observed)
@@ -91,13 +91,13 @@ def _tightest(
             break
         if name in local:
             continue
-        fit = occupancy.fit_unless_full(name)
-        if not isinstance(fit, Fit):
-            refused[name] = fit
+        result = occupancy.candidate_unless_full(name)
+        if not isinstance(result, KeptCandidate):
+            refused[name] = result
             continue
-        order = fit.candidate.order(placements.models_on(name))
+        order = result.candidate.order(placements.models_on(name))
         if best is None or order < best[0]:
-            best = order, fit
+            best = order, result
     return best[1] if best is not None else None
 
 
@@ -125,7 +125,9 @@ def _least_slack(requirements: Requirements, observed: ObservedState) -> Iterabl
     return chain(present, ((slack, name) for slack, name in least if name not in first))
 
 
-def _scheduled(model: Model, best: Fit, requirements: Requirements, placements: PlacementState) -> Scheduled:
+def _scheduled(
+    model: Model, best: KeptCandidate, requirements: Requirements, placements: PlacementState
+) -> Scheduled:
     """Return what the best result means for a Model: what all of its class have in common, with what is its own."""
     common = best.scheduled
     if common is None:
