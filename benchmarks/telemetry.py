@@ -3,8 +3,8 @@
 The real bindings run over the tests' stub of NVIDIA's library, so what the driver itself costs is not in it. An AMD card is read from a
 tree of /sys in this process, with the /proc of this machine: the time of one sample, taken once a second.
 
-On two busy cores: 0.3 to 0.5 % of a core and 29.3 MiB, of which 8 MiB are aiohttp, 2 MiB NVIDIA's bindings and 0.7 MiB the reader of its
-kubeconfig, which an agent in a Pod does without; 2.6 to 5 ms for two AMD cards.
+On two busy cores: 0.2 to 0.5 % of a core and 27.5 MiB, of which 6 MiB are aiohttp, which nats-py imports as well, 2 MiB NVIDIA's bindings and
+2 MiB nats-py; 2 to 5 ms for two AMD cards. It was 31.6 MiB with uvloop (2.2), what decisions need (0.2), and the YAML library for its kubeconfig (0.8).
 """
 
 import asyncio

@@ -43,7 +43,7 @@ class Scheduled(msgspec.Struct, frozen=True):
     message: str
 
 
-class Fit:
+class KeptCandidate:
     """A node that can run Models of one equivalence class; `scheduled` is what all that go there have in common, made for the first of them."""
 
     __slots__ = ("candidate", "scheduled")
@@ -53,7 +53,7 @@ class Fit:
         self.scheduled: Scheduled | None = None
 
 
-Results = dict[tuple[int, str], tuple[Requirements, Fit | Unschedulable]]
+Results = dict[tuple[int, str], tuple[Requirements, KeptCandidate | Unschedulable]]
 """How each equivalence class of Models would be placed on a node, by the id of its requirements and the state of telemetry; with the requirements, so that the id stays their own."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from flexinfer.api.model import Model
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.groups import held_on
-from flexinfer.placer.nodeview import Fit, NodeView, Results
+from flexinfer.placer.nodeview import KeptCandidate, NodeView, Results
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 from flexinfer.state.index import GROUPED
@@ -36,42 +36,42 @@ class Occupancy:
     """The nodes for one Model. One that others may leave for it, as in a group, or that has Pods, sees none as full, and nothing is kept for it."""
 
     def __init__(self, placements: PlacementState, model: Model) -> None:
-        requirements = self._requirements = placements.requirements(model)
+        requirements = self.requirements = placements.requirements(model)
         self._placements, self._model = placements, model
         self.alone = requirements.devices > 0 and not model.spec.group and not placements.pods(model)
         """Whether it has devices, and no memory that is in use counts as free for it."""
         self.like_others = self.alone
         """Whether all that was asked for so far is the same for every Model of its class: nothing of its own is anywhere, nor any shared group."""
 
-    def fit_unless_full(self, node: str) -> Fit | Unschedulable | None:
+    def candidate_unless_full(self, node: str) -> KeptCandidate | Unschedulable | None:
         """Return how the Model would be placed on a node; None without a word where Pods have requested too many of its devices, whatever else is there."""
         view = self._placements.view(node)
-        return None if self.alone and view.of_class(self._requirements).full else self._fit(node, view)
+        return None if self.alone and view.of_class(self.requirements).full else self._result(node, view)
 
     def evaluate(self, node: str) -> Candidate | Unschedulable:
         """Return how the Model would be placed on a node that it is not assigned to, or why it cannot be now."""
-        fit = self._fit(node, self._placements.view(node))
-        return fit.candidate if isinstance(fit, Fit) else fit
+        result = self._result(node, self._placements.view(node))
+        return result.candidate if isinstance(result, KeptCandidate) else result
 
-    def _fit(self, node: str, view: NodeView) -> Fit | Unschedulable:
+    def _result(self, node: str, view: NodeView) -> KeptCandidate | Unschedulable:
         placements, observed = self._placements, self._placements.observed
         held = observed.holding and held_on(observed, node)
         if not self.alone or held or (GROUPED, node) in observed.index:
             self.like_others = False
             return self._evaluated(node)
         results = self._results(node, view)
-        key = id(self._requirements), placements.telemetry.state(node)
+        key = id(self.requirements), placements.telemetry.state(node)
         kept = results.get(key)
         if kept is None:
             if len(results) >= _MOST_RESULTS:
                 results.clear()
-            kept = results[key] = self._requirements, self._evaluated(node)
+            kept = results[key] = self.requirements, self._evaluated(node)
         return kept[1]
 
-    def _evaluated(self, node: str) -> Fit | Unschedulable:
+    def _evaluated(self, node: str) -> KeptCandidate | Unschedulable:
         available = self._placements.available(self._model, node, assigned=False)
-        result = evaluate(self._requirements, available)
-        return Fit(result) if isinstance(result, Candidate) else result
+        result = evaluate(self.requirements, available)
+        return KeptCandidate(result) if isinstance(result, Candidate) else result
 
     def _results(self, node: str, view: NodeView) -> Results:
         """Return what is kept of a node: nothing yet, unless it and all that runs or starts there are as they were."""

@@ -87,8 +87,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _cached: dict[
-    tuple[int, str, Figure, int], tuple[ModelSpec, Requirements]
-] = {}  # (id of a spec, excuse, footprint, reserve) -> the spec, so that the id stays its own
+    tuple[int, str, int, str, int], tuple[ModelSpec, Requirements]
+] = {}  # (id of a spec, excuse, footprint, its source, reserve) -> the spec, so that the id stays its own
 _MOST_CACHED = 16384
 
 
@@ -99,7 +99,7 @@ def requirements_of(model: Model, reserve_mb: int = 0) -> Requirements:
         annotations.get(ALLOW_UNSUPPORTED_ANNOTATION, "").strip()[:_LONGEST_EXCUSE] if annotations else ""
     )
     figure = footprint(model)
-    key = id(model.spec), excuse, figure, reserve_mb
+    key = id(model.spec), excuse, figure.mb, figure.source, reserve_mb
     cached = _cached.get(key)
     if cached is not None and cached[0] is model.spec:
         return cached[1]
@@ -126,7 +126,8 @@ def _of_equal(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Req
         spec.tolerations,
         _rules(model) if _has_conditions(spec.backend) else (),
         excuse,
-        figure,
+        figure.mb,
+        figure.source,
         reserve_mb,
     )
     requirements = _equal.get(key)

@@ -16,17 +16,18 @@ from flexinfer.placer import binding, messages, refusals
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.footprint import remembered
 from flexinfer.placer.freelist import Slack, free_lists
-from flexinfer.placer.nodeview import Fit, NodeView, Scheduled
+from flexinfer.placer.nodeview import KeptCandidate, NodeView, Scheduled
 from flexinfer.placer.occupancy import Occupancy
 from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
 from flexinfer.placer.unsettled import unsettled
+from flexinfer.state.observed import ObservedState
 
 _NO_OFFER = Offer()
 _Refused = dict[str, Unschedulable | None]
-"""Why each node cannot run the Model; None, without a word yet: it is full."""
+"""Why each node cannot run the Model; None: it is full, and the words are not made yet."""
 
 
 def best_placement(model: Model, placements: PlacementState) -> Scheduled | str:
@@ -34,20 +35,20 @@ def best_placement(model: Model, placements: PlacementState) -> Scheduled | str:
     nodes, scope = _nodes_to_try(model, placements)
     occupancy = Occupancy(placements, model)
     if occupancy.alone:
-        message = refusals.kept(placements.requirements(model), placements.observed, placements.now)
+        message = refusals.kept(occupancy.requirements, placements.observed, placements.now)
         if message is not None:
             return message
     refused: _Refused = {}
     local = _with_data(model, nodes, placements)
     best = _first_that_fits(local, occupancy, refused) if local else None
-    if best is None and placements.requirements(model).devices:
+    if best is None and occupancy.requirements.devices:
         best = _tightest(nodes, local, occupancy, placements, refused)
     elif best is None:
         fewest = sorted((placements.models_on(name), name) for name in nodes)
         best = _first_that_fits([name for _, name in fewest if name not in local], occupancy, refused)
     if best is None:
         return _refusal(refused, scope, occupancy, placements)
-    return _scheduled(model, best, placements)
+    return _scheduled(model, best, occupancy.requirements, placements)
 
 
 def _with_data(model: Model, nodes: Sequence[str], placements: PlacementState) -> Sequence[str]:
@@ -59,13 +60,13 @@ def _with_data(model: Model, nodes: Sequence[str], placements: PlacementState) -
     return [name for name in with_data if name in tried]
 
 
-def _first_that_fits(names: Iterable[str], occupancy: Occupancy, refused: _Refused) -> Fit | None:
+def _first_that_fits(names: Iterable[str], occupancy: Occupancy, refused: _Refused) -> KeptCandidate | None:
     """Return the first of some nodes, the best first, that can run the Model."""
     for name in names:
-        fit = occupancy.fit_unless_full(name)
-        if isinstance(fit, Fit):
-            return fit
-        refused[name] = fit
+        result = occupancy.candidate_unless_full(name)
+        if isinstance(result, KeptCandidate):
+            return result
+        refused[name] = result
     return None
 
 
@@ -75,25 +76,28 @@ def _tightest(
     occupancy: Occupancy,
     placements: PlacementState,
     refused: _Refused,
-) -> Fit | None:
+) -> KeptCandidate | None:
     """Return the best of all nodes but those with the data, by `fit.Candidate.order`.
 
     Nodes come by a bound that no result there is below, so that most need not be looked at. There is none where memory that is in use counts
     as free: in a group, or while a former Pod runs.
     """
-    best: tuple[tuple[float, float, float, int, str], Fit] | None = None
-    for slack, name in _least_slack(placements) if occupancy.alone else [(-math.inf, name) for name in nodes]:
+    best: tuple[tuple[float, float, float, int, str], KeptCandidate] | None = None
+    slacks: Iterable[Slack] = ((-math.inf, name) for name in nodes)
+    if occupancy.alone:
+        slacks = _least_slack(occupancy.requirements, placements.observed)
+    for slack, name in slacks:
         if best is not None and occupancy.alone and best[0] <= (0, 0, slack, 0, name):
             break
         if name in local:
             continue
-        fit = occupancy.fit_unless_full(name)
-        if not isinstance(fit, Fit):
-            refused[name] = fit
+        result = occupancy.candidate_unless_full(name)
+        if not isinstance(result, KeptCandidate):
+            refused[name] = result
             continue
-        order = fit.candidate.order(placements.models_on(name))
+        order = result.candidate.order(placements.models_on(name))
         if best is None or order < best[0]:
-            best = order, fit
+            best = order, result
     return best[1] if best is not None else None
 
 
@@ -104,16 +108,14 @@ def _refusal(
     reasons = ((name, reason or occupancy.evaluate(name)) for name, reason in refused.items())
     message = messages.no_node_fits({name: r for name, r in reasons if isinstance(r, Unschedulable)}, scope)
     if occupancy.like_others:
-        requirements = placements.requirements(placements.model)
-        refusals.keep(requirements, placements.observed, placements.telemetry.first_due(), message)
+        refusals.keep(occupancy.requirements, placements.observed, placements.telemetry.first_due(), message)
     return message
 
 
-def _least_slack(placements: PlacementState) -> Iterable[Slack]:
+def _least_slack(requirements: Requirements, observed: ObservedState) -> Iterable[Slack]:
     """Return the nodes for a Model that has devices to itself by the least slack that a result there may have, the lowest first."""
-    observed = placements.observed
     lists = free_lists(observed.nodes, observed.gpus)
-    least = lists.least_slack(placements.requirements(placements.model))
+    least = lists.least_slack(requirements)
     # What others will still take of a node makes a fit tighter than measured: perhaps perfect.
     first = unsettled(observed)
     if not first and not lists.claimed:
@@ -123,9 +125,11 @@ def _least_slack(placements: PlacementState) -> Iterable[Slack]:
     return chain(present, ((slack, name) for slack, name in least if name not in first))
 
 
-def _scheduled(model: Model, best: Fit, placements: PlacementState) -> Scheduled:
+def _scheduled(
+    model: Model, best: KeptCandidate, requirements: Requirements, placements: PlacementState
+) -> Scheduled:
     """Return what the best result means for a Model: what all of its class have in common, with what is its own."""
-    requirements, common = placements.requirements(model), best.scheduled
+    common = best.scheduled
     if common is None:
         placement = _placement(requirements, best.candidate, placements.view(best.candidate.node))
         common = Scheduled(placement, scheduled_message(model, placement, placements))

@@ -42,22 +42,8 @@ __all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run"]
 class PlacementState:
     """The observed state as a decision on one Model counts it: every other Model as it will be once written."""
 
-    __slots__ = (
-        "_groups",
-        "_key",
-        "_members",
-        "_own",
-        "_requirements",
-        "_workload",
-        "model",
-        "now",
-        "observed",
-        "telemetry",
-    )
-
     def __init__(self, observed: ObservedState, model: Model, now: float) -> None:
-        self.observed, self.model, self.now = observed, model, now
-        self._key = model.key
+        self.observed, self.model, self.now, self._key = observed, model, now, model.key
         self._workload = observed.workloads.get(self._key)
         self.telemetry = Telemetry(observed, now)
         self._own: Requirements | None = None
@@ -69,9 +55,7 @@ class PlacementState:
         """Return Models by key."""
         if not keys:
             return []
-        models = (
-            self.model if key == self.model.key else self.observed.effective(key) for key in sorted(keys)
-        )
+        models = (self.model if key == self._key else self.observed.effective(key) for key in sorted(keys))
         return [model for model in models if model is not None]
 
     def requirements(self, model: Model) -> Requirements:

@@ -55,8 +55,11 @@ def used_nodes(model: Model, workload: WorkloadObserved | None) -> frozenset[str
 
 def scheduled_to(model: Model) -> str:
     """Return the node that a Model is scheduled to; empty if there is none."""
-    placed, placement = model.condition(conditions.PLACED), model.status.placement
-    return placement.node if placed is not None and placed.true and placement is not None else ""
+    placement = model.status.placement
+    if placement is None:
+        return ""
+    placed = model.condition(conditions.PLACED)
+    return placement.node if placed is not None and placed.true else ""
 
 
 def should_run(model: Model) -> bool:
