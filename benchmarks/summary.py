@@ -16,9 +16,8 @@ from typing import IO, Any, NamedTuple
 import msgspec
 
 from benchmarks.instance import BIN, STOPPED, Instance, instance
-from flexinfer.api import conditions
 from flexinfer.api.model import Model
-from flexinfer.api.phase import cause_of, described, explain, phase_of
+from flexinfer.api.phase import explain, phase_of, summaries
 
 MODELS = tuple("abcde")
 ROUNDS = 3
@@ -35,15 +34,8 @@ class Version(NamedTuple):
         """What the status says and what its conditions say, where it is not so; empty where a condition, or the lack of one, says the same."""
         status, generation = self.model.status, self.model.metadata.generation
         written = status.conditions
-        true = {
-            (c.reason, conditions.one_line(described(c)))
-            for c in written
-            if c.observed_generation == generation
-        }
-        cause = cause_of(written, generation)
-        true.add((cause.reason, conditions.one_line(explain(written, generation))))
         phase = phase_of(written, generation)
-        if status.phase == phase and (status.reason, status.message) in true:
+        if status.phase == phase and (status.reason, status.message) in summaries(written, generation):
             return ""
         return f"{status.phase}: {status.message} where the conditions say {phase}: {explain(written, generation)}"
 

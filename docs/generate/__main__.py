@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from backend_pages import backends_page
-from code_pages import cli_page, conditions_page, rights_page, settings_page, subjects_page
+from code_pages import cli_page, conditions_page, metrics_page, rights_page, settings_page, subjects_page
 from crd_pages import lease_page, model_page, shared_group_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +27,7 @@ def pages() -> dict[Path, str]:
         FOLDER / "gpulease.md": MADE + lease_page(),
         FOLDER / "rights.md": MADE + rights_page(),
         FOLDER / "cli.md": MADE + cli_page(),
+        FOLDER / "metrics.md": MADE + metrics_page(),
     }
 
 

@@ -20,7 +20,7 @@ from flexinfer.events import events, subjects
 from flexinfer.events.base import Event
 from flexinfer.events.permissions import permissions
 from flexinfer.local.supervisor import user_settings
-from flexinfer.runtime import settings
+from flexinfer.runtime import metrics, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -163,6 +163,28 @@ def settings_page() -> str:
         f"| Variable | Replaces |\n|---|---|\n{overrides}\n\n"
         "## Other variables\n\nThese begin with the same prefix and are not settings of a service.\n\n"
         f"| Variable | Meaning |\n|---|---|\n{others}\n"
+    )
+
+
+def metrics_page() -> str:
+    """Return the page of metrics."""
+    own = "\n".join(
+        f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels)} | {m.unit} | {cell(m.meaning)} |"
+        for m in metrics.METRICS
+    )
+    engines = "\n".join(
+        f"| {one.name} | `{one.in_flight}` | {', '.join(f'`{name}`' for name in one.in_flight_metrics)} |"
+        for one in backends.all_backends()
+        if one.in_flight
+    )
+    return (
+        "# Metrics\n\n[Scrape them with Prometheus](../how-to/prometheus.md). Every component answers `/metrics` on its health port, 8081 in a cluster "
+        "(`FLEXINFER_HEALTH_PORT`), in the Prometheus text format. No key is needed, and no label has what a user wrote.\n\n"
+        f"| Metric | Kind | Labels | Unit | Meaning |\n|---|---|---|---|---|\n{own}\n\n"
+        "## Models\n\nThe state of Models is in the Kubernetes API, from which kube-state-metrics makes metrics with `deploy/monitoring/kube-state-metrics.yaml`.\n\n"
+        "## Engines\n\nThese engines have metrics of their own, on port 8080 of their Pods. The launcher reads how many requests are in flight from "
+        "those that are named here, before it stops an engine; the others are on the engine's own page.\n\n"
+        f"| Backend | Path | Requests in flight |\n|---|---|---|\n{engines}\n"
     )
 
 

@@ -18,7 +18,18 @@ _BLOCK = re.compile(r"^```yaml\n(.*?)^```|<<'?EOF'?\n(.*?)^EOF", re.MULTILINE | 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml")) + sorted((ROOT / "examples" / "local").glob("*.yaml"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SPEC = {field.encode_name for field in msgspec.structs.fields(ModelSpec)}
-NO_MODEL = ("HTTPRoute", "Ingress", "Kustomization", "Pod", "Service", GROUP_KIND, LEASE_KIND)
+NO_MODEL = (
+    "Gateway",
+    "HTTPRoute",
+    "Ingress",
+    "Kustomization",
+    "NetworkPolicy",
+    "Pod",
+    "PodMonitor",
+    "Service",
+    GROUP_KIND,
+    LEASE_KIND,
+)
 """Kinds of documents that are no Models."""
 
 

@@ -82,6 +82,13 @@ PLANTED: dict[str, tuple[str, tuple[Act, ...]]] = {
         "launcher's",
         (writes("models", model(), model(READY)), calls("apply", {"metadata": {}}, "reaper")),
     ),
+    "a message that the conditions contradict": (
+        "left Idle/Idle, which the conditions contradict",
+        (
+            writes("models", model(), model(READY, phase="Idle", reason="Idle")),
+            calls("apply", {"metadata": {}}, "watcher"),
+        ),
+    ),
     "a turn that goes back": (
         "went from 2 to 1",
         (

@@ -37,8 +37,8 @@ def next_write(
 ) -> WriteStatus | RequeueAt | None:
     """Return the write that a Model's status needs, or when to decide again; None if it is right.
 
-    `due_since` is when what is `due_next` became so, None if nothing is; `conflicts` are its names that also mean another Model. A write of
-    the phase alone is quiet, and void if any condition has changed: it would be of older conditions.
+    `due_since` is when what is `due_next` became so, None if nothing is; `conflicts` are its names that also mean another Model. A write
+    is void if any condition has changed: its phase would be of older conditions. That of the phase alone is quiet.
     """
     condition, generation = accepted(model, conflicts), model.metadata.generation
     current = _current(model, condition)
@@ -53,15 +53,12 @@ def next_write(
         message=message,
         stalled=_stalled(model, current),
     )
-    write = actions.write_if_changed(model, status)
+    write = actions.write_if_changed(model, status, CONDITIONS)
     if write is None:
         return RequeueAt(judged_at) if now < judged_at else None
-    if not conditions.same(model.condition(conditions.ACCEPTED), condition):
-        return write
-    due = since + STARTED_SECONDS if _may_start(cause) else now
-    if now < due:
-        return RequeueAt(due)
-    return msgspec.structs.replace(write, gates=CONDITIONS, quotes=True, quiet=True)
+    phase_alone = conditions.same(model.condition(conditions.ACCEPTED), condition)
+    due = since + STARTED_SECONDS if phase_alone and _may_start(cause) else now
+    return RequeueAt(due) if now < due else msgspec.structs.replace(write, quotes=True, quiet=phase_alone)
 
 
 def _current(model: Model, condition: Condition) -> tuple[Condition, ...]:

@@ -1,7 +1,7 @@
-"""Health: /healthz, /readyz and /version of a process, on one port.
+"""Health: /healthz, /readyz, /version and /metrics of a process, on one port.
 
 What ready means is `readiness`'s; /readyz says why a process is not, and counts the unexpected errors of one that is.
-Served on asyncio streams: three fixed responses need no web framework, and half of the components have no other use
+Served on asyncio streams: four short responses need no web framework, and half of the components have no other use
 for one.
 """
 
@@ -9,9 +9,11 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
+from flexinfer.runtime import metrics
+from flexinfer.runtime.metrics import Sample
 from flexinfer.runtime.readiness import Readiness
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,18 @@ class Health:
             return (503, f"not ready: {reasons}") if reasons else (200, f"ready{self._failures()}")
         if path == "/version":
             return 200, self._build
-        return 404, "not found; paths are /healthz, /readyz and /version"
+        if path == "/metrics":
+            return 200, metrics.rendered(self._samples())
+        return 404, "not found; paths are /healthz, /readyz, /version and /metrics"
+
+    def _samples(self) -> Iterator[Sample]:
+        yield Sample(metrics.BUILD_INFO, {"build": self._build}, 1)
+        for one in self._components:
+            own = {"component": one.name}
+            yield Sample(metrics.READY, own, float(not one.reason()))
+            yield Sample(metrics.ERRORS, own, one.errors)
+            for cause in metrics.CAUSES:
+                yield Sample(metrics.PROBLEM, own | {"cause": cause}, one.problem_seconds(cause))
 
 
 @contextlib.asynccontextmanager

@@ -60,6 +60,15 @@ class Readiness:
         """Count an unexpected error, which cost a key its decision or effect; the log has its traceback."""
         self._failures, self._failed_key = self._failures + 1, key
 
+    @property
+    def errors(self) -> int:
+        """How many unexpected errors there were since the start."""
+        return self._failures
+
+    def problem_seconds(self, cause: str) -> float:
+        """Return for how long there has been a problem of one cause; 0 without one."""
+        return self._clock() - self._problems[cause][0] if cause in self._problems else 0.0
+
     def failures(self) -> str:
         """Return how many unexpected errors there were since the start; empty if none."""
         if not self._failures:

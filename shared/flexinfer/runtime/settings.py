@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     identity: str = "local"
     """Holder name of this replica in its Lease; it must differ between replicas. Manifests set the Pod's uid, `flexinfer up` the instance."""
     health_port: int = 0
-    """TCP port of /healthz, /readyz and /version. 0: any free port, written to health_port_file; manifests set 8081."""
+    """TCP port of /healthz, /readyz, /version and /metrics. 0: any free port, written to health_port_file; manifests set 8081."""
     health_port_file: str = ""
     """File that the port in use for health is written to, for the program that started the process. Empty: none."""
     health_host: str = "127.0.0.1"

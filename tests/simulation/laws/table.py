@@ -15,6 +15,7 @@ from tests.simulation.laws.reaping import Reaping
 from tests.simulation.laws.requests import Requests
 from tests.simulation.laws.stops import Stops
 from tests.simulation.laws.streams import Streams
+from tests.simulation.laws.summary import Summary
 from tests.simulation.laws.turns import Turns
 from tests.simulation.laws.waits import Waits
 from tests.simulation.laws.writes import Writes
@@ -22,6 +23,7 @@ from tests.simulation.laws.writes import Writes
 LAWS: tuple[type[Law], ...] = (
     Identity,
     Owners,
+    Summary,
     Overlap,
     Leadership,
     Turns,

@@ -1,14 +1,18 @@
 """Health: liveness, readiness and version."""
 
 import asyncio
+import re
 import resource
 from pathlib import Path
 
 import pytest
 
+from flexinfer.runtime import metrics
 from flexinfer.runtime.health import Health, publish_port
 from flexinfer.runtime.readiness import Readiness
 from tests.patience import patient
+
+ROOT = Path(__file__).parents[3]
 
 
 class Scene:
@@ -112,7 +116,7 @@ def test_unexpected_errors_are_counted_and_end_no_readiness() -> None:
 
 def test_any_other_path_is_answered_with_the_paths() -> None:
     """No documentation is needed."""
-    expected = (404, "not found; paths are /healthz, /readyz and /version")
+    expected = (404, "not found; paths are /healthz, /readyz, /version and /metrics")
     assert Scene("placer").health.answer("/") == expected
 
 
@@ -132,3 +136,42 @@ async def test_a_port_is_served_on_a_full_disk_and_written_once_there_is_room(tm
     assert file.read_text() == "7400\n"
     with pytest.raises(FileNotFoundError):
         publish_port(str(tmp_path / "none" / "proxy.port"), 7400)
+
+
+def test_metrics_say_what_readyz_says() -> None:
+    """For each component of the process; a cause that no component reports is 0, and not left out."""
+    scene = Scene("placer", "reaper")
+    placer, reaper = scene.components
+    placer.set_ready(True)
+    reaper.report_problem("nats", "NATS is not connected")
+    scene.now += 12.5
+    reaper.report_failure("default/llama", ValueError())
+    status, text = scene.health.answer("/metrics")
+    lines = text.splitlines()
+    assert status == 200
+    assert 'flexinfer_build_info{build="4f2a"} 1' in lines
+    assert [line for line in lines if line.startswith("flexinfer_ready")] == [
+        'flexinfer_ready{component="placer"} 1',
+        'flexinfer_ready{component="reaper"} 0',
+    ]
+    assert 'flexinfer_problem_seconds{component="reaper",cause="nats"} 12.500' in lines
+    assert 'flexinfer_problem_seconds{component="placer",cause="nats"} 0' in lines
+    assert 'flexinfer_unexpected_errors_total{component="reaper"} 1' in lines
+
+
+def test_every_cause_of_a_problem_is_in_the_table_of_metrics() -> None:
+    """Another one would be a problem that no alert shows."""
+    sources = [
+        path.read_text() for folder in ("shared", "services") for path in (ROOT / folder).rglob("*.py")
+    ]
+    reported = {cause for text in sources for cause in re.findall(r'report_problem\(\s*"([^"]*)"', text)}
+    assert reported == set(metrics.CAUSES)
+
+
+def test_each_metric_has_a_name_and_unit_as_prometheus_names_them() -> None:
+    """https://prometheus.io/docs/practices/naming/."""
+    for metric in metrics.METRICS:
+        assert metric.name.startswith("flexinfer_")
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert metric.name.endswith(f"_{metric.unit}") == bool(metric.unit)
+        assert "\n" not in metric.meaning
