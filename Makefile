@@ -21,6 +21,9 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
+# Without compiled modules each of the hundreds of processes of a run would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install demo up test check protocol seeds kills histories whole-histories mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report test-long
 
 help: ## Show this list
@@ -34,7 +37,10 @@ demo: $(LOCAL) ## End to end with a temporary instance: apply, answer, scale to 
 up: $(LOCAL) ## Start everything on this machine (ARGS=--detach: in the background, API=real: on a real control plane)
 	@$(BIN)/flexinfer up $(WORLD) $(ARGS)
 
-test: lint ## Check everything, then run all tests: on two cores three workers for tests that wait, one for those that compute
+test: $(DEV) ## Check everything, then run all tests: on two cores three workers for tests that wait, one for those that compute
+	@# In a fresh clone the tests are compiled once, beside mypy, not by each worker.
+	@compgen -G 'tests/__pycache__/conftest.*-pytest-*.pyc' >/dev/null || $(BIN)/pytest --collect-only -q -p no:cacheprovider >/dev/null 2>&1 & \
+	$(MAKE) --no-print-directory lint; wait
 	$(BIN)/pytest -q -n 4 --dist loadfile $(FAILED) $(ARGS)
 
 test-cluster: $(DEV) ## Run the tests that need a real control plane; the first time it is built, with Go

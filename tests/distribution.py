@@ -62,7 +62,7 @@ def next_of(units: Sequence[str], worker: str) -> str:
 
 
 def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On a worker, put the tests into their order, and give way to the others if it is the one that computes."""
+    """On a worker, put the tests into their order, and give way to those that wait if it is the one that computes."""
     worker = getattr(config, "workerinput", {}).get("workerid")
     if worker is None:
         return
@@ -70,7 +70,7 @@ def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         units.setdefault(unit_of(item.nodeid), []).append(item)
     items[:] = [item for unit in in_order(units) for item in units[unit]]
-    if worker == _COMPUTING_WORKER and not all(map(_waits, units)):
+    if worker == _COMPUTING_WORKER and len({_waits(unit) for unit in units}) > 1:
         os.nice(_NICENESS)
 
 

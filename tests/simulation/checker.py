@@ -39,6 +39,12 @@ class Checker:
         for law in self.laws:
             for kind in law.kinds:
                 self._by_kind.setdefault(kind, []).append(law)
+        self._begins, self._ends = self._judging("begins"), self._judging("ends")
+        self._sends, self._called = self._judging("sends"), self._judging("called")
+
+    def _judging(self, what: str) -> list[Any]:
+        """Return that method of each law which has it: most have none of those that each call would ask."""
+        return [getattr(law, what) for law in self.laws if getattr(type(law), what) is not getattr(Law, what)]
 
     def law(self, kind: type[L]) -> L:
         """Return one of the laws."""
@@ -102,23 +108,23 @@ class Checker:
 
     def begins(self, call: Call) -> None:
         """Note that a component begins a write."""
-        for law in self.laws:
-            law.begins(call)
+        for begins in self._begins:
+            begins(call)
 
     def ends(self, call: Call) -> None:
         """Note that a component has the answer to a write, or has given up."""
-        for law in self.laws:
-            law.ends(call)
+        for ends in self._ends:
+            ends(call)
 
     def sends(self, call: Call) -> None:
         """Judge a write that leaves its process."""
-        for law in self.laws:
-            law.sends(call)
+        for sends in self._sends:
+            sends(call)
 
     def called(self, call: Call, answer: Any) -> None:
         """Judge a write that the API server accepted."""
-        for law in self.laws:
-            law.called(call, answer)
+        for called in self._called:
+            called(call, answer)
 
     def check_waits(self) -> None:
         """Judge what lasts too long."""

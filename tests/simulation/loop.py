@@ -11,7 +11,6 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextvars import Context, copy_context
 from typing import Any, TypeVar, TypeVarTuple
 
 from flexinfer.runtime.nats import consumer, state_reader, state_writer
@@ -26,61 +25,42 @@ class DeadlockError(Exception):
     """No task is ready and no timer is set: all tasks wait without end."""
 
 
-class _Call(asyncio.Handle):
-    """A call of a VirtualLoop: an asyncio.Handle that does not ask for each call whether the loop is in debug mode."""
+class _Call(list[Any]):
+    """A call of a VirtualLoop, in place of an asyncio.Handle: a function and its arguments, or nothing once it is cancelled.
+
+    A list is made without a call of Python. It has no context: nothing in a simulation has context variables.
+    """
 
     __slots__ = ()
 
-    _context: Context
-    _callback: Callable[..., object]
+    def cancel(self) -> None:
+        """Call the function no more."""
+        self.clear()
 
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: tuple[object, ...],
-        loop: asyncio.AbstractEventLoop,
-        context: Context | None,
-    ) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop, self._callback, self._args = loop, callback, args
-        self._cancelled = False
-        self._repr = self._source_traceback = None
+    def cancelled(self) -> bool:
+        """Tell whether it was cancelled."""
+        return not self
 
 
-class _Timer(asyncio.TimerHandle):
-    """A timer of a VirtualLoop, too."""
+class _Timer(_Call):
+    """A call at a time, in place of an asyncio.TimerHandle."""
 
-    __slots__ = ("waits",)
+    __slots__ = ("loop", "time", "waits")
 
-    _context: Context
-    _callback: Callable[..., object]
-    _loop: "VirtualLoop"
+    loop: "VirtualLoop"
+    time: float
+    waits: bool
+    """Whether it is among those that the loop waits for."""
 
-    def __init__(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        args: tuple[object, ...],
-        loop: "VirtualLoop",
-        context: Context | None,
-    ) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop, self._callback, self._args, self._when = loop, callback, args, when
-        self._cancelled = self._scheduled = False
-        self._repr = self._source_traceback = None
-        self.waits = True
-        """Whether it is among those that the loop waits for."""
+    def when(self) -> float:
+        """Return the virtual time."""
+        return self.time
 
     def cancel(self) -> None:
         """Call the function no more."""
-        if not self._cancelled:
-            self._cancelled = True
-            self._loop.forget(self)
-            self._callback, self._args = _nothing, ()
-
-
-def _nothing() -> None:
-    """What a cancelled timer holds in place of its function."""
+        if self:
+            self.clear()
+            self.loop.forget(self)
 
 
 class _Task(asyncio.Task[Any]):
@@ -102,7 +82,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     set, so that a timer less or more elsewhere alters nothing else of a history.
     """
 
-    _ready: deque[_Call | _Timer]
+    _ready: deque[_Call]
     _stopping: bool
 
     def __init__(self) -> None:
@@ -121,37 +101,34 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Return the virtual time in seconds."""
         return self._now
 
-    def call_soon(
-        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
-    ) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Any = None) -> Any:
         """Call a function in the next pass."""
-        handle = _Call(callback, args, self, context)
-        self._ready.append(handle)
-        return handle
+        call = _Call((callback, args))
+        self._ready.append(call)
+        return call
+
+    call_soon_threadsafe = call_soon
+    """No other thread calls the loop, but asyncio closes forgotten generators as if one did."""
 
     def call_later(
-        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Any = None
+    ) -> Any:
         """Call a function after some virtual seconds."""
-        when = self._now + delay
-        timer = _Timer(when, callback, args, self, context)
+        timer, when = _Timer((callback, args)), self._now + delay
+        timer.loop, timer.time, timer.waits = self, when, True
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
-    def call_at(
-        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Any = None) -> Any:
         """Call a function at a virtual time."""
-        timer = _Timer(when, callback, args, self, context)
+        timer = _Timer((callback, args))
+        timer.loop, timer.time, timer.waits = self, when, True
         heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
     def forget(self, timer: _Timer) -> None:
         """Count a cancelled timer; each calls this."""
         self._cancelled_timers += timer.waits
-
-    def _write_to_self(self) -> None:
-        """Wake nothing: no other thread calls the loop, but asyncio closes forgotten generators as if one did."""
 
     def _run_once(self) -> None:
         """Make passes until the loop is stopped; asyncio's `run_forever` calls this."""
@@ -160,22 +137,22 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not calls or (timers and timers[0][0] <= self._now):
                 self._take_due()
             for _ in range(len(calls)):
-                handle = calls.popleft()
-                if handle._cancelled:
+                call = calls.popleft()
+                if not call:
                     continue
+                callback, args = call
                 try:
-                    handle._context.run(handle._callback, *handle._args)
+                    callback(*args)
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as error:  # noqa: BLE001 -- as asyncio.Handle does
-                    self._failed(handle, error)
+                    self._failed(callback, error)
             if self._stopping:
                 return
 
-    def _failed(self, handle: asyncio.Handle, error: BaseException) -> None:
+    def _failed(self, callback: Any, error: BaseException) -> None:
         """Pass the error of a call on, as asyncio.Handle does."""
-        message = f"Exception in callback {handle!r}"
-        self.call_exception_handler({"message": message, "exception": error, "handle": handle})
+        self.call_exception_handler({"message": f"Exception in callback {callback!r}", "exception": error})
 
     def _take_due(self) -> None:
         """Take the timers that are due; if nothing else is left to run, after a jump to the next one.
@@ -186,7 +163,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         while timers and (timers[0][0] <= self._now or not (calls or self._stopping)):
             when, _, timer = heapq.heappop(timers)
             timer.waits = False
-            if timer._cancelled:
+            if not timer:
                 self._cancelled_timers -= 1
             else:
                 self._now = max(self._now, when)
@@ -194,7 +171,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if not calls and not self._stopping:
             raise DeadlockError
         if self._cancelled_timers > max(_FEW_TIMERS, len(timers) / 2):
-            timers[:] = [entry for entry in timers if not entry[2].cancelled()]
+            timers[:] = [entry for entry in timers if entry[2]]
             heapq.heapify(timers)
             self._cancelled_timers = 0
 

@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from nats.aio.msg import Msg
@@ -47,6 +47,20 @@ class _Consumer(msgspec.Struct):
     client: "SimulatedClient"
     inbox: str
     sequence: int = 0
+
+
+class _Sequence(msgspec.Struct, frozen=True):
+    """Msg.Metadata.SequencePair in a tenth of its time."""
+
+    consumer: int
+    stream: int
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    """What is read of a Msg.Metadata."""
+
+    sequence: _Sequence
+    timestamp: datetime
 
 
 class NatsServer:
@@ -123,14 +137,8 @@ class NatsServer:
         if self.faults.gap and chance.random() < self.faults.gap:
             return
         taken = Msg(consumer.client.nats, message.subject, _REPLY, message.data, dict(message.headers))
-        taken._metadata = Msg.Metadata(
-            Msg.Metadata.SequencePair(consumer.sequence, message.sequence),
-            0,
-            1,
-            message.time,
-            consumer.stream,
-            "c",
-        )
+        sequence = _Sequence(consumer.sequence, message.sequence)
+        taken._metadata = cast("Msg.Metadata", _Metadata(sequence, message.time))
         consumer.client.receive(subscription, taken)
 
     # --- requests

@@ -21,7 +21,6 @@ from flexinfer.prefetcher.check import JobReport, with_figures, write_report
 from flexinfer.prefetcher.download import authorities, unsafe
 from flexinfer.prefetcher.download.failure import DownloadError, line
 from flexinfer.prefetcher.download.fetching import Download, fetch
-from flexinfer.prefetcher.download.hub import Repository
 from flexinfer.prefetcher.download.manifest import Manifest
 from flexinfer.prefetcher.download.progress import Progress, served
 from flexinfer.prefetcher.download.registry import Registry
@@ -66,9 +65,12 @@ def _token(options: argparse.Namespace) -> Token:
 
 
 def _remote(selection: Files, token: Token, mirror: str) -> Remote:
-    if not selection.registry:
-        return Repository(selection, token)
-    return Registry(selection, token, mirror, os.environ.get("HF_ENDPOINT", ""))
+    if selection.registry:
+        return Registry(selection, token, mirror, os.environ.get("HF_ENDPOINT", ""))
+    # The client of the hub is a third of what a start computes, and a registry needs none of it.
+    from flexinfer.prefetcher.download.hub import Repository  # noqa: PLC0415
+
+    return Repository(selection, token)
 
 
 def main(arguments: Sequence[str]) -> int:
