@@ -70,7 +70,10 @@ def engine(container: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         pytest.skip("diffusers: not installed, and it makes the pipeline; not run")
     pipeline = tmp_path_factory.mktemp("pipeline") / "tiny"
     shutil.copytree(diffusers_server.tiny_pipeline(), pipeline)
-    for path in (pipeline, *pipeline.rglob("*")):  # the container's user is another one than that of this test
+    for path in (
+        pipeline,
+        *pipeline.rglob("*"),
+    ):  # the container's user is another one than that of this test
         path.chmod(0o755 if path.is_dir() else 0o644)
     folder = tmp_path_factory.mktemp("container")
     names = ("MODEL", "MODEL_ID", "SERVED_MODEL_NAME", "HOST", "PORT", "DEVICE", "OMP_NUM_THREADS")
