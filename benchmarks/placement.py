@@ -18,8 +18,8 @@ placement and the message that all Models of a class get there (`placer.nodeview
 same (`placer.requirements`), and so are the order of the nodes as far as it was looked at (`placer.freelist`), and a refusal (`placer.refusals`). Not
 counted: applying the event, and the write.
 
-On two busy cores, in ms, beside what it was before placement and message of a class were kept: for the 10,000 of three sizes 95 to 115 in blocks (210 to
-230) and 200 to 255 one by one (480 to 550), of that the placement 60 (116); 510 with vendors, numbers and data (880); 1,030 where each is of another size
+On two busy cores, in ms, beside what it was before placement and message of a class were kept: for the 10,000 of three sizes 83 to 115 in blocks (210 to
+230) and 175 to 255 one by one (480 to 550), of that the placement 60 (116); 510 with vendors, numbers and data (880); 1,030 where each is of another size
 (1,380), the search 25. 0.01 for one where it fits, whatever the number of devices; 1.2 where it fits nowhere and 4,000 devices are named; 0.01 for a new
 one where 3,400 run, 2 to 5 for one that is refused there, 0.01 for the next; 0.04 for one that changed, 130 for a second decision on all. One decision
 is 8 us in a loop: 4 for the placement, 1 to read what the Model asks for, 1 for condition, status and write, 1 for the next time to look, 1 for the state
