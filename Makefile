@@ -21,7 +21,7 @@ WORLD := $(if $(API),--api $(API))
 CLUSTER := .cluster
 AUDIT := $(CURDIR)/.audit
 
-# Without compiled modules each of the hundreds of processes of a run would compile them anew.
+# Where no compiled module is kept, each of the hundreds of processes of a run compiles its modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo up test check protocol seeds kills histories whole-histories mutants mutants-random lint generate fix bench bench-scale bench-node chaos images cluster-up cluster-down test-cluster node-up node-down test-node test-gpu image-report test-long
