@@ -70,7 +70,7 @@ test-node: $(DEV) ## Run the tests that need a real node: the product from its i
 test-gpu: $(DEV) ## Run the tests that need an NVIDIA card with its driver; without one they are skipped
 	$(BIN)/pytest -q -rs tests/gpu $(ARGS)
 
-test-long: $(DEV) ## Check the real llama-server, Ollama, vLLM and diffusers, each installed or built once (cmake, a C++ compiler, Go; 1.6 GB, an hour on two cores); kill a download of 1 GiB 50 times
+test-long: $(DEV) ## Check the real llama-server, Ollama, vLLM and diffusers, each installed or built once (cmake, a C++ compiler, Go; 1.6 GB, an hour on two cores); with buildah, as root, the image of the last too (3 GB); kill a download of 1 GiB 50 times
 	$(BIN)/python -m tests.engines.installed
 	FLEXINFER_ENGINES=all $(BIN)/pytest -q -rs tests/engines tests/e2e/test_real_engines.py tests/e2e/test_images.py tests/e2e/test_how_to.py $(ARGS)
 	FLEXINFER_DOWNLOAD_KILLS=50 $(BIN)/pytest -q tests/integration/prefetcher/test_download.py -k again_and_again
@@ -123,9 +123,10 @@ bench-scale: $(DEV) ## Print what 10 to 2,000 idle Models cost: decisions, CPU, 
 chaos: $(DEV) ## A live instance under 200 random faults with a request every 3 s; about 15 minutes
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-bench-node: $(DEV) ## The same on a real node (root): cold starts compared with bare Pods, the cost of 100 idle Models
+bench-node: $(DEV) ## The same on a real node (root): cold starts and swaps compared with bare Pods, the cost of 100 idle Models
 	$(BIN)/python deploy/image/build.py fetch
 	$(BIN)/python -m benchmarks.node $(ARGS)
+	$(BIN)/python -m benchmarks.node_swap
 
 images: $(DEV) ## Build the images, and a bill of materials of each in dist/sbom; the only step that downloads what they need
 	$(BIN)/python deploy/image/build.py fetch
