@@ -107,7 +107,7 @@ STEPS = (
     Step("create namespace transcript"),
     Step("create namespace transcript"),
     Step("get namespace transcript"),
-    Step("describe crd models.ai.flexinfer"),
+    Step("get crd models.ai.flexinfer -o jsonpath={.metadata.finalizers}"),
     Step("api-versions"),
     Step("api-resources --no-headers"),
     Step("api-resources -o wide --no-headers"),
