@@ -22,9 +22,9 @@ def boot() -> NoReturn:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         _check_installed()
-        chosen = settings.read(os.environ)
-        settings.check(chosen)
-        code = asyncio.run(serve(chosen, lambda stage: _load(chosen, stage)))
+        config = settings.read(os.environ)
+        settings.check(config)
+        code = asyncio.run(serve(config, lambda stage: _load(config, stage)))
     except (ValueError, OSError) as error:
         log.error("%s", error)  # noqa: TRY400 -- the sentence is all that helps
         code = 2
@@ -41,15 +41,15 @@ def _check_installed() -> None:
         )
 
 
-def _load(chosen: Settings, stage: Stage) -> Pipeline:
+def _load(config: Settings, stage: Stage) -> Pipeline:
     """Import diffusers where the pipeline is loaded, in its thread: it takes seconds, in which /health answers already."""
     stage("importing diffusers")
-    if not settings.is_quantized(chosen):
+    if not settings.is_quantized(config):
         # Where it is installed diffusers imports it with a compiler: a sixth of what a start computes.
         sys.modules["bitsandbytes"] = None  # type: ignore[assignment] # it counts as not installed
     from flexinfer.image_server import diffusion  # noqa: PLC0415
 
-    return diffusion.load(chosen, stage)
+    return diffusion.load(config, stage)
 
 
 if __name__ == "__main__":

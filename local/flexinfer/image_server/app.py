@@ -147,9 +147,9 @@ async def _openai_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return _answer(error)
     except web.HTTPRequestEntityTooLarge:
         return _answer(RequestError(413, f"the body has more than {LARGEST_BODY} bytes", "request_too_large"))
-    except web.HTTPException as refused:
-        message = f"{request.method} {request.path}: {refused.reason}"
-        return _answer(RequestError(refused.status, message, "invalid_request"))
+    except web.HTTPException as refusal:
+        message = f"{request.method} {request.path}: {refusal.reason}"
+        return _answer(RequestError(refusal.status, message, "invalid_request"))
     except Exception:
         log.exception("%s %s", request.method, request.path)
         return _answer(RequestError(500, "the server failed; its log says why", "failed"))

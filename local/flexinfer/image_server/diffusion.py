@@ -65,20 +65,20 @@ class Diffusion:
                 f"num_inference_steps is {generation.steps}, but {kind} has {self._most_steps}; ask for at most so many",
                 "num_inference_steps",
             )
-        given = {
+        arguments = {
             "negative_prompt": generation.negative_prompt,
             "width": generation.width,
             "height": generation.height,
             "num_inference_steps": generation.steps,
             "guidance_scale": generation.guidance,
         }
-        chosen = {name: value for name, value in given.items() if value is not None}
-        unknown = [name for name in chosen if name not in self._takes]
+        selection = {name: value for name, value in arguments.items() if value is not None}
+        unknown = [name for name in selection if name not in self._takes]
         if unknown:
             raise InvalidError(f"{type(self._pipe).__name__} takes no {', '.join(unknown)}; leave it out")
         if generation.seed is not None:
-            chosen["generator"] = torch.Generator("cpu").manual_seed(generation.seed)
-        return {"prompt": generation.prompt, **chosen}
+            selection["generator"] = torch.Generator("cpu").manual_seed(generation.seed)
+        return {"prompt": generation.prompt, **selection}
 
 
 def load(settings: Settings, stage: Stage) -> Diffusion:
@@ -184,8 +184,8 @@ def _stored_name(file: Path) -> str:
 
 def _quantization(settings: Settings, kind: Any) -> Any:
     """Return how bitsandbytes quantises what denoises and the large text encoders while they are read."""
-    computed = _COMPUTED.get(settings.compute_dtype, kind)
-    four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": computed}
+    compute_type = _COMPUTED.get(settings.compute_dtype, kind)
+    four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": compute_type}
     bits, how = ("4bit", four) if settings.quantization == "nf4" else ("8bit", {"load_in_8bit": True})
     parts = [
         part for part in (*_DENOISERS, "text_encoder_2", "text_encoder_3") if (settings.path / part).is_dir()

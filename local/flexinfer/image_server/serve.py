@@ -80,9 +80,9 @@ async def _first(stop: asyncio.Event, worker: Worker) -> None:
     stopping = asyncio.ensure_future(stop.wait())
     while worker.state is not State.BROKEN and not stop.is_set():
         worker.changed.clear()
-        changed = asyncio.ensure_future(worker.changed.wait())
-        await asyncio.wait((stopping, changed), return_when=asyncio.FIRST_COMPLETED)
-        changed.cancel()
+        change = asyncio.ensure_future(worker.changed.wait())
+        await asyncio.wait((stopping, change), return_when=asyncio.FIRST_COMPLETED)
+        change.cancel()
     stopping.cancel()
 
 

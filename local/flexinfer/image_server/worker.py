@@ -91,7 +91,7 @@ class Worker:
 
         Raises RequestError.
         """
-        pipeline, loop, left = self._pipeline, asyncio.get_running_loop(), threading.Event()
+        pipeline, loop, stop = self._pipeline, asyncio.get_running_loop(), threading.Event()
         if pipeline is None:
             raise errors.not_ready(str(self.state))
 
@@ -100,14 +100,14 @@ class Worker:
             progress(step, steps)
 
         def step(number: int, total: int) -> None:
-            if left.is_set() or self._ended.is_set():
+            if stop.is_set() or self._ended.is_set():
                 raise _InterruptedError
             loop.call_soon_threadsafe(advanced, number, total)
 
         try:
             return await self._drawn(pipeline, generation, step)
         finally:
-            left.set()
+            stop.set()
             self.step = self.steps = 0
 
     async def _drawn(self, pipeline: Pipeline, generation: Generation, step: Step) -> bytes:

@@ -23,13 +23,13 @@ def options(arguments: Sequence[str]) -> ServerOptions:
     )
     parser.add_argument("--token-file", type=Path, required=True, help="file with the bearer token")
     parser.add_argument("--port-file", type=Path, help="file to write the port to")
-    parsed = parser.parse_args(arguments)
+    flags = parser.parse_args(arguments)
     return ServerOptions(
-        state=parsed.state,
-        port=parsed.port,
-        port_file=parsed.port_file,
-        tls=tls_files(parsed.certificates),
-        token_file=parsed.token_file,
+        state=flags.state,
+        port=flags.port,
+        port_file=flags.port_file,
+        tls=tls_files(flags.certificates),
+        token_file=flags.token_file,
         content=content(),
     )
 

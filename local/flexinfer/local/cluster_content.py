@@ -25,8 +25,8 @@ def example() -> Path:
 
 
 def _folder(name: str) -> Traversable:
-    packaged = files("flexinfer.local") / name
-    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / name
+    package_folder = files("flexinfer.local") / name
+    return package_folder if package_folder.is_dir() else Path(__file__).resolve().parents[3] / name
 
 
 def content() -> Content:

@@ -63,11 +63,11 @@ def engine(name: str, local: LocalProgram, environment: Mapping[str, str]) -> Ca
     setting = f"{PROGRAM_PREFIX}{name.upper().replace('-', '_')}"
 
     def resolve(which: Which) -> Runtime:
-        chosen = environment.get(setting, "")
-        path = which(chosen) if chosen else which(local.program) or _console_script(local.fallback, which)
-        if chosen and not path:
+        program = environment.get(setting, "")
+        path = which(program) if program else which(local.program) or _console_script(local.fallback, which)
+        if program and not path:
             raise NoProgramError(
-                f"{setting} is {chosen}, which is not a program; correct it, or remove it to use {local.program} on PATH"
+                f"{setting} is {program}, which is not a program; correct it, or remove it to use {local.program} on PATH"
             )
         if not path:
             remedy = (
@@ -78,7 +78,7 @@ def engine(name: str, local: LocalProgram, environment: Mapping[str, str]) -> Ca
             raise NoProgramError(
                 f"{local.program} is not on PATH: {remedy}; the start is tried again by itself, and at each request"
             )
-        folder = str(Path(path).parent) if chosen else ""
+        folder = str(Path(path).parent) if program else ""
         return EngineRuntime(
             (path,), (local.program, *local.paths), local.default_args, local.subcommand, folder
         )

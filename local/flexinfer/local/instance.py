@@ -132,10 +132,10 @@ class _Saved(msgspec.Struct, frozen=True):
 
 def state_folder(folder: str | None, environment: Mapping[str, str]) -> Path:
     """Return the state folder: as given, else $FLEXINFER_STATE, else the user's state folder. Raises InstanceError if there is no home."""
-    chosen = folder or environment.get(STATE_VARIABLE)
+    path = folder or environment.get(STATE_VARIABLE)
     base = environment.get("XDG_STATE_HOME") or "~/.local/state"
     try:
-        return Path(chosen or f"{base}/flexinfer").expanduser().absolute()
+        return Path(path or f"{base}/flexinfer").expanduser().absolute()
     except RuntimeError as error:
         raise InstanceError(f"no state folder is known ({error}): choose one with --state") from error
 
@@ -144,22 +144,22 @@ def load(state: Path) -> Instance:
     """Read an existing instance. Raises InstanceError."""
     path = state / "instance.json"
     try:
-        saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
+        content = msgspec.json.decode(path.read_bytes(), type=_Saved)
     except FileNotFoundError as error:
         raise InstanceError(f"no FlexInfer in {state}: `flexinfer up` creates one") from error
     except OSError as error:
         raise _unusable(state, error) from error
     except msgspec.MsgspecError as error:
         raise InstanceError(f"{path} cannot be read: {error}") from error
-    return Instance(state, saved.identity, saved.ports, saved.api)
+    return Instance(state, content.identity, content.ports, content.api)
 
 
 def ensure(
-    state: Path, *, held: frozenset[str] = frozenset(), api: str = "", proxy_port: int = 0
+    state: Path, *, own_ports: frozenset[str] = frozenset(), api: str = "", proxy_port: int = 0
 ) -> Instance:
     """Return the instance of a folder, created if there is none, with ports that are free.
 
-    A port keeps its number over restarts unless another program uses it meanwhile; `held` names the ports that processes of this
+    A port keeps its number over restarts unless another program uses it meanwhile; `own_ports` names the ports that processes of this
     instance listen on, `proxy_port` is the one that the user wants for the proxy (0: any). `api` is for a new instance (default: local); an existing one keeps its own, since the objects of one API server
     are unknown to another. Raises InstanceError if `api` differs from it, and if the folder or a port cannot be used.
     """
@@ -170,31 +170,31 @@ def ensure(
         if (state / "instance.json").exists():
             raise
         previous = None
-    chosen = api or (previous.api if previous else LOCAL)
-    if previous and previous.api != chosen:
+    api_kind = api or (previous.api if previous else LOCAL)
+    if previous and previous.api != api_kind:
         raise InstanceError(
-            f"{state} was created for the {previous.api} API, not for the {chosen} one: choose another folder with --state"
+            f"{state} was created for the {previous.api} API, not for the {api_kind} one: choose another folder with --state"
         )
     identity = previous.identity if previous else secrets.token_hex(4)
     try:
         own = ports.chosen(
-            previous.ports if previous else None, held, plane=chosen != LOCAL, proxy=proxy_port
+            previous.ports if previous else None, own_ports, plane=api_kind != LOCAL, proxy=proxy_port
         )
     except ports.PortError as error:
         raise InstanceError(str(error)) from error
-    instance = Instance(state, identity, own, chosen)
+    instance = Instance(state, identity, own, api_kind)
     for folder in (instance.logs, instance.run, state / "secrets"):
         make_folder(folder)
     write_private(
         state / "instance.json",
-        msgspec.json.format(msgspec.json.encode(_Saved(identity, own, chosen))),
+        msgspec.json.format(msgspec.json.encode(_Saved(identity, own, api_kind))),
     )
     return instance
 
 
 @contextlib.contextmanager
 def opened(
-    state: Path, *, held: frozenset[str] = frozenset(), api: str = "", proxy_port: int = 0
+    state: Path, *, own_ports: frozenset[str] = frozenset(), api: str = "", proxy_port: int = 0
 ) -> Iterator[Instance]:
     """Yield the instance of a folder (see `ensure`), with its ports kept for it until the block ends.
 
@@ -202,7 +202,7 @@ def opened(
     """
     with contextlib.ExitStack() as stack:
         with ports.choosing():
-            instance = ensure(state, held=held, api=api, proxy_port=proxy_port)
+            instance = ensure(state, own_ports=own_ports, api=api, proxy_port=proxy_port)
             stack.enter_context(ports.reserved(instance.ports))
         yield instance
 

@@ -30,21 +30,21 @@ REPLICAS = 8
 
 def options(arguments: Sequence[str]) -> NodeOptions:
     """Read the command line; certificates that are missing are issued."""
-    parsed = _parser().parse_args(arguments)
-    state = parsed.state.absolute()
+    flags = _parser().parse_args(arguments)
+    state = flags.state.absolute()
     return NodeOptions(
         state=state,
-        name=parsed.name,
-        kubeconfig=parsed.kubeconfig,
-        volumes_kubeconfig=parsed.volumes_kubeconfig,
-        port=parsed.port,
-        port_file=parsed.port_file,
-        tls=tls_files(parsed.certificates or state / "certificates", parsed.certificate),
-        back_off=parsed.back_off,
-        resources=(resources := _resources(parsed)),
-        device_replicas=parsed.replicas or _replicas(resources),
-        labels=dict(_pair(text) for text in parsed.label),
-        shared_volumes=parsed.shared_volumes,
+        name=flags.name,
+        kubeconfig=flags.kubeconfig,
+        volumes_kubeconfig=flags.volumes_kubeconfig,
+        port=flags.port,
+        port_file=flags.port_file,
+        tls=tls_files(flags.certificates or state / "certificates", flags.certificate),
+        back_off=flags.back_off,
+        resources=(resources := _resources(flags)),
+        device_replicas=flags.replicas or _replicas(resources),
+        labels=dict(_pair(text) for text in flags.label),
+        shared_volumes=flags.shared_volumes,
         images=IMAGES,
         storage_class=CLASS,
         mounts_variable=MOUNTS_VARIABLE,
@@ -127,10 +127,10 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _resources(parsed: argparse.Namespace) -> device_manager.Devices:
-    if parsed.no_devices:
+def _resources(flags: argparse.Namespace) -> device_manager.Devices:
+    if flags.no_devices:
         return {}
-    return device_manager.parsed(parsed.resource) or device_manager.detected()
+    return device_manager.parsed(flags.resource) or device_manager.detected()
 
 
 if __name__ == "__main__":

@@ -34,19 +34,23 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: int = 0
 
 
-def chosen(previous: Ports | None, held: frozenset[str], *, plane: bool, proxy: int = 0) -> Ports:
-    """Return free ports: the previous ones unless other programs use them; `held` names those that this instance itself listens on.
+def chosen(previous: Ports | None, own_ports: frozenset[str], *, plane: bool, proxy: int = 0) -> Ports:
+    """Return free ports: the previous ones unless other programs use them; `own_ports` names those that this instance itself listens on.
 
     `proxy` is the port that the user wants for the proxy; 0: none in particular. Raises PortError.
     """
     numbers: dict[str, int] = {}
-    for name, preferred in (PREFERRED_PORTS | (PLANE_PORTS if plane else {})).items():
-        kept: int = getattr(previous, name) if previous else 0
-        wanted = proxy if name == "proxy" else 0
-        if kept and wanted in (0, kept) and (name in held or not _answers(kept)):
-            numbers[name] = kept
+    for name, preferred_port in (PREFERRED_PORTS | (PLANE_PORTS if plane else {})).items():
+        previous_port: int = getattr(previous, name) if previous else 0
+        requested_port = proxy if name == "proxy" else 0
+        if (
+            previous_port
+            and requested_port in (0, previous_port)
+            and (name in own_ports or not _answers(previous_port))
+        ):
+            numbers[name] = previous_port
         else:
-            numbers[name] = _free(wanted) if wanted else _free_port(preferred)
+            numbers[name] = _free(requested_port) if requested_port else _free_port(preferred_port)
     return Ports(**numbers)
 
 
@@ -59,16 +63,16 @@ def _free(port: int) -> int:
     return port
 
 
-def _free_port(preferred: int) -> int:
+def _free_port(preferred_port: int) -> int:
     """Return the preferred port, or the next free one in steps of _STRIDE. Raises PortError."""
-    for port in range(preferred, preferred + _STRIDE * _TRIES, _STRIDE):
+    for port in range(preferred_port, preferred_port + _STRIDE * _TRIES, _STRIDE):
         with socket.socket() as probe:
             try:
                 probe.bind((HOST, port))
             except OSError:
                 continue
             return port
-    raise PortError(f"no free port from {preferred} on in steps of {_STRIDE}")
+    raise PortError(f"no free port from {preferred_port} on in steps of {_STRIDE}")
 
 
 def _answers(port: int) -> bool:

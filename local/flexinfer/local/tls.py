@@ -32,10 +32,10 @@ def accepted(files: TlsFiles) -> bool:
         server = server_context(files).wrap_bio(to_server, to_client, server_side=True)
         client = client_context.wrap_bio(to_client, to_server, server_hostname="localhost")
         for _ in range(_HANDSHAKE_FLIGHTS):
-            finished = [_advanced(side) for side in (client, server)]
+            outcomes = [_advanced(side) for side in (client, server)]
     except OSError:  # a file is absent, or no certificate; ssl.SSLError: the client refuses it
         return False
-    return all(finished)
+    return all(outcomes)
 
 
 def _advanced(side: ssl.SSLObject) -> bool:

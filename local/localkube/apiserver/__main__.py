@@ -35,17 +35,17 @@ def options(arguments: Sequence[str]) -> ServerOptions:
     parser.add_argument(
         "--client-ca-file", type=Path, help="CA that signs the certificates of clients and kubelets"
     )
-    parsed = parser.parse_args(arguments)
-    secure = (parsed.tls_cert_file, parsed.tls_private_key_file, parsed.client_ca_file)
-    if any(secure) and not all((*secure, parsed.token_file)):
+    flags = parser.parse_args(arguments)
+    secure = (flags.tls_cert_file, flags.tls_private_key_file, flags.client_ca_file)
+    if any(secure) and not all((*secure, flags.token_file)):
         parser.error("TLS needs --tls-cert-file, --tls-private-key-file, --client-ca-file and --token-file")
     return ServerOptions(
-        state=parsed.state,
-        port=parsed.port,
-        port_file=parsed.port_file,
+        state=flags.state,
+        port=flags.port,
+        port_file=flags.port_file,
         tls=TlsFiles(*secure) if all(secure) else None,
-        token_file=parsed.token_file,
-        content=Content(definitions=read_definitions(parsed.crds)),
+        token_file=flags.token_file,
+        content=Content(definitions=read_definitions(flags.crds)),
     )
 
 

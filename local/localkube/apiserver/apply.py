@@ -69,21 +69,23 @@ def server_side_apply(
     entries = live["metadata"].get("managedFields") or _before_first_apply(live, shape)
     own = next((entry for entry in entries if manager.owns(entry, "Apply")), None)
     others = [entry for entry in entries if entry is not own]
-    applied = _applied_fields(live, config, shape)
+    applied_fields = _applied_fields(live, config, shape)
     previous = own["fieldsV1"] if own else {}
-    merged = merge(live, config, shape)
-    if previous and managed_fields.difference(previous, applied):
-        managed = managed_fields.union(applied, {"f:metadata": {".": {}}})  # metadata itself is never pruned
+    result = merge(live, config, shape)
+    if previous and managed_fields.difference(previous, applied_fields):
+        owned_fields = managed_fields.union(
+            applied_fields, {"f:metadata": {".": {}}}
+        )  # metadata itself is never pruned
         for entry in others:
-            managed = managed_fields.union(managed, entry["fieldsV1"])
-        merged = prune(merged, shape, previous, managed)
-    delta = compare(live, merged, shape)
+            owned_fields = managed_fields.union(owned_fields, entry["fieldsV1"])
+        result = prune(result, shape, previous, owned_fields)
+    delta = compare(live, result, shape)
     remaining = _without_lost_fields(others, delta.changed, delta.removed, force=force)
-    if merged is live and remaining is others and applied == previous:
+    if result is live and remaining is others and applied_fields == previous:
         return None
-    if applied:
-        remaining = [*remaining, manager.entry("Apply", applied)]
-    return _with_managed_fields(merged, remaining)
+    if applied_fields:
+        remaining = [*remaining, manager.entry("Apply", applied_fields)]
+    return _with_managed_fields(result, remaining)
 
 
 def managed_fields_after_update(
@@ -157,9 +159,9 @@ def untyped(obj: Object, namespace: str | None, problem: str) -> ApiError:
     return ApiError(500, "", f"failed to create typed patch object ({where}; {kind}): {problem}")
 
 
-def check_declared(undeclared: Sequence[str], config: Object, namespace: str | None) -> None:
+def check_declared(paths: Sequence[str], config: Object, namespace: str | None) -> None:
     """Raise ApiError 500, the code of a real API server, if a configuration has fields that its schema does not declare."""
-    problems = [f".{path}: field not declared in schema" for path in undeclared]
+    problems = [f".{path}: field not declared in schema" for path in paths]
     if problems:
         raise untyped(
             config, namespace, "\n  ".join(["errors:", *problems]) if len(problems) > 1 else problems[0]
@@ -191,18 +193,18 @@ def _entries_to_update(old: Object, new: Object, manager: FieldManager) -> Manag
     kubectl sets them to migrate from client-side apply; `[{}]` resets them.
     """
     current: ManagedFields = old.get("metadata", {}).get("managedFields", [])
-    requested = new["metadata"].get("managedFields")
-    if manager.subresource or not requested or requested is current:
+    new_entries = new["metadata"].get("managedFields")
+    if manager.subresource or not new_entries or new_entries is current:
         return current
-    if requested == [{}]:
+    if new_entries == [{}]:
         return []
-    if all(isinstance(entry, dict) and isinstance(entry.get("fieldsV1"), dict) for entry in requested):
-        return list(requested)
+    if all(isinstance(entry, dict) and isinstance(entry.get("fieldsV1"), dict) for entry in new_entries):
+        return list(new_entries)
     return current
 
 
 def _without_lost_fields(
-    entries: ManagedFields, changed: Fields | None, removed: Fields | None, *, force: bool
+    entries: ManagedFields, changed_fields: Fields | None, removed_fields: Fields | None, *, force: bool
 ) -> ManagedFields:
     """Return other managers' entries without the fields that they lose; the same list if they lose none.
 
@@ -210,7 +212,7 @@ def _without_lost_fields(
     """
     conflicts: dict[int, Fields] = {}  # index of the entry -> its fields in conflict
     for index, entry in enumerate(entries):
-        fields = managed_fields.intersection(entry["fieldsV1"], changed) if changed else {}
+        fields = managed_fields.intersection(entry["fieldsV1"], changed_fields) if changed_fields else {}
         if fields:
             conflicts[index] = fields
     if conflicts and not force:
@@ -218,7 +220,7 @@ def _without_lost_fields(
     out: ManagedFields = []
     for index, entry in enumerate(entries):
         remaining = managed_fields.difference(
-            managed_fields.difference(entry["fieldsV1"], conflicts.get(index, {})), removed or {}
+            managed_fields.difference(entry["fieldsV1"], conflicts.get(index, {})), removed_fields or {}
         )
         if remaining is entry["fieldsV1"]:
             out.append(entry)

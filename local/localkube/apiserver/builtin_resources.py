@@ -33,8 +33,8 @@ def default_definition(crd: Object, _old: Object | None) -> Object:
     names = spec.get("names") if isinstance(spec, dict) else None
     if not isinstance(spec, dict) or not isinstance(names, dict) or not isinstance(names.get("kind"), str):
         return crd
-    defaulted = {"singular": names["kind"].lower(), "listKind": f"{names['kind']}List"} | names
-    return crd if defaulted == names else crd | {"spec": spec | {"names": defaulted}}
+    full_names = {"singular": names["kind"].lower(), "listKind": f"{names['kind']}List"} | names
+    return crd if full_names == names else crd | {"spec": spec | {"names": full_names}}
 
 
 def validate_definition(new: Object, old: Object | None) -> Iterable[Cause]:
@@ -51,9 +51,9 @@ def validate_definition(new: Object, old: Object | None) -> Iterable[Cause]:
             INVALID, "Invalid value: must have exactly one version marked as storage version", "spec.versions"
         )
     versions = {version["name"] for version in spec["versions"]}
-    for index, stored in enumerate((new.get("status") or {}).get("storedVersions") or ()):
-        if stored not in versions:
-            yield Cause(INVALID, _missing_stored_version(stored), f"status.storedVersions[{index}]")
+    for index, stored_version in enumerate((new.get("status") or {}).get("storedVersions") or ()):
+        if stored_version not in versions:
+            yield Cause(INVALID, _missing_stored_version(stored_version), f"status.storedVersions[{index}]")
     if old is None or spec["versions"] is not old["spec"]["versions"]:
         try:
             definitions_of(new)

@@ -81,9 +81,9 @@ def validate_pod(new: Object, old: Object | None) -> Iterable[Cause]:
         return
     previous = old["spec"]
     gates = {gate["name"] for gate in previous.get("schedulingGates", ())}
-    added = [gate["name"] for gate in spec.get("schedulingGates", ()) if gate["name"] not in gates]
-    if added:
-        message = f"Forbidden: only deletion is allowed, but found new scheduling gate '{added[0]}'"
+    new_gates = [gate["name"] for gate in spec.get("schedulingGates", ()) if gate["name"] not in gates]
+    if new_gates:
+        message = f"Forbidden: only deletion is allowed, but found new scheduling gate '{new_gates[0]}'"
         yield Cause(_FORBIDDEN, message, "spec.schedulingGates")
     if len(spec["containers"]) != len(previous["containers"]):
         yield Cause(_FORBIDDEN, _CONTAINERS, "spec.containers")
@@ -98,10 +98,10 @@ def _immutable_part(spec: Object, *, gated: bool, bound: bool) -> Object:
     mutable = {*_MUTABLE_POD_FIELDS, "schedulingGates"}
     mutable |= {"nodeSelector", "affinity"} if gated else set()
     mutable |= set() if bound else {"nodeName"}
-    fixed = {key: value for key, value in spec.items() if key not in mutable}
+    fields = {key: value for key, value in spec.items() if key not in mutable}
     for name in ("containers", "initContainers"):
-        fixed[name] = [one | {"image": ""} for one in spec.get(name, ())]
-    return fixed
+        fields[name] = [one | {"image": ""} for one in spec.get(name, ())]
+    return fields
 
 
 def default_pod(pod: Object, old: Object | None) -> Object:
@@ -109,10 +109,10 @@ def default_pod(pod: Object, old: Object | None) -> Object:
     spec = pod.get("spec")
     if old is not None and spec is old.get("spec"):
         return pod
-    defaulted = _without_gates(_with_requests(_with_pull_policies(spec)))
-    if isinstance(defaulted, dict) and "enableServiceLinks" not in defaulted:
-        defaulted = defaulted | {"enableServiceLinks": True}
-    return pod if defaulted is spec else pod | {"spec": defaulted}
+    result = _without_gates(_with_requests(_with_pull_policies(spec)))
+    if isinstance(result, dict) and "enableServiceLinks" not in result:
+        result = result | {"enableServiceLinks": True}
+    return pod if result is spec else pod | {"spec": result}
 
 
 def admit_pod(pod: Object) -> Object:
@@ -154,8 +154,8 @@ def _each_container(spec: Any, change: Callable[[Any], Any]) -> Any:
     lists = {
         name: spec[name] for name in ("containers", "initContainers") if isinstance(spec.get(name), list)
     }
-    changed = {name: [change(one) for one in containers] for name, containers in lists.items()}
-    return spec if changed == lists else spec | changed
+    new_lists = {name: [change(one) for one in containers] for name, containers in lists.items()}
+    return spec if new_lists == lists else spec | new_lists
 
 
 def _with_requests(spec: Any) -> Any:
@@ -170,10 +170,10 @@ def _with_request(container: Any) -> Any:
     limits, requests = resources.get("limits"), resources.get("requests") or {}
     if not isinstance(limits, dict) or not isinstance(requests, dict):
         return container
-    defaulted = limits | requests
-    if defaulted == resources.get("requests"):
+    all_requests = limits | requests
+    if all_requests == resources.get("requests"):
         return container
-    return container | {"resources": resources | {"requests": defaulted}}
+    return container | {"resources": resources | {"requests": all_requests}}
 
 
 def default_job(job: Object, old: Object | None) -> Object:
@@ -220,6 +220,6 @@ def default_secret(secret: Object, _old: Object | None) -> Object:
     texts = secret.get("stringData")
     if not isinstance(texts, dict):
         return secret
-    encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in texts.items()}
+    data = {key: base64.b64encode(str(value).encode()).decode() for key, value in texts.items()}
     rest = {key: value for key, value in secret.items() if key != "stringData"}
-    return rest | {"data": (secret.get("data") or {}) | encoded}
+    return rest | {"data": (secret.get("data") or {}) | data}

@@ -124,9 +124,9 @@ def _compile(rule: Object, path: str) -> Rule:
 
 
 def _program(text: str, path: str) -> Any:
-    unsupported = _UNSUPPORTED.search(_STRINGS.sub("''", text))
-    if unsupported:
-        raise RuleError(f"{path}: Forbidden: the local API does not offer {unsupported[1]}() in rules")
+    match = _UNSUPPORTED.search(_STRINGS.sub("''", text))
+    if match:
+        raise RuleError(f"{path}: Forbidden: the local API does not offer {match[1]}() in rules")
     try:
         return compile_expression(text)
     except ValueError as error:

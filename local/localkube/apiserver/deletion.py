@@ -104,30 +104,30 @@ def _with_deletion_timestamp(obj: Object, now: datetime, grace: int) -> Object:
     meta = obj["metadata"]
     if "deletionTimestamp" in meta:
         return obj
-    marked = {
+    new_meta = {
         **meta,
         "deletionTimestamp": rfc3339(now + timedelta(seconds=grace)),
         "deletionGracePeriodSeconds": grace,
     }
     if obj.get("kind") == "Namespace":
-        del marked["deletionGracePeriodSeconds"]
-        return {**obj, "metadata": marked, "status": {**(obj.get("status") or {}), "phase": "Terminating"}}
+        del new_meta["deletionGracePeriodSeconds"]
+        return {**obj, "metadata": new_meta, "status": {**(obj.get("status") or {}), "phase": "Terminating"}}
     if meta.get("generation"):
-        marked["generation"] = meta["generation"] + 1
-    return {**obj, "metadata": marked}
+        new_meta["generation"] = meta["generation"] + 1
+    return {**obj, "metadata": new_meta}
 
 
 def _with_shorter_grace_period(obj: Object, grace: int) -> Object:
     meta = obj["metadata"]
     deadline = datetime.strptime(meta["deletionTimestamp"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     earlier = deadline - timedelta(seconds=meta["deletionGracePeriodSeconds"] - grace)
-    changed = {**meta, "deletionTimestamp": rfc3339(earlier), "deletionGracePeriodSeconds": grace}
-    return {**obj, "metadata": changed}
+    new_meta = {**meta, "deletionTimestamp": rfc3339(earlier), "deletionGracePeriodSeconds": grace}
+    return {**obj, "metadata": new_meta}
 
 
 def _graceful(obj: Object, grace: int) -> DeletionResult:
-    kept = bool(obj["metadata"].get("finalizers")) or _has_spec_finalizers(obj)
-    return DeletionResult(obj, immediate=grace == 0 and not kept)
+    has_finalizers = bool(obj["metadata"].get("finalizers")) or _has_spec_finalizers(obj)
+    return DeletionResult(obj, immediate=grace == 0 and not has_finalizers)
 
 
 def should_delete_during_update(new: Object, live: Object) -> bool:
@@ -135,5 +135,5 @@ def should_delete_during_update(new: Object, live: Object) -> bool:
     meta = live["metadata"]
     if "deletionTimestamp" not in meta or meta.get("deletionGracePeriodSeconds"):
         return False
-    was_kept = bool(meta.get("finalizers")) or _has_spec_finalizers(live)
-    return was_kept and not new["metadata"].get("finalizers") and not _has_spec_finalizers(new)
+    had_finalizers = bool(meta.get("finalizers")) or _has_spec_finalizers(live)
+    return had_finalizers and not new["metadata"].get("finalizers") and not _has_spec_finalizers(new)

@@ -114,21 +114,21 @@ class Discovery:
 
     def _versions(self, *, core: bool | None = None) -> list[tuple[str, str, list[Resource]]]:
         """Return (group, version, resources), the core group first; `core` selects or excludes that group."""
-        selected = [res for res in self._resources if core is None or (res.group == "") is core]
-        ordered = sorted(selected, key=lambda res: (res.group, res.version, res.plural))
-        grouped = groupby(ordered, key=lambda res: (res.group, res.version))
-        served = {names: list(members) for names, members in grouped}
+        selection = [res for res in self._resources if core is None or (res.group == "") is core]
+        order = sorted(selection, key=lambda res: (res.group, res.version, res.plural))
+        groups = groupby(order, key=lambda res: (res.group, res.version))
+        kinds = {names: list(members) for names, members in groups}
         # A group whose kinds are those of subresources alone has no resource; kubectl looks for it before it evicts.
         bodies: dict[tuple[str, str], list[Resource]] = {
             body[:2]: [] for body in _SUBRESOURCE_KINDS.values() if body[0] and core is not True
         }
-        return [(group, version, members) for (group, version), members in sorted((bodies | served).items())]
+        return [(group, version, members) for (group, version), members in sorted((bodies | kinds).items())]
 
     def _group_list(self) -> Object:
         groups = sorted({group for group, _, _ in self._versions(core=False)})
         entries = [self._group(group) for group in groups]
-        untyped = [{k: v for k, v in entry.items() if k not in ("kind", "apiVersion")} for entry in entries]
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": untyped}
+        bodies = [{k: v for k, v in entry.items() if k not in ("kind", "apiVersion")} for entry in entries]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": bodies}
 
     def _group(self, name: str) -> Object:
         versions = [
@@ -203,10 +203,10 @@ class Discovery:
         return openapi.document(self._registry, group, version)
 
 
-def _with_unserved(served: Sequence[Resource]) -> Sequence[Resource]:
+def _with_unserved(resources: Sequence[Resource]) -> Sequence[Resource]:
     """Return the resources that discovery lists: those that are served, and the kinds that are refused by their name."""
-    names = {(res.group, res.plural) for res in served}
-    return (*served, *(res for res in LISTED if (res.group, res.plural) not in names))
+    names = {(res.group, res.plural) for res in resources}
+    return (*resources, *(res for res in LISTED if (res.group, res.plural) not in names))
 
 
 def _document(content: Object, content_type: str) -> Document:

@@ -116,8 +116,8 @@ class ApiHandler:
         if target is None:
             return self._document(request, path)
         query = request.query
-        accepted = negotiate_object(request.headers.get("Accept", ""))
-        call = _ResourceRequest(request, target, query, form(accepted.form, query.get("includeObject", "")))
+        media_type = negotiate_object(request.headers.get("Accept", ""))
+        call = _ResourceRequest(request, target, query, form(media_type.form, query.get("includeObject", "")))
         verb = routing.verb(request.method, target)
         if verb in ("list", "get") and not target.subresource and query_options.parse_bool(query, "watch"):
             return await self._watch(call)
@@ -136,12 +136,12 @@ class ApiHandler:
         return web.Response(body=document.body, headers=headers | {"Content-Type": document.content_type})
 
     async def _list(self, call: _ResourceRequest) -> web.Response:
-        target, requested = call.target, query_options.list_version(call.query)
+        target, requested_version = call.target, query_options.list_version(call.query)
         current = self._store.revision
-        if requested.version and int(requested.version) > current:
-            raise too_large(requested.version, current)
+        if requested_version.version and int(requested_version.version) > current:
+            raise too_large(requested_version.version, current)
         listing = self._store.list(target.res, target.namespace, query_options.list_query(call.query))
-        if requested.match == "Exact" and requested.version != listing.resource_version:
+        if requested_version.match == "Exact" and requested_version.version != listing.resource_version:
             raise expired("The provided resource version is too old; only the newest state is kept.")
         return self._list_response(call, listing)
 
@@ -153,28 +153,28 @@ class ApiHandler:
     async def _create(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
         obj = request_body.decode_object(await request.read(), _content_type(request), target)
-        written = self._store.create(
+        result = self._store.create(
             target.res, target.namespace, obj, query_options.write_options(call.query, _agent(call))
         )
-        return self._write_response(call, written.obj, written.warnings, created=True)
+        return self._write_response(call, result.obj, result.warnings, created=True)
 
     async def _update(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
         obj = request_body.decode_object(await request.read(), _content_type(request), target)
         options = query_options.write_options(call.query, _agent(call))
-        written = self._store.update(
+        result = self._store.update(
             target.res, target.namespace, target.name, obj, options, subresource=target.subresource
         )
-        return self._write_response(call, written.obj, written.warnings, created=written.created)
+        return self._write_response(call, result.obj, result.warnings, created=result.created)
 
     async def _patch(self, call: _ResourceRequest) -> web.Response:
         target, request = call.target, call.request
         patch = request_body.decode_patch(await request.read(), _content_type(request), target)
         options = query_options.patch_options(call.query, _agent(call), apply=patch.kind == "apply")
-        written = self._store.patch(
+        result = self._store.patch(
             target.res, target.namespace, target.name, patch, options, subresource=target.subresource
         )
-        return self._write_response(call, written.obj, written.warnings, created=written.created)
+        return self._write_response(call, result.obj, result.warnings, created=result.created)
 
     async def _delete(self, call: _ResourceRequest) -> web.Response:
         target = call.target
@@ -267,8 +267,8 @@ class ApiHandler:
     def _write_response(
         self, call: _ResourceRequest, obj: Object, warnings: Sequence[str], *, created: bool
     ) -> web.Response:
-        shaped = self._config.transformer.one(call.target.res, obj, call.form)
-        return _json(shaped, 201 if created else 200, warnings)
+        body = self._config.transformer.one(call.target.res, obj, call.form)
+        return _json(body, 201 if created else 200, warnings)
 
 
 def _agent(call: _ResourceRequest) -> str:
@@ -285,8 +285,8 @@ def _json(content: Object, status: int = 200, warnings: Sequence[str] = ()) -> w
         body=_ENCODER.encode(content) + b"\n", status=status, headers={"Content-Type": JSON}
     )
     for warning in warnings:
-        quoted = warning.replace("\\", "\\\\").replace('"', '\\"')
-        response.headers.add("Warning", f'299 - "{quoted}"')
+        text = warning.replace("\\", "\\\\").replace('"', '\\"')
+        response.headers.add("Warning", f'299 - "{text}"')
     return response
 
 

@@ -91,8 +91,8 @@ class Journal:
         """Write a record, whole or not at all. Raises JournalError, after which the file is as before, and the next one may succeed."""
         line = self._encoder.encode(record) + b"\n"
         try:
-            written = os.pwrite(self._file, line, self._size)
-            if written != len(line):
+            count = os.pwrite(self._file, line, self._size)
+            if count != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # noqa: TRY301 -- a part found room
         except OSError as error:
             with contextlib.suppress(OSError):

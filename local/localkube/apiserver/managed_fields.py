@@ -43,11 +43,11 @@ def _union(left: Fields, right: Fields) -> Fields:
     out = left
     for name, node in right.items():
         current = left.get(name)
-        merged = node if current is None else _union(current, node)
-        if merged is not current:
+        child = node if current is None else _union(current, node)
+        if child is not current:
             if out is left:
                 out = dict(left)
-            out[name] = merged
+            out[name] = child
     return out
 
 
@@ -55,34 +55,36 @@ def difference(left: Fields, right: Fields) -> Fields:
     """Return the members of the first set that are not in the second."""
     if not left or not right:
         return left
-    kept = _remaining_children(left, right)
-    return left if _shares_all(kept, left) else kept
+    remaining = _remaining_children(left, right)
+    return left if _shares_all(remaining, left) else remaining
 
 
 def _difference(left: Fields, right: Fields) -> Fields | None:
     """Return the node without the members of right; None if none remain."""
-    kept = _remaining_children(left, right)
+    remaining = _remaining_children(left, right)
     if member(left) and not member(right):
-        return left if _shares_all(kept, left) else as_member(kept)
-    if not kept:
+        return left if _shares_all(remaining, left) else as_member(remaining)
+    if not remaining:
         return None
-    return left if not member(left) and _shares_all(kept, left) else kept
+    return left if not member(left) and _shares_all(remaining, left) else remaining
 
 
 def _remaining_children(left: Fields, right: Fields) -> Fields:
-    kept = {}
+    remaining = {}
     for name, node in left.items():
         if name == ".":
             continue
         other = right.get(name)
         rest = node if other is None else _difference(node, other)
         if rest is not None:
-            kept[name] = rest
-    return kept
+            remaining[name] = rest
+    return remaining
 
 
-def _shares_all(kept: Fields, node: Fields) -> bool:
-    return len(kept) == len(node) - ("." in node) and all(kept[name] is node[name] for name in kept)
+def _shares_all(remaining: Fields, node: Fields) -> bool:
+    return len(remaining) == len(node) - ("." in node) and all(
+        remaining[name] is node[name] for name in remaining
+    )
 
 
 def intersection(left: Fields, right: Fields) -> Fields:

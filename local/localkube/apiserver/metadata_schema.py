@@ -73,12 +73,12 @@ OBJECT_META: Final[Object] = {
 }
 
 
-def object_meta_schema(declared: Object | None) -> Object:
+def object_meta_schema(crd_schema: Object | None) -> Object:
     """Return the schema of ObjectMeta with what a CRD declares for `name` and `generateName`.
 
     The other fields of metadata cannot be restricted, as in Kubernetes.
     """
-    restrictions = (declared or {}).get("properties", {})
+    restrictions = (crd_schema or {}).get("properties", {})
     if not restrictions:
         return OBJECT_META
     fields: Object = OBJECT_META["properties"]

@@ -64,26 +64,28 @@ def prepare_for_create(res: Resource, namespace: str | None, obj: Object, system
     Raises ApiError: 500 for a resourceVersion, 400 for another namespace, apiVersion or kind, 422 without a
     name.
     """
-    sent = obj.get("metadata") or {}
-    if sent.get("resourceVersion"):
+    client_meta = obj.get("metadata") or {}
+    if client_meta.get("resourceVersion"):
         # a real API server returns a plain Go error here, which clients see as a 500
         raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
-    meta = {"name": _name(res, sent, system.uid)}
+    meta = {"name": _name(res, client_meta, system.uid)}
     if res.namespaced:
-        if (sent.get("namespace") or namespace) != namespace:
+        if (client_meta.get("namespace") or namespace) != namespace:
             raise bad_request(_OTHER_NAMESPACE)
         meta["namespace"] = namespace or ""
     meta |= {"uid": system.uid, "creationTimestamp": system.time}
-    kept = {key: value for key, value in sent.items() if key not in SYSTEM_FIELDS and value is not None}
+    client_fields = {
+        key: value for key, value in client_meta.items() if key not in SYSTEM_FIELDS and value is not None
+    }
     generation = {} if system.generation is None else {"generation": system.generation}
     rest = {name: value for name, value in obj.items() if name not in ("apiVersion", "kind", "metadata")}
-    return {**type_meta(res, obj), "metadata": {**meta, **generation, **kept}, **rest}
+    return {**type_meta(res, obj), "metadata": {**meta, **generation, **client_fields}, **rest}
 
 
-def _name(res: Resource, sent: Object, uid: str) -> str:
-    name: str = sent.get("name") or ""
-    if not name and sent.get("generateName"):
-        name = generated_name(sent["generateName"], uid)
+def _name(res: Resource, client_meta: Object, uid: str) -> str:
+    name: str = client_meta.get("name") or ""
+    if not name and client_meta.get("generateName"):
+        name = generated_name(client_meta["generateName"], uid)
     if not name:
         words = "Required value: name or generateName is required"
         raise invalid(res, "", [Cause("FieldValueRequired", words, "metadata.name")])
@@ -148,11 +150,13 @@ def metadata_for_update(live: Object, new: Object) -> Object:
     The very metadata of live if new shares it.
     """
     current: Object = live["metadata"]
-    sent = new.get("metadata") or {}
-    if sent is current:
+    client_meta = new.get("metadata") or {}
+    if client_meta is current:
         return current
     meta: Object = {key: current[key] for key in SYSTEM_FIELDS if key in current}
-    meta |= {key: value for key, value in sent.items() if key not in SYSTEM_FIELDS and value is not None}
+    meta |= {
+        key: value for key, value in client_meta.items() if key not in SYSTEM_FIELDS and value is not None
+    }
     meta.setdefault("managedFields", current.get("managedFields", []))
     return meta
 
@@ -161,9 +165,9 @@ def check_finalizers(res: Resource, new: Object, live: Object) -> None:
     """Raise ApiError 422 when a finalizer is added to an object that is being deleted."""
     current = live["metadata"]
     before, after = current.get("finalizers") or [], new["metadata"].get("finalizers") or []
-    added = [finalizer for finalizer in after if finalizer not in before]
-    if added and "deletionTimestamp" in current:
-        words = ", ".join(f'"{finalizer}"' for finalizer in added)
+    additions = [finalizer for finalizer in after if finalizer not in before]
+    if additions and "deletionTimestamp" in current:
+        words = ", ".join(f'"{finalizer}"' for finalizer in additions)
         message = (
             "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers "
             f"[]string{{{words}}}"

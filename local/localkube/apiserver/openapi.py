@@ -144,7 +144,7 @@ def _published(schema: Any) -> Any:
         return [_published(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {
+    result = {
         key: {name: _published(below) for name, below in value.items()}
         if key == "properties"
         else value
@@ -153,28 +153,28 @@ def _published(schema: Any) -> Any:
         for key, value in schema.items()
         if key not in _HIDDEN
     }
-    if kept.get("x-kubernetes-int-or-string"):
-        kept = {key: value for key, value in kept.items() if key != "anyOf"}
-        kept["oneOf"] = [{"type": "integer"}, {"type": "string"}]
-    return kept
+    if result.get("x-kubernetes-int-or-string"):
+        result = {key: value for key, value in result.items() if key != "anyOf"}
+        result["oneOf"] = [{"type": "integer"}, {"type": "string"}]
+    return result
 
 
 def _paths(res: Resource) -> Object:
     root = f"/apis/{res.group}/{res.version}" if res.group else f"/api/{res.version}"
     space = "/namespaces/{namespace}" if res.namespaced else ""
     collection, item = f"{root}{space}/{res.plural}", f"{root}{space}/{res.plural}/{{name}}"
-    named = [_parameter("namespace", "path")] if res.namespaced else []
+    parameters = [_parameter("namespace", "path")] if res.namespaced else []
     paths: Object = {
         collection: _operations(res, {"get": "list", "post": "create", "delete": "deletecollection"})
-        | ({"parameters": named} if named else {}),
+        | ({"parameters": parameters} if parameters else {}),
         item: _operations(res, {"get": "get", "put": "update", "patch": "patch", "delete": "delete"})
-        | {"parameters": [_parameter("name", "path"), *named]},
+        | {"parameters": [_parameter("name", "path"), *parameters]},
     }
     if res.namespaced:
         paths[f"{root}/{res.plural}"] = _operations(res, {"get": "list"})
     if "status" in res.subresources:
         status = _operations(res, {"get": "get", "put": "update", "patch": "patch"})
-        paths[f"{item}/status"] = status | {"parameters": [_parameter("name", "path"), *named]}
+        paths[f"{item}/status"] = status | {"parameters": [_parameter("name", "path"), *parameters]}
     return paths
 
 

@@ -64,8 +64,8 @@ def _apply_operation(target: Any, operation: Object) -> Any:
     raise _not_applicable()
 
 
-def _test(target: Any, path: Sequence[str], expected: Any) -> Any:
-    if not same(_value_or_null(target, path), expected):
+def _test(target: Any, path: Sequence[str], expected_value: Any) -> Any:
+    if not same(_value_or_null(target, path), expected_value):
         raise _not_applicable()
     return target
 
@@ -247,9 +247,9 @@ def _merge_list(name: str, old: Any, patch: Sequence[Any]) -> list[Any]:
 def _reorder(name: str, items: Sequence[Any], order: Sequence[Any]) -> list[Any]:
     key = _merge_key(name, order)
     ranks = {each[key] if key else each: rank for rank, each in enumerate(order)}
-    ranked = [item for item in items if (item.get(key) if key else item) in ranks]
-    rest = [item for item in items if item not in ranked]
-    return sorted(ranked, key=lambda item: ranks[item.get(key) if key else item]) + rest
+    ranked_items = [item for item in items if (item.get(key) if key else item) in ranks]
+    rest = [item for item in items if item not in ranked_items]
+    return sorted(ranked_items, key=lambda item: ranks[item.get(key) if key else item]) + rest
 
 
 def _merge_key(name: str, items: Sequence[Any]) -> str | None:

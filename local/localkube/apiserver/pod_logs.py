@@ -41,7 +41,7 @@ class LogLocation:
     node: str
 
 
-def log_container(pod: Object, requested: str) -> str:
+def log_container(pod: Object, requested_name: str) -> str:
     """Return the name of the container whose log is requested; an empty name means the only one.
 
     Raises ApiError 400 when there is no such container, or several and no name.
@@ -49,10 +49,10 @@ def log_container(pod: Object, requested: str) -> str:
     spec, name = pod.get("spec", {}), pod["metadata"]["name"]
     main: list[str] = [container["name"] for container in spec.get("containers") or ()]
     initial = [container["name"] for container in spec.get("initContainers") or ()]
-    if requested:
-        if requested not in main + initial:
-            raise bad_request(f"container {requested} is not valid for pod {name}")
-        return requested
+    if requested_name:
+        if requested_name not in main + initial:
+            raise bad_request(f"container {requested_name} is not valid for pod {name}")
+        return requested_name
     if len(main) + len(initial) == 1:
         return main[0]
     message = f"a container name must be specified for pod {name}, choose one of: [{' '.join(main)}]"

@@ -42,8 +42,8 @@ def _status(pod: Object) -> str:
     if deleting and phase not in _ENDED:
         return "Terminating"
     reason = status.get("reason") or phase
-    scheduled = _condition(pod, "PodScheduled")
-    if scheduled.get("reason") == "SchedulingGated":
+    condition = _condition(pod, "PodScheduled")
+    if condition.get("reason") == "SchedulingGated":
         reason = "SchedulingGated"
     init_status = _init_status(pod)
     if init_status and _condition(pod, "Initialized").get("status") != "True":

@@ -84,5 +84,5 @@ def bind(pod: Object, binding: Object, time: str) -> Object:
 
 
 def _scheduled(conditions: list[Any], time: str) -> list[Any]:
-    scheduled = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": time}
-    return [*(each for each in conditions if each.get("type") != "PodScheduled"), scheduled]
+    condition = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": time}
+    return [*(each for each in conditions if each.get("type") != "PodScheduled"), condition]

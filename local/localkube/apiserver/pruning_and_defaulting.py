@@ -30,10 +30,10 @@ def shape(node: SchemaNode, value: Any, old: Any = MISSING, path: str = "", walk
             return value
         walk = Walk() if walk is None else walk
         if isinstance(value, dict):
-            shaped = _shape_object(node, value, old, path, walk)
+            result = _shape_object(node, value, old, path, walk)
         else:
-            shaped = _shape_list(node, value, old, path, walk)
-        return old if _unchanged(shaped, old) else shaped
+            result = _shape_list(node, value, old, path, walk)
+        return old if _unchanged(result, old) else result
     if isinstance(value, float) and node.types == ("integer",) and value.is_integer():
         return int(value)
     return value
@@ -56,23 +56,23 @@ def _same_types(value: Any, old: Any) -> bool:
 
 def _shape_object(node: SchemaNode, value: Object, old: Any, path: str, walk: Walk) -> Any:
     previous = old if isinstance(old, dict) else {}
-    shaped: Object = {}
+    result: Object = {}
     for name, item in value.items():
         child = node.child(name)
         where = f"{path}.{name}" if path else name
         if child is None:
             if node.preserve:
-                shaped[name] = item
+                result[name] = item
             else:
                 walk.unknown.append(where)
         elif item is not None or child.nullable or (walk.keeps_nulls and child.default is MISSING):
-            shaped[name] = shape(child, item, previous.get(name, MISSING), where, walk)
+            result[name] = shape(child, item, previous.get(name, MISSING), where, walk)
     for name, default in node.defaults:
-        if name not in shaped:
-            copied = copy.deepcopy(default) if isinstance(default, dict | list) else default
+        if name not in result:
+            default_copy = copy.deepcopy(default) if isinstance(default, dict | list) else default
             child = node.properties[name]
-            shaped[name] = shape(child, copied, previous.get(name, MISSING), f"{path}.{name}", walk)
-    return shaped
+            result[name] = shape(child, default_copy, previous.get(name, MISSING), f"{path}.{name}", walk)
+    return result
 
 
 def _shape_list(node: SchemaNode, value: list[Any], old: Any, path: str, walk: Walk) -> Any:
@@ -80,11 +80,11 @@ def _shape_list(node: SchemaNode, value: list[Any], old: Any, path: str, walk: W
     if items is None:
         return value
     previous = correlate(node, old)
-    shaped = []
+    result = []
     for index, item in enumerate(value):
         match = previous.get(identity(node, item), MISSING) if previous else MISSING
-        shaped.append(shape(items, item, match, f"{path}[{index}]", walk))
-    return shaped
+        result.append(shape(items, item, match, f"{path}[{index}]", walk))
+    return result
 
 
 def correlate(node: SchemaNode, old: Any) -> dict[Any, Any]:

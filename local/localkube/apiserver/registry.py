@@ -62,10 +62,10 @@ class Registry:
 
     def shape(self, res: Resource) -> Shape:
         """Return the merge Shape of a resource by its current schema, compiled once."""
-        schema, cached = self.schema(res), self._shapes.get(res)
-        if cached is None or cached[0] is not schema:
-            cached = self._shapes[res] = (schema, compile_shape(schema, builtin=builtin(res)))
-        return cached[1]
+        schema, entry = self.schema(res), self._shapes.get(res)
+        if entry is None or entry[0] is not schema:
+            entry = self._shapes[res] = (schema, compile_shape(schema, builtin=builtin(res)))
+        return entry[1]
 
     def columns(self, res: Resource) -> Sequence[Column]:
         """Return the printer columns after the name; built-in kinds are printed by `printers` instead."""
@@ -93,14 +93,14 @@ class Registry:
         """
         definition = self._definitions[_key(res)]
         walk = Walk(keeps_nulls=applied)
-        shaped = shape(definition.node, new, MISSING if old is None else old, "", walk)
+        result = shape(definition.node, new, MISSING if old is None else old, "", walk)
         if not subresource:
-            shaped = definition.normalise(shaped, old)
+            result = definition.normalise(result, old)
         warnings = _unknown_field_warnings(res, sorted(walk.unknown), validation)
-        causes = _causes(definition, shaped, old)
+        causes = _causes(definition, result, old)
         if causes:
             raise invalid(res, str(new.get("metadata", {}).get("name", "")), causes)
-        return Admitted(shaped, warnings)
+        return Admitted(result, warnings)
 
     def undeclared(self, res: Resource, config: Object) -> list[str]:
         """Return the paths of an applied configuration that its schema does not have, sorted."""
@@ -130,7 +130,7 @@ class Registry:
             for key, definition in self._definitions.items()
             if (key[0], key[2]) != (group, plural)
         }
-        self._shapes = {res: kept for res, kept in self._shapes.items() if _key(res) in self._definitions}
+        self._shapes = {res: entry for res, entry in self._shapes.items() if _key(res) in self._definitions}
 
 
 def _key(res: Resource) -> tuple[str, str, str]:

@@ -78,17 +78,17 @@ def decode_patch(content: bytes, content_type: str, target: Target) -> Patch:
     custom = target.res.group not in BUILT_IN
     kind = _PATCHES.get(media)
     if kind is None or (custom and kind == "strategic"):
-        accepted = _CUSTOM_PATCHES if custom else tuple(_PATCHES)
+        content_types = _CUSTOM_PATCHES if custom else tuple(_PATCHES)
         raise unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: "
-            + ", ".join(accepted)
+            + ", ".join(content_types)
         )
     if kind == "apply":
         value = _json(content) if content.lstrip().startswith(b"{") else _yaml(content)
         return Patch(kind, _check_target(_mapping(value), target))
     value = _json(content)
-    expected = list if kind == "json" else dict
-    if not isinstance(value, expected):
+    expected_type = list if kind == "json" else dict
+    if not isinstance(value, expected_type):
         what = "an array of operations" if kind == "json" else "an object"
         raise bad_request(f"error decoding patch: {what} is wanted")
     return Patch(kind, value)
@@ -157,11 +157,11 @@ def _metadata_for(metadata: Object, target: Target) -> Object:
         raise bad_request(
             f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
         )
-    named = metadata | {"name": target.name} if target.name else metadata
+    full_metadata = metadata | {"name": target.name} if target.name else metadata
     if target.namespace is None:
-        return named
-    if named.get("namespace") not in (None, "", target.namespace):
+        return full_metadata
+    if full_metadata.get("namespace") not in (None, "", target.namespace):
         raise bad_request(
             "the namespace of the provided object does not match the namespace sent on the request"
         )
-    return named | {"namespace": target.namespace}
+    return full_metadata | {"namespace": target.namespace}

@@ -74,10 +74,10 @@ def _has_type(node: SchemaNode, value: Any) -> bool:
 
 def _wrong_type(node: SchemaNode, value: Any, path: str) -> Cause:
     kind = kind_of(value)
-    expected = ",".join(node.types)
+    type_names = ",".join(node.types)
     return Cause(
         TYPE_INVALID,
-        f'Invalid value: "{kind}": {path or "body"} in body must be of type {expected}: "{kind}"',
+        f'Invalid value: "{kind}": {path or "body"} in body must be of type {type_names}: "{kind}"',
         path,
     )
 
@@ -99,14 +99,14 @@ def _check_list(node: SchemaNode, value: list[Any], old: Any, path: str, causes:
     if items is None:
         return
     previous = correlate(node, old)
-    seen: set[Any] = set()
+    values: set[Any] = set()
     for index, item in enumerate(value):
         where = f"{path}[{index}]"
         unique = _uniqueness_key(node, item)
-        if unique is not None and unique in seen:
-            shown = {key: item.get(key) for key in node.keys} if node.merging == "map" else item
-            causes.append(Cause(DUPLICATE, f"Duplicate value: {_quoted(shown)}", where))
-        seen.add(unique)
+        if unique is not None and unique in values:
+            shown_value = {key: item.get(key) for key in node.keys} if node.merging == "map" else item
+            causes.append(Cause(DUPLICATE, f"Duplicate value: {_quoted(shown_value)}", where))
+        values.add(unique)
         _check_structure(items, item, previous.get(identity(node, item), MISSING), where, causes)
 
 
@@ -225,8 +225,8 @@ def evaluate_rule(rule: Rule, value: Any, old: Any, path: str) -> Iterable[Cause
     if refusal.is_error:
         yield Cause(INVALID, f'Invalid value: "{kind_of(value)}": {refusal.message}', path)
         return
-    shown = "" if isinstance(value, dict | list) else f"{_quoted(value)}: "
-    prefix = _PREFIXES.get(rule.reason, f"Invalid value: {shown}")
+    value_text = "" if isinstance(value, dict | list) else f"{_quoted(value)}: "
+    prefix = _PREFIXES.get(rule.reason, f"Invalid value: {value_text}")
     yield Cause(
         rule.reason, f"{prefix}{refusal.message}", f"{path}{rule.field_path}" if path else rule.field_path[1:]
     )

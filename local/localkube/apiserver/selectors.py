@@ -37,9 +37,9 @@ def predicate(res: Resource, query: Query, selectable: tuple[str, ...] = ()) -> 
         return everything
     labels = label_predicate(query.label_selector)
     requirements = _field_requirements(query.field_selector)
-    supported = _ALWAYS.union(path.lstrip(".") for path in selectable)
+    field_paths = _ALWAYS.union(path.lstrip(".") for path in selectable)
     for path, _, _ in requirements:
-        if path not in supported:
+        if path not in field_paths:
             raise bad_request(_unsupported_field(res, path, selectable))
 
     def selects(obj: Object) -> bool:

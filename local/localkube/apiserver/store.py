@@ -208,11 +208,11 @@ class Store:
     ) -> Listing:
         """Delete all objects that match a query; return what `delete` returns for each."""
         listing = self.list(res, namespace, query)
-        deleted = [
+        results = [
             self.delete(res, obj["metadata"].get("namespace"), obj["metadata"]["name"], options)
             for obj in listing.items
         ]
-        return Listing(tuple(deleted), str(self.revision), listing.continue_token, listing.remaining)
+        return Listing(tuple(results), str(self.revision), listing.continue_token, listing.remaining)
 
     # -- watching
 

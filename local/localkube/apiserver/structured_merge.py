@@ -50,17 +50,17 @@ def owned(value: Any, shape: Shape) -> Fields:
 
 def _owned_items(value: list[Any], shape: Shape) -> Fields:
     items = shape.items or ANYTHING
-    claimed: Fields = {}
+    fields: Fields = {}
     for item in value:
         element = shape.element(item)
-        if element in claimed:
+        if element in fields:
             raise DuplicateKeyError(element)
         try:
-            claimed[element] = as_member(owned(item, items))
+            fields[element] = as_member(owned(item, items))
         except DuplicateKeyError as error:
             error.path.insert(0, element)
             raise
-    return claimed
+    return fields
 
 
 def _owned_field(value: Any, name: str, shape: Shape) -> Fields:
@@ -98,11 +98,11 @@ def merge(live: Any, applied: Any, shape: Shape) -> Any:
 def _merge_map(live: Object, applied: Object, shape: Shape) -> Object:
     out = live
     for name, value in applied.items():
-        merged = merge(live[name], value, shape.child(name)) if name in live else value
-        if name not in live or merged is not live[name]:
+        child = merge(live[name], value, shape.child(name)) if name in live else value
+        if name not in live or child is not live[name]:
             if out is live:
                 out = dict(live)
-            out[name] = merged
+            out[name] = child
     return out
 
 
@@ -110,11 +110,11 @@ def _merge_list(live: list[Any], applied: list[Any], shape: Shape) -> list[Any]:
     items = shape.items or ANYTHING
     before = {shape.element(item): item for item in live}
     desired = {shape.element(item): item for item in applied}
-    merged = {
+    results = {
         element: merge(before[element], item, items) if element in before else item
         for element, item in desired.items()
     }
-    out = [{**before, **merged}[element] for element in _order(list(before), list(desired))]
+    out = [{**before, **results}[element] for element in _order(list(before), list(desired))]
     return live if len(out) == len(live) and all(a is b for a, b in zip(out, live, strict=True)) else out
 
 
@@ -126,15 +126,15 @@ def _order(live: Sequence[str], applied: Sequence[str]) -> Sequence[str]:
         return [*live, *applied]
     rank = {element: index for index, element in enumerate(applied)}
     out: list[str] = []
-    left = list(applied)
+    remaining = list(applied)
     for element in live:
         if element not in rank:
             out.append(element)
-        elif element in left:
-            upto = left.index(element) + 1
-            out.extend(left[:upto])
-            left = left[upto:]
-    return [*out, *left]
+        elif element in remaining:
+            upto = remaining.index(element) + 1
+            out.extend(remaining[:upto])
+            remaining = remaining[upto:]
+    return [*out, *remaining]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,49 +157,58 @@ def compare(old: Any, new: Any, shape: Shape) -> Difference:
         return _compare_items(old, new, shape, "f:")
     if isinstance(old, list) and isinstance(new, list) and shape.listing != "atomic" and (old or new):
         below = Shape(other=shape.items)
-        left = {shape.element(item): item for item in old}
-        return _compare_items(left, {shape.element(item): item for item in new}, below, "")
+        old_items = {shape.element(item): item for item in old}
+        return _compare_items(old_items, {shape.element(item): item for item in new}, below, "")
     return NO_DIFFERENCE if same(old, new) else _ALL_NEW
 
 
 def _compare_items(old: Object, new: Object, shape: Shape, prefix: str) -> Difference:
-    changed: Fields = {}
-    removed: Fields = {}
+    changed_fields: Fields = {}
+    removed_fields: Fields = {}
     for name, value in new.items():
         if name not in old:
-            changed[prefix + name] = everything(value, shape.child(name))
+            changed_fields[prefix + name] = everything(value, shape.child(name))
             continue
         below = compare(old[name], value, shape.child(name))
         if below.changed is not None:
-            changed[prefix + name] = below.changed
+            changed_fields[prefix + name] = below.changed
         if below.removed is not None:
-            removed[prefix + name] = below.removed
+            removed_fields[prefix + name] = below.removed
     for name in old.keys() - new.keys():
-        removed[prefix + name] = everything(old[name], shape.child(name))
-    return Difference(changed or None, removed or None) if changed or removed else NO_DIFFERENCE
+        removed_fields[prefix + name] = everything(old[name], shape.child(name))
+    return (
+        Difference(changed_fields or None, removed_fields or None)
+        if changed_fields or removed_fields
+        else NO_DIFFERENCE
+    )
 
 
-def prune(value: Any, shape: Shape, previous: Fields, managed: Fields) -> Any:
+def prune(value: Any, shape: Shape, previous: Fields, owned_fields: Fields) -> Any:
     """Return the value without the fields that its applier owned before and that no manager owns now."""
     if isinstance(value, dict) and not shape.whole:
-        kept = {
+        remaining = {
             name: below
             for name, old in value.items()
             if (
                 below := _pruned(
-                    old, f"f:{name}", shape.child(name), (previous, managed), declared=name in shape.fields
+                    old,
+                    f"f:{name}",
+                    shape.child(name),
+                    (previous, owned_fields),
+                    declared=name in shape.fields,
                 )
             )
             is not _GONE
         }
-        unchanged = len(kept) == len(value) and all(kept[name] is value[name] for name in kept)
-        return value if unchanged else kept
+        unchanged = len(remaining) == len(value) and all(remaining[name] is value[name] for name in remaining)
+        return value if unchanged else remaining
     if isinstance(value, list) and shape.listing != "atomic":
         items = shape.items or ANYTHING
-        left = [
-            _pruned(item, shape.element(item), items, (previous, managed), declared=False) for item in value
+        results = [
+            _pruned(item, shape.element(item), items, (previous, owned_fields), declared=False)
+            for item in value
         ]
-        stay = [item for item in left if item is not _GONE]
+        stay = [item for item in results if item is not _GONE]
         unchanged = len(stay) == len(value) and all(a is b for a, b in zip(stay, value, strict=True))
         return value if unchanged else stay
     return value
@@ -209,11 +218,11 @@ _GONE: Final[Any] = object()
 
 
 def _pruned(value: Any, name: str, shape: Shape, sets: tuple[Fields, Fields], *, declared: bool) -> Any:
-    previous, managed = sets
-    before, now = previous.get(name), managed.get(name)
+    previous, owned_fields = sets
+    before, now = previous.get(name), owned_fields.get(name)
     if before is None:
         return value
-    claimed = now is not None and (declared or member(now))
-    if (declared or member(before)) and not claimed:
+    is_claimed = now is not None and (declared or member(now))
+    if (declared or member(before)) and not is_claimed:
         return _GONE
     return prune(value, shape, before, now or {}) if before else value

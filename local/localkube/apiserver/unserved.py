@@ -127,13 +127,9 @@ def refusal(group: str, plural: str, name: str, subresource: str) -> ApiError | 
     kind = _NAMES.get((group, plural))
     if kind is None:
         return None
-    refused = _not_served(group, plural, _several(kind, plural), _SPECIAL.get(plural, _REMEDIES[group]))
+    error = _not_served(group, plural, _several(kind, plural), _SPECIAL.get(plural, _REMEDIES[group]))
     # kubectl auth whoami has words of its own for a 404: that a feature gate is missing.
-    return (
-        ApiError(405, "MethodNotAllowed", refused.message, refused.details)
-        if plural == _WHO_AM_I
-        else refused
-    )
+    return ApiError(405, "MethodNotAllowed", error.message, error.details) if plural == _WHO_AM_I else error
 
 
 def _several(kind: str, plural: str) -> str:

@@ -91,9 +91,9 @@ class Watch:
             yield first
         if self._last_lines:
             return
-        while (left := deadline - loop.time()) > 0:
+        while (remaining := deadline - loop.time()) > 0:
             try:
-                async with asyncio.timeout(min(left, period)):
+                async with asyncio.timeout(min(remaining, period)):
                     event = await self._queue.get()
             except TimeoutError:
                 if options.bookmarks and self._queue.empty():
@@ -165,14 +165,17 @@ class Watch:
         }
 
 
-def too_large(requested: str, current: int) -> ApiError:
+def too_large(requested_version: str, current: int) -> ApiError:
     """Return the error for a version in the future; clients retry after a second."""
     details = {
         "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
         "retryAfterSeconds": 1,
     }
     return ApiError(
-        504, "Timeout", f"Timeout: Too large resource version: {requested}, current: {current}", details
+        504,
+        "Timeout",
+        f"Timeout: Too large resource version: {requested_version}, current: {current}",
+        details,
     )
 
 

@@ -118,17 +118,17 @@ class WritePipeline:
         )
         bare = {"apiVersion": origin["apiVersion"], "kind": origin["kind"], "metadata": origin["metadata"]}
         part = strip_reset_fields(config, "", has_status=request.has_status)
-        named = {**part, "metadata": {**origin["metadata"], **part.get("metadata", {})}}
+        full_object = {**part, "metadata": {**origin["metadata"], **part.get("metadata", {})}}
         new = (
             server_side_apply(bare, part, request.writer, self._registry.shape(request.res), force=True)
             or bare
         )
-        prepared = _prepare(
-            request, namespace, {**named, "apiVersion": bare["apiVersion"], "kind": bare["kind"]}, uid
+        new_object = _prepare(
+            request, namespace, {**full_object, "apiVersion": bare["apiVersion"], "kind": bare["kind"]}, uid
         )
         entries = new["metadata"].get("managedFields", [])
-        managed = {**prepared, "metadata": {**prepared["metadata"], "managedFields": entries}}
-        draft = self._admitted(request, managed, None, applied=True)
+        owned_object = {**new_object, "metadata": {**new_object["metadata"], "managedFields": entries}}
+        draft = self._admitted(request, owned_object, None, applied=True)
         return Draft(strategy(request.res).admit(draft.obj), draft.warnings)
 
     def changed(self, request: WriteRequest, live: Object, desired: Any, *, patched: bool = True) -> Draft:
@@ -212,7 +212,7 @@ class WritePipeline:
     def _admitted(
         self, request: WriteRequest, new: Object, live: Object | None, *, applied: bool = False
     ) -> Draft:
-        admitted = self._registry.admit(
+        admission = self._registry.admit(
             request.res,
             new,
             live,
@@ -221,11 +221,11 @@ class WritePipeline:
             applied=applied and not builtin(request.res),
         )
         if live is not None:
-            check_finalizers(request.res, admitted.obj, live)
-            causes = strategy(request.res).check_update(admitted.obj, live)
+            check_finalizers(request.res, admission.obj, live)
+            causes = strategy(request.res).check_update(admission.obj, live)
             if causes:
                 raise invalid(request.res, live["metadata"]["name"], causes)
-        return Draft(admitted.obj, admitted.warnings)
+        return Draft(admission.obj, admission.warnings)
 
 
 def check_config(request: WriteRequest, name: str, body: Any) -> Object:
@@ -270,10 +270,10 @@ def _for_subresource(request: WriteRequest, live: Object, desired: Object) -> Ob
         return {**rest, "status": desired["status"]} if "status" in desired else rest
     if request.subresource:
         raise no_such_resource()
-    kept = {"status"} if request.has_status else set()
+    kept_fields = {"status"} if request.has_status else set()
     new = {**type_meta(request.res, desired), "metadata": metadata_for_update(live, desired)}
-    new |= {name: value for name, value in desired.items() if name not in new and name not in kept}
-    return new | {name: live[name] for name in kept if name in live}
+    new |= {name: value for name, value in desired.items() if name not in new and name not in kept_fields}
+    return new | {name: live[name] for name in kept_fields if name in live}
 
 
 def _with_system_changes(request: WriteRequest, live: Object, new: Object, entries: list[Object]) -> Object:
@@ -288,6 +288,6 @@ def _with_system_changes(request: WriteRequest, live: Object, new: Object, entri
 
 
 def _spec_changed(request: WriteRequest, live: Object, new: Object) -> bool:
-    ignored = {"metadata", "apiVersion", "kind"} | ({"status"} if request.has_status else set())
-    names = (live.keys() | new.keys()) - ignored
+    ignored_fields = {"metadata", "apiVersion", "kind"} | ({"status"} if request.has_status else set())
+    names = (live.keys() | new.keys()) - ignored_fields
     return any(not same(live.get(name), new.get(name)) for name in names)

@@ -90,12 +90,12 @@ class NamespaceController(_ContentDeletion):
             )
             return
         finalizers = [each for each in owner["spec"].get("finalizers", ()) if each != _KUBERNETES]
-        updated = {
+        update = {
             **owner,
             "spec": {**owner["spec"], "finalizers": finalizers},
         }
         options = Options(manager="namespace-controller")
-        try_write(lambda: self._store.update(res, None, name, updated, options, subresource="finalize"))
+        try_write(lambda: self._store.update(res, None, name, update, options, subresource="finalize"))
 
     def _count(self, remaining: Iterable[Object]) -> namespace_conditions.Counts:
         """Count objects by resource, and by the finalizers that block them."""
@@ -112,8 +112,8 @@ class NamespaceController(_ContentDeletion):
     def _write_status(self, res: Resource, namespace: Object, status: Object) -> None:
         if status != namespace["status"]:
             name, options = namespace["metadata"]["name"], Options(manager="kube-controller-manager")
-            updated = namespace | {"status": status}
-            try_write(lambda: self._store.update(res, None, name, updated, options, subresource="status"))
+            update = namespace | {"status": status}
+            try_write(lambda: self._store.update(res, None, name, update, options, subresource="status"))
 
 
 class CRDFinalizer(_ContentDeletion):
@@ -140,10 +140,10 @@ class CRDFinalizer(_ContentDeletion):
 
 def _namespaced(store: Store) -> Iterator[Resource]:
     """Yield each namespaced resource, in one of its versions."""
-    seen = set()
+    keys = set()
     for res in store.registry.resources():
-        if res.namespaced and (res.group, res.plural) not in seen:
-            seen.add((res.group, res.plural))
+        if res.namespaced and (res.group, res.plural) not in keys:
+            keys.add((res.group, res.plural))
             yield res
 
 

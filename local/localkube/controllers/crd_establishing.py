@@ -40,8 +40,8 @@ class EstablishingController:
             return
         status = self._status(definition)
         if status != definition.get("status"):
-            updated = definition | {"status": status}
-            try_write(lambda: self._store.update(res, None, name, updated, _OPTIONS, subresource="status"))
+            update = definition | {"status": status}
+            try_write(lambda: self._store.update(res, None, name, update, _OPTIONS, subresource="status"))
 
     def _on_change(self, change: Change) -> None:
         if change.group_resource == DEFINITIONS and change.new is not None:
@@ -50,11 +50,11 @@ class EstablishingController:
     def _status(self, definition: Object) -> Object:
         current, spec = definition.get("status") or {}, definition["spec"]
         storage = [version["name"] for version in spec["versions"] if version["storage"]]
-        stored = current.get("storedVersions") or []
+        versions = current.get("storedVersions") or []
         return current | {
             "conditions": current.get("conditions") or self._conditions(),
             "acceptedNames": spec["names"],
-            "storedVersions": stored + [name for name in storage if name not in stored],
+            "storedVersions": versions + [name for name in storage if name not in versions],
         }
 
     def _conditions(self) -> list[Object]:

@@ -54,9 +54,11 @@ class DefaultStorageClassController:
 
     def _default(self) -> str:
         """Return the default class, of several the newest, then the first by name; empty if there is none."""
-        marked = [one for one in self._store.list(self._classes, None).items if _is_default(one)]
-        newest = max((one["metadata"]["creationTimestamp"] for one in marked), default="")
-        names = [one["metadata"]["name"] for one in marked if one["metadata"]["creationTimestamp"] == newest]
+        defaults = [one for one in self._store.list(self._classes, None).items if _is_default(one)]
+        newest = max((one["metadata"]["creationTimestamp"] for one in defaults), default="")
+        names = [
+            one["metadata"]["name"] for one in defaults if one["metadata"]["creationTimestamp"] == newest
+        ]
         return min(names, default="")
 
     def _resource(self, group: str, plural: str) -> Resource:

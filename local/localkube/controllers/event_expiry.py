@@ -31,12 +31,12 @@ class EventExpiry:
 
     def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
         self._store, self._now = store, now
-        restored = [
+        entries = [
             _entry(key, obj, _written(obj, now()))
             for resource, key, obj in store.each()
             if resource == _EVENTS
         ]
-        self._queue = deque(sorted(restored))
+        self._queue = deque(sorted(entries))
         store.observe(self._on_change)
 
     def step(self) -> bool:
@@ -62,8 +62,8 @@ class EventExpiry:
         return try_write(lambda: self._store.delete(res, *entry.key))
 
 
-def _entry(key: Key, obj: Object, written: datetime) -> _Entry:
-    return _Entry(written + TTL, key, obj["metadata"]["resourceVersion"])
+def _entry(key: Key, obj: Object, written_at: datetime) -> _Entry:
+    return _Entry(written_at + TTL, key, obj["metadata"]["resourceVersion"])
 
 
 def _written(event: Object, now: datetime) -> datetime:

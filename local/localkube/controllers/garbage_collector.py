@@ -80,14 +80,14 @@ class GarbageCollector:
         for uid in after:
             self._dependents.setdefault(uid, {})[node] = None
 
-    def _enqueue_relatives(self, deleted: Object | None) -> None:
+    def _enqueue_relatives(self, deleted_object: Object | None) -> None:
         """Queue the dependents of a deleted object, and the owners that may have waited for it."""
-        if deleted is None:
+        if deleted_object is None:
             return
-        for dependent in self._dependents.get(_uid(deleted), ()):
+        for dependent in self._dependents.get(_uid(deleted_object), ()):
             self._queue.add(dependent)
-        namespace = deleted["metadata"].get("namespace")
-        for reference in deleted["metadata"].get("ownerReferences") or ():
+        namespace = deleted_object["metadata"].get("namespace")
+        for reference in deleted_object["metadata"].get("ownerReferences") or ():
             owner = self._resource_of(reference)
             if owner is not None:
                 where = namespace or "" if owner.namespaced else ""
@@ -176,12 +176,12 @@ class GarbageCollector:
         try_write(lambda: self._store.delete(res, meta.get("namespace"), meta["name"], options))
 
     def _drop_owners(self, res: Resource, live: Object, uids: list[str]) -> None:
-        left = [each for each in live["metadata"]["ownerReferences"] if each["uid"] not in uids]
-        self._patch_metadata(res, live, {"ownerReferences": left or None})
+        remaining = [each for each in live["metadata"]["ownerReferences"] if each["uid"] not in uids]
+        self._patch_metadata(res, live, {"ownerReferences": remaining or None})
 
     def _drop_finalizer(self, res: Resource, live: Object, finalizer: str) -> None:
-        left = [each for each in live["metadata"]["finalizers"] if each != finalizer]
-        self._patch_metadata(res, live, {"finalizers": left or None})
+        remaining = [each for each in live["metadata"]["finalizers"] if each != finalizer]
+        self._patch_metadata(res, live, {"finalizers": remaining or None})
 
     def _patch_metadata(self, res: Resource, live: Object, fields: Object) -> None:
         meta = live["metadata"]

@@ -78,8 +78,8 @@ def delay(failed: int) -> timedelta:
 def status(job: Object, pods: Sequence[Object], decision: JobDecision, time: str) -> Object:
     """Return a Job's whole status after a decision; `time` is now."""
     previous = job.get("status") or {}
-    ended = decision.complete or decision.failure is not None
-    active = [] if ended else _active(pods)
+    has_ended = decision.complete or decision.failure is not None
+    active = [] if has_ended else _active(pods)
     fields: Object = {
         "active": len(active) + decision.missing,
         "ready": sum(map(_ready, active)),
@@ -172,10 +172,10 @@ def _restarted_too_often(active: Sequence[Object], job: Object) -> bool:
 
 
 def _deadline(job: Object) -> datetime | None:
-    seconds, started = job["spec"].get("activeDeadlineSeconds"), (job.get("status") or {}).get("startTime")
-    if seconds is None or started is None:
+    seconds, started_at = job["spec"].get("activeDeadlineSeconds"), (job.get("status") or {}).get("startTime")
+    if seconds is None or started_at is None:
         return None
-    return datetime.fromisoformat(started) + timedelta(seconds=float(seconds))
+    return datetime.fromisoformat(started_at) + timedelta(seconds=float(seconds))
 
 
 def _last_failure(pods: Sequence[Object]) -> datetime:

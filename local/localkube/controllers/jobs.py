@@ -118,8 +118,8 @@ class JobController:
     def _write_status(self, job: Object, status: Object) -> None:
         if status == {**(job.get("status") or {})}:
             return
-        removed = {key: None for key in job.get("status") or {} if key not in status}
-        patch = Patch("merge", {"status": {**removed, **status}})
+        removals = {key: None for key in job.get("status") or {} if key not in status}
+        patch = Patch("merge", {"status": {**removals, **status}})
         metadata = job["metadata"]
         try:
             self._store.patch(self._jobs, metadata["namespace"], metadata["name"], patch, _OPTIONS, "status")

@@ -35,10 +35,10 @@ async def run_controllers(
     now: Callable[[], datetime],
 ) -> AsyncIterator[None]:
     """Run the controllers inside the block. While the journal cannot be written, each is called again after a second."""
-    changed = asyncio.Event()
-    changed.set()
-    stop = store.observe(lambda _change: changed.set())
-    task = asyncio.get_running_loop().create_task(_ControllerLoop(controllers, now).run(changed))
+    change = asyncio.Event()
+    change.set()
+    stop = store.observe(lambda _change: change.set())
+    task = asyncio.get_running_loop().create_task(_ControllerLoop(controllers, now).run(change))
     try:
         yield
     finally:
@@ -58,24 +58,24 @@ class _ControllerLoop:
         self._now = now
         self._failed = False
 
-    async def run(self, changed: asyncio.Event) -> None:
+    async def run(self, change: asyncio.Event) -> None:
         timeout: float | None = None
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    await changed.wait()
-            changed.clear()
+                    await change.wait()
+            change.clear()
             self._failed = False
             if self._step_all():
-                changed.set()
+                change.set()
                 await asyncio.sleep(0)  # let requests run in between
                 continue
             timeout = self._time_to_deadline()
 
     def _step_all(self) -> bool:
         """Step every controller; returns whether one had something to do."""
-        worked = [self._step(controller) for controller in self._controllers]
-        return any(worked)
+        results = [self._step(controller) for controller in self._controllers]
+        return any(results)
 
     def _step(self, controller: Controller) -> bool:
         try:

@@ -34,13 +34,13 @@ class NodeInfo:
 
 def node_info(node: Object, pods: Iterable[Object]) -> NodeInfo:
     """Sum up the requests of the Pods on a node that have not ended."""
-    used: Counter[str] = Counter()
+    requests_total: Counter[str] = Counter()
     count = 0
     for pod in pods:
         if (pod.get("status") or {}).get("phase") not in _TERMINAL_PHASES:
-            used.update(requests(pod))
+            requests_total.update(requests(pod))
             count += 1
-    return NodeInfo(node, used, count)
+    return NodeInfo(node, requests_total, count)
 
 
 def requests(pod: Object) -> dict[str, int]:
@@ -61,9 +61,11 @@ def unschedulable_reasons(pod: Object, info: NodeInfo, volumes: Iterable[Object]
     labels = node["metadata"].get("labels") or {}
     if (node.get("spec") or {}).get("unschedulable") and not _tolerates(pod, _cordoned()):
         return ["node(s) were unschedulable"]
-    untolerated = next((taint for taint in _taints(node) if not _tolerates(pod, taint)), None)
-    if untolerated is not None:
-        return [f"node(s) had untolerated taint {{{untolerated['key']}: {untolerated.get('value', '')}}}"]
+    blocking_taint = next((taint for taint in _taints(node) if not _tolerates(pod, taint)), None)
+    if blocking_taint is not None:
+        return [
+            f"node(s) had untolerated taint {{{blocking_taint['key']}: {blocking_taint.get('value', '')}}}"
+        ]
     if not _matches_node_selector(pod, labels, info.name):
         return [_NO_MATCH]
     if not all(_matches_volume(volume, labels, info.name) for volume in volumes):
@@ -75,7 +77,7 @@ def fit_error(reasons: Mapping[str, list[str]]) -> str:
     """Return kube-scheduler's message over all nodes; `reasons` is node name -> reasons."""
     if not reasons:
         return "no nodes available to schedule pods"
-    counted = Counter(why for node in reasons.values() for why in node)
+    counts = Counter(why for node in reasons.values() for why in node)
     short = sum(
         all("Insufficient" in why or why == "Too many pods" for why in node) for node in reasons.values()
     )
@@ -83,7 +85,7 @@ def fit_error(reasons: Mapping[str, list[str]]) -> str:
     helps = [f"{short} No preemption victims found for incoming pod"] if short else []
     helps += [f"{others} Preemption is not helpful for scheduling"] if others else []
     head = f"0/{len(reasons)} nodes are available"
-    words = ", ".join(sorted(f"{count} {why}" for why, count in counted.items()))
+    words = ", ".join(sorted(f"{count} {why}" for why, count in counts.items()))
     return f"{head}: {words}. preemption: {head}: {', '.join(helps)}."
 
 
@@ -101,25 +103,25 @@ def _matches_term(term: Object, labels: Mapping[str, str], name: str) -> bool:
 
 
 def _matches(requirement: Object, values: Mapping[str, str]) -> bool:
-    value, expected = values.get(requirement["key"]), requirement.get("values") or ()
+    value, expected_values = values.get(requirement["key"]), requirement.get("values") or ()
     match requirement["operator"]:
         case "In":
-            return value in expected
+            return value in expected_values
         case "NotIn":
-            return value not in expected
+            return value not in expected_values
         case "Exists":
             return value is not None
         case "DoesNotExist":
             return value is None
         case "Gt" | "Lt" as order:
-            return _compares(order, value, expected)
+            return _compares(order, value, expected_values)
         case _:
             return False
 
 
-def _compares(order: str, value: str | None, expected: Iterable[str]) -> bool:
+def _compares(order: str, value: str | None, expected_values: Iterable[str]) -> bool:
     try:
-        have, limit = int(value or ""), int(next(iter(expected), ""))
+        have, limit = int(value or ""), int(next(iter(expected_values), ""))
     except ValueError:
         return False
     return have > limit if order == "Gt" else have < limit

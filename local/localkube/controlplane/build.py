@@ -59,9 +59,9 @@ def build(source: Source, path: Path, environment: Mapping[str, str], report: Ca
 @contextlib.contextmanager
 def module_folder(module: str) -> Iterator[Path]:
     """Yield the folder of a module: inside the package when installed from a wheel, in the repository's deploy/local otherwise."""
-    packaged = files("localkube.controlplane") / "modules"
-    if packaged.is_dir():
-        with as_file(packaged) as folder:
+    package_folder = files("localkube.controlplane") / "modules"
+    if package_folder.is_dir():
+        with as_file(package_folder) as folder:
             yield folder / module
     else:
         yield Path(__file__).resolve().parents[3] / "deploy" / "local" / module
@@ -92,8 +92,8 @@ def toolchain(folder: Path, environment: Mapping[str, str]) -> str:
 
 
 def _arguments(source: Source, output: Path) -> list[str]:
-    linked = " ".join(["-s", "-w", *(f"-X {setting}" for setting in source.settings)])
-    return ["build", "-v", "-trimpath", "-ldflags", linked, "-o", str(output), source.package]
+    linker_flags = " ".join(["-s", "-w", *(f"-X {setting}" for setting in source.settings)])
+    return ["build", "-v", "-trimpath", "-ldflags", linker_flags, "-o", str(output), source.package]
 
 
 def _environment(source: Source, environment: Mapping[str, str]) -> dict[str, str]:
@@ -105,13 +105,13 @@ def _environment(source: Source, environment: Mapping[str, str]) -> dict[str, st
 def _compile(
     source: Source, words: list[str], folder: Path, settings: Mapping[str, str], report: Callable[[str], None]
 ) -> None:
-    started = time.monotonic()
+    started_at = time.monotonic()
     report(
         f"{source.name:<24} {source.version} is built by {words[0]} (the first time about {source.minutes} min on two cores)"
     )
     lines: list[str] = []
     with (
-        _ticking(lambda: report(f"{source.name:<24} {_progress(lines, time.monotonic() - started)}")),
+        _ticking(lambda: report(f"{source.name:<24} {_progress(lines, time.monotonic() - started_at)}")),
         subprocess.Popen(
             words, cwd=folder, env=dict(settings), stderr=subprocess.PIPE, text=True, errors="replace"
         ) as running,
@@ -124,8 +124,8 @@ def _compile(
 
 
 def _progress(lines: list[str], seconds: float) -> str:
-    fetched = sum(line.startswith("go: ") for line in lines)
-    return f"{len(lines) - fetched} packages compiled, {fetched} modules fetched, {seconds:.0f} s"
+    fetch_count = sum(line.startswith("go: ") for line in lines)
+    return f"{len(lines) - fetch_count} packages compiled, {fetch_count} modules fetched, {seconds:.0f} s"
 
 
 @contextlib.contextmanager

@@ -37,19 +37,19 @@ def options(arguments: Sequence[str]) -> NodeOptions:
     parser.add_argument(
         "--client-ca-file", type=Path, help="authority of the API server's client certificate"
     )
-    parsed = parser.parse_args(arguments)
-    secure = (parsed.tls_cert_file, parsed.tls_private_key_file, parsed.client_ca_file)
+    flags = parser.parse_args(arguments)
+    secure = (flags.tls_cert_file, flags.tls_private_key_file, flags.client_ca_file)
     if any(secure) and not all(secure):
         parser.error("TLS needs --tls-cert-file, --tls-private-key-file and --client-ca-file")
     return NodeOptions(
-        state=parsed.state.absolute(),
-        name=parsed.name,
-        kubeconfig=parsed.kubeconfig,
-        port=parsed.port,
-        back_off=parsed.back_off,
+        state=flags.state.absolute(),
+        name=flags.name,
+        kubeconfig=flags.kubeconfig,
+        port=flags.port,
+        back_off=flags.back_off,
         tls=TlsFiles(*secure) if all(secure) else None,
-        resources=device_manager.parsed(parsed.resource) or device_manager.detected(),
-        images=ImageRuntimes((PROCESS, *map(_entry, parsed.image))),
+        resources=device_manager.parsed(flags.resource) or device_manager.detected(),
+        images=ImageRuntimes((PROCESS, *map(_entry, flags.image))),
     )
 
 

@@ -48,14 +48,14 @@ class Container:
     async def run(self, folders: Mapping[str, Path]) -> None:
         """Run it, and restart it as the Pod's restartPolicy says; return when it has ended permanently."""
         self._folders = folders
-        if (left := self._previous_run()) is not None:
-            await self._supervise(left, await self._target())
+        if (previous_run := self._previous_run()) is not None:
+            await self._supervise(previous_run, await self._target())
         while self._should_restart():
             await self._wait_for_back_off()
             await self._node.listed.wait()
-            started = await self._start()
-            if started is not None:
-                await self._supervise(*started)
+            new_run = await self._start()
+            if new_run is not None:
+                await self._supervise(*new_run)
 
     async def stop(self, grace: float, *, node_shutdown: bool = False) -> None:
         """Run its preStop hook, then stop it within `grace` seconds; return once none of its processes runs.
@@ -100,8 +100,8 @@ class Container:
         return self._node.layout.log(self._pod.pod, self.name, self.record.attempt)
 
     def _should_restart(self) -> bool:
-        ended = self.record.state.get("terminated")
-        return ended is None or self._restarts_after(ended["exitCode"])
+        termination = self.record.state.get("terminated")
+        return termination is None or self._restarts_after(termination["exitCode"])
 
     def _restarts_after(self, code: int | None) -> bool:
         policy = self._pod.pod["spec"].get("restartPolicy", "Always")
@@ -205,7 +205,7 @@ class Container:
 
     def _record_end(self, code: int | None, *, node_shutdown: bool = False) -> None:
         now = datetime.now(UTC)
-        started = self.record.state.get("running", {}).get("startedAt", stamp(now))
+        started_at = self.record.state.get("running", {}).get("startedAt", stamp(now))
         state: Object = {"reason": "Completed" if code == 0 else "Error", "exitCode": code}
         if code is None:
             state = {"reason": "Unknown", "exitCode": _UNKNOWN, "message": _UNKNOWN_EXIT}
@@ -214,13 +214,13 @@ class Container:
         )
         if message:
             state["message"] = message
-        ran = (now - datetime.fromisoformat(started)).total_seconds()
+        ran = (now - datetime.fromisoformat(started_at)).total_seconds()
         self.record.streak = self._node.back_off.streak(self.record.streak, ran)
         if node_shutdown and self._restarts_after(code):
             state |= termination_message.NODE_SHUTDOWN
             self.record.streak = 0
         self._set_terminated(
-            {**state, "startedAt": started, "finishedAt": stamp(now), "containerID": self.record.id}
+            {**state, "startedAt": started_at, "finishedAt": stamp(now), "containerID": self.record.id}
         )
 
     def _record_start_error(self, why: str) -> None:

@@ -92,7 +92,7 @@ def _resolve(argv: tuple[str, ...], values: Mapping[str, str]) -> tuple[str, ...
 
 def _directory(node: NodeContext, record: PodRecord, container: Object, table: Mounts) -> Path:
     """Return the working directory: the workingDir if it is below a mount, else the Pod's container_variables folder."""
-    mounted = table.find(container.get("workingDir") or "")
-    directory = Path(mounted) if mounted else node.layout.scratch(record.pod)
+    mount_path = table.find(container.get("workingDir") or "")
+    directory = Path(mount_path) if mount_path else node.layout.scratch(record.pod)
     directory.mkdir(parents=True, exist_ok=True)
     return directory

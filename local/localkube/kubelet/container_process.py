@@ -121,16 +121,16 @@ async def start(launch: Launch) -> Process:
     return Process(launch.folder, shim, identify(pid) if pid else None, is_child=True)
 
 
-def adopt(folder: Path, recorded: Identity | None) -> Process | None:
+def adopt(folder: Path, recorded_identity: Identity | None) -> Process | None:
     """Return the run of a folder, alive or ended, as an earlier kubelet process left it; None if nothing was started in it.
 
-    `recorded` is the process's identity if that kubelet had time to save it.
+    `recorded_identity` is the process's identity if that kubelet had time to save it.
     """
     shim, engine = _pids(folder)
     if not shim:
         _kill_strays(folder)
         return None
-    identity = recorded or _marked(engine, folder)
+    identity = recorded_identity or _marked(engine, folder)
     living = identity if identity and alive(identity) else None
     return Process(folder, shim if _marked(shim, folder) else 0, living, is_child=False)
 
@@ -207,10 +207,10 @@ def _marked(pid: int, folder: Path) -> Identity | None:
     """Return the identity of a living process that carries this run's folder in its environment."""
     marker = f"{VARIABLE}={folder}".encode()
     try:
-        carried = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
+        variables = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
         return None
-    return identify(pid) if marker in carried else None
+    return identify(pid) if marker in variables else None
 
 
 def _kill_strays(folder: Path) -> None:

@@ -39,21 +39,23 @@ class DeviceManager:
         self._changed = asyncio.Event()
 
     async def allocate(
-        self, uid: str, requested: Mapping[str, int], named: Collection[str] = ()
+        self, uid: str, requests: Mapping[str, int], preferred_ids: Collection[str] = ()
     ) -> Allocation:
         """Allocate a Pod's devices, those named by their ids if the node has them; waits until they are free."""
-        while (allocation := self.available(requested, named)) is None:
+        while (allocation := self.available(requests, preferred_ids)) is None:
             self._changed.clear()
             await self._changed.wait()
         if allocation:
             self._allocations[uid] = allocation
         return allocation
 
-    def available(self, requested: Mapping[str, int], named: Collection[str] = ()) -> Allocation | None:
+    def available(
+        self, requests: Mapping[str, int], preferred_ids: Collection[str] = ()
+    ) -> Allocation | None:
         """Return devices that could be allocated now; None if there are too few."""
         allocation: Allocation = {}
-        for resource, number in requested.items():
-            free = self._free(resource, self._eligible(resource, number, named))
+        for resource, number in requests.items():
+            free = self._free(resource, self._eligible(resource, number, preferred_ids))
             if len(free) < number:
                 return None
             allocation[resource] = free[:number]
@@ -61,33 +63,41 @@ class DeviceManager:
 
     def _free(self, resource: str, eligible: Sequence[int]) -> list[int]:
         """Return devices as often as they are free: a Pod gets each of its devices once, as far as there are enough, the least used first."""
-        used = Counter(index for held in self._allocations.values() for index in held.get(resource, ()))
-        slots = [(n, used[index], index) for index in eligible for n in range(self._replicas - used[index])]
+        use_counts = Counter(
+            index for allocation in self._allocations.values() for index in allocation.get(resource, ())
+        )
+        slots = [
+            (n, use_counts[index], index)
+            for index in eligible
+            for n in range(self._replicas - use_counts[index])
+        ]
         return [index for _, _, index in sorted(slots)]
 
-    def _eligible(self, resource: str, number: int, named: Collection[str]) -> list[int]:
+    def _eligible(self, resource: str, number: int, preferred_ids: Collection[str]) -> list[int]:
         """Return the devices that may be allocated: the named ones where they are as many as requested, else all."""
         ids = self._devices.get(resource, ())
-        chosen = [index for index, name in enumerate(ids) if name in named]
-        return chosen if len(chosen) == number else list(range(len(ids)))
+        selection = [index for index, name in enumerate(ids) if name in preferred_ids]
+        return selection if len(selection) == number else list(range(len(ids)))
 
-    def holders(self, requested: Mapping[str, int]) -> list[str]:
+    def holders(self, requests: Mapping[str, int]) -> list[str]:
         """Return the uids of the Pods that hold devices of the requested resources."""
         return sorted(
-            uid for uid, held in self._allocations.items() if any(resource in held for resource in requested)
+            uid
+            for uid, allocation in self._allocations.items()
+            if any(resource in allocation for resource in requests)
         )
 
-    def ids(self, held: Allocation) -> dict[str, list[str]]:
+    def ids(self, allocation: Allocation) -> dict[str, list[str]]:
         """Return the ids of allocated devices; one that the node offers no more is named by its index."""
         return {
             resource: [_id(self._devices.get(resource, ()), index) for index in indices]
-            for resource, indices in held.items()
+            for resource, indices in allocation.items()
         }
 
-    def restore(self, uid: str, held: Allocation) -> None:
+    def restore(self, uid: str, allocation: Allocation) -> None:
         """Record the devices of a Pod that an earlier kubelet process started."""
-        if held:
-            self._allocations[uid] = held
+        if allocation:
+            self._allocations[uid] = allocation
 
     def release(self, uid: str) -> None:
         """Free the devices of a Pod of which no process runs any more."""
@@ -111,14 +121,14 @@ def _id(ids: Sequence[str], index: int) -> str:
     return ids[index] if index < len(ids) else str(index)
 
 
-def variables(held: Mapping[str, Sequence[str]], capacity: Mapping[str, int]) -> dict[str, str]:
+def variables(device_ids: Mapping[str, Sequence[str]], capacity: Mapping[str, int]) -> dict[str, str]:
     """Return the variables that make only these devices, named by their ids, visible to a process."""
     values: dict[str, str] = {}
     for resource, names in _VISIBLE.items():
         if resource in capacity:
-            values |= dict.fromkeys(names, ",".join(held.get(resource, ())))
+            values |= dict.fromkeys(names, ",".join(device_ids.get(resource, ())))
     if AMD in capacity:  # HIP counts the devices that ROCR has left, from 0 (ROCm: GPU isolation techniques)
-        values[_HIP] = ",".join(numbered(len(held.get(AMD, ()))))
+        values[_HIP] = ",".join(numbered(len(device_ids.get(AMD, ()))))
     return values
 
 

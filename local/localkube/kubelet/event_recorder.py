@@ -55,13 +55,11 @@ class EventRecorder:
 
     async def _write(self, pod: Object, kind: str, reason: str, message: str, now: datetime) -> None:
         key = (pod["metadata"]["uid"], reason, message)
-        recorded = self._recorded.get(key)
-        if recorded is not None:
-            recorded.count += 1
+        entry = self._recorded.get(key)
+        if entry is not None:
+            entry.count += 1
             with contextlib.suppress(NotFoundError):
-                await self._client.merge(
-                    recorded.path, {"count": recorded.count, "lastTimestamp": stamp(now)}
-                )
+                await self._client.merge(entry.path, {"count": entry.count, "lastTimestamp": stamp(now)})
                 return
         event = _event(pod, kind, reason, message, now)
         event["source"] = {"component": "kubelet", "host": self._node}

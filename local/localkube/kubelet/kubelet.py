@@ -67,8 +67,8 @@ class Kubelet:
 
     def _restore(self, tasks: asyncio.TaskGroup) -> None:
         records = self._node.checkpoints.load()
-        kept = {self._node.layout.runs / record.uid for record in records}
-        container_process.kill_all_except(self._node.layout.runs, frozenset(kept))
+        folders = {self._node.layout.runs / record.uid for record in records}
+        container_process.kill_all_except(self._node.layout.runs, frozenset(folders))
         for record in records:
             _clear_stale_identities(record, self._node.boot)
             self._node.pod_ips.reserve(record.address)

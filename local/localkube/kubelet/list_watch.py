@@ -55,14 +55,14 @@ def _store(cache: dict[str, Object], kind: str, obj: Object) -> None:
 
 def difference(cache: dict[str, Object], items: list[Object]) -> list[Change]:
     """Return what turns the cached objects into the listed ones, deletions first; updates `cache`."""
-    listed = {item["metadata"]["uid"]: item for item in items}
-    changes: list[Change] = [("DELETED", obj) for uid, obj in cache.items() if uid not in listed]
-    for uid, item in listed.items():
+    by_uid = {item["metadata"]["uid"]: item for item in items}
+    changes: list[Change] = [("DELETED", obj) for uid, obj in cache.items() if uid not in by_uid]
+    for uid, item in by_uid.items():
         previous = cache.get(uid)
         if previous is None:
             changes.append(("ADDED", item))
         elif previous["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
             changes.append(("MODIFIED", item))
     cache.clear()
-    cache.update(listed)
+    cache.update(by_uid)
     return changes

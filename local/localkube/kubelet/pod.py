@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 class Pod:
     """One Pod of this node. `released` is called once nothing of it runs and its checkpoint is removed."""
 
-    def __init__(self, node: NodeContext, record: PodRecord, released: Callable[["Pod"], None]) -> None:
+    def __init__(self, node: NodeContext, record: PodRecord, on_release: Callable[["Pod"], None]) -> None:
         self.record = record
         self._node = node
-        self._released = released
+        self._released = on_release
         spec = record.pod["spec"]
         self._init_containers = [
             Container(node, record, c, self._save) for c in spec.get("initContainers") or ()
@@ -61,14 +61,14 @@ class Pod:
 
     def stop(self, how: Ending, grace: float | None = None) -> None:
         """Request a stop within `grace` seconds (default: the Pod's own); a shorter grace of a later request counts from then."""
-        allowed = self._grace_period() if grace is None else grace
+        seconds = self._grace_period() if grace is None else grace
         if self._stop_requested.is_set():
-            if allowed < self._grace:
-                asyncio.get_running_loop().call_later(allowed, self._kill)
+            if seconds < self._grace:
+                asyncio.get_running_loop().call_later(seconds, self._kill)
             if how == "removed":
                 self._ending = how
             return
-        self._ending, self._grace = how, allowed
+        self._ending, self._grace = how, seconds
         self._stop_requested.set()
 
     async def run(self) -> None:
@@ -106,26 +106,26 @@ class Pod:
         folders = await self._volumes()
         for container in self._init_containers:
             await container.run(folders)
-            ended = container.record.state.get("terminated") or {}
-            if ended.get("exitCode") != 0:
+            termination = container.record.state.get("terminated") or {}
+            if termination.get("exitCode") != 0:
                 return
         async with asyncio.TaskGroup() as tasks:
             for container in self._containers:
                 tasks.create_task(container.run(folders))
 
     async def _devices(self) -> None:
-        requested = device_manager.requested(self.record.pod, self._node.devices.capacity)
-        if self.record.devices or not requested:
+        requests = device_manager.requested(self.record.pod, self._node.devices.capacity)
+        if self.record.devices or not requests:
             return
         annotations = self.record.pod["metadata"].get("annotations") or {}
-        named = str(annotations.get(self._node.devices_annotation, "")).split(",")
-        if self._node.devices.available(requested, named) is None:
-            holders = ", ".join(self._node.devices.holders(requested)) or "no Pod"
+        preferred_ids = str(annotations.get(self._node.devices_annotation, "")).split(",")
+        if self._node.devices.available(requests, preferred_ids) is None:
+            holders = ", ".join(self._node.devices.holders(requests)) or "no Pod"
             text = (
-                f"waits for {_counted(requested)}: held by Pods with uid {holders}, whose processes still run"
+                f"waits for {_counted(requests)}: held by Pods with uid {holders}, whose processes still run"
             )
             self._set_waiting("DeviceBusy", text)
-        self.record.devices = await self._node.devices.allocate(self.record.uid, requested, named)
+        self.record.devices = await self._node.devices.allocate(self.record.uid, requests, preferred_ids)
         self.record.device_ids = self._node.devices.ids(self.record.devices)
 
     async def _volumes(self) -> dict[str, Path]:
@@ -223,8 +223,8 @@ class Pod:
         if status == self._sent:
             return
         body = {"metadata": {"uid": self.record.uid}, "status": status}
-        suppressed = () if not terminated else (NotFoundError, ConflictError)
-        with contextlib.suppress(*suppressed):
+        errors = () if not terminated else (NotFoundError, ConflictError)
+        with contextlib.suppress(*errors):
             await self._node.client.merge(pod_path(self.record.pod, "status"), body)
         self._sent = status
         self.record.pod["status"] = {**(self.record.pod.get("status") or {}), **status}
@@ -241,9 +241,9 @@ class Pod:
         seconds = self.record.pod["spec"].get("activeDeadlineSeconds")
         if seconds is None:
             return None
-        started = datetime.fromisoformat(self.record.started_at)
-        return max(float(seconds) - (datetime.now(UTC) - started).total_seconds(), 0.0)
+        started_at = datetime.fromisoformat(self.record.started_at)
+        return max(float(seconds) - (datetime.now(UTC) - started_at).total_seconds(), 0.0)
 
 
-def _counted(requested: dict[str, int]) -> str:
-    return ", ".join(f"{number} {resource}" for resource, number in sorted(requested.items()))
+def _counted(requests: dict[str, int]) -> str:
+    return ", ".join(f"{number} {resource}" for resource, number in sorted(requests.items()))

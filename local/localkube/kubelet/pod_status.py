@@ -39,9 +39,9 @@ def phase_of(record: PodRecord, *, terminated: bool = False) -> str:
     spec = record.pod["spec"]
     policy = spec.get("restartPolicy", "Always")
     codes = [_code(record.container(c["name"])) for c in spec["containers"]]
-    finished = [code for code in codes if code is not None]
+    exit_codes = [code for code in codes if code is not None]
     if terminated:
-        return "Succeeded" if len(finished) == len(codes) and not any(finished) else "Failed"
+        return "Succeeded" if len(exit_codes) == len(codes) and not any(exit_codes) else "Failed"
     if not initialized(record):
         failed = any(_code(record.container(c["name"])) for c in spec.get("initContainers", ()))
         return "Failed" if failed and policy == "Never" else "Pending"
@@ -50,7 +50,7 @@ def phase_of(record: PodRecord, *, terminated: bool = False) -> str:
         return "Pending"
     if any("running" in s.state for s in states) or policy == "Always":
         return "Running"
-    if not any(finished):
+    if not any(exit_codes):
         return "Succeeded"
     return "Failed" if policy == "Never" else "Running"
 
@@ -69,8 +69,8 @@ def _code(container: ContainerRecord) -> int | None:
     """Return how the container ended; None while it runs, or never ran."""
     if "running" in container.state:
         return None
-    ended = container.state.get("terminated") or container.last.get("terminated")
-    return None if ended is None else int(ended["exitCode"])
+    termination = container.state.get("terminated") or container.last.get("terminated")
+    return None if termination is None else int(termination["exitCode"])
 
 
 def _container(spec: Object, record: PodRecord) -> Object:
@@ -92,10 +92,10 @@ def _container(spec: Object, record: PodRecord) -> Object:
 def _allocated(spec: Object, record: PodRecord) -> Object:
     """Return the devices that a container was allocated, by id, as kubelet reports those of a device plugin."""
     limits = (spec.get("resources") or {}).get("limits") or {}
-    held = [(name, ids) for name, ids in sorted(record.device_ids.items()) if name in limits]
+    allocation = [(name, ids) for name, ids in sorted(record.device_ids.items()) if name in limits]
     statuses = [
         {"name": name, "resources": [{"resourceID": uuid, "health": "Healthy"} for uuid in ids]}
-        for name, ids in held
+        for name, ids in allocation
     ]
     return {"allocatedResourcesStatus": statuses} if statuses else {}
 

@@ -28,10 +28,10 @@ async def run(
             if "sleep" in hook:
                 await asyncio.sleep(float(hook["sleep"]["seconds"]))
                 return ""
-            reached = await target()
-            if reached is None or not ("exec" in hook or "httpGet" in hook):
+            address = await target()
+            if address is None or not ("exec" in hook or "httpGet" in hook):
                 return ""
-            return await probes.prober_of(hook, reached, session)()
+            return await probes.prober_of(hook, address, session)()
     except TimeoutError:
         log.warning("the preStop hook did not end within the grace period of %g s", grace)
         return ""

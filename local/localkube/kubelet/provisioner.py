@@ -27,10 +27,10 @@ async def serve(root: Path, node: str, kubeconfig: str, storage_class: Object) -
     async with connected(kubeconfig) as client:
         provisioner = LocalVolumeProvisioner(client, VolumeFolders(root), node, storage_class)
         serving = asyncio.create_task(provisioner.run())
-        ended = asyncio.create_task(stop.wait())
+        end = asyncio.create_task(stop.wait())
         log.info("PVCs of node %s are in %s", node, root)
-        await asyncio.wait((serving, ended), return_when=asyncio.FIRST_COMPLETED)
-        for task in (serving, ended):
+        await asyncio.wait((serving, end), return_when=asyncio.FIRST_COMPLETED)
+        for task in (serving, end):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -46,11 +46,11 @@ def boot() -> None:
     parser.add_argument("--kubeconfig", default="", help="empty: the service account of the Pod")
     parser.add_argument("--storage-class", required=True, help="StorageClass to provision")
     parser.add_argument("--provisioner", required=True, help="the provisioner that the class names")
-    parsed = parser.parse_args()
-    named = {"metadata": {"name": parsed.storage_class}, "provisioner": parsed.provisioner}
+    flags = parser.parse_args()
+    overrides = {"metadata": {"name": flags.storage_class}, "provisioner": flags.provisioner}
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     os.umask(0)  # any user of any container may write to a volume
-    asyncio.run(serve(parsed.root, parsed.node, parsed.kubeconfig, STORAGE_CLASS | named))
+    asyncio.run(serve(flags.root, flags.node, flags.kubeconfig, STORAGE_CLASS | overrides))
 
 
 if __name__ == "__main__":

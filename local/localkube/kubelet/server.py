@@ -66,8 +66,8 @@ class Logs:
         follow = _flag(request, "follow") and not previous
 
         def is_running() -> bool:
-            gone = request.transport is None or request.transport.is_closing()
-            return follow and not gone and record.attempt == attempt and self._runs(pod, record)
+            is_closed = request.transport is None or request.transport.is_closing()
+            return follow and not is_closed and record.attempt == attempt and self._runs(pod, record)
 
         with contextlib.suppress(ConnectionResetError):  # the client closed the connection
             await _send(path, request, response, is_running)
@@ -91,16 +91,16 @@ async def _send(
         return
     with file:
         format_chunk = _formatter(file, timestamps=_flag(request, "timestamps"))
-        left = int(request.query.get("limitBytes") or 0) or None
+        remaining = int(request.query.get("limitBytes") or 0) or None
         _seek(file, request)
         while True:
             more = is_running()  # before the read, so that the last lines are not missed
             if os.fstat(file.fileno()).st_size < file.tell():
                 file.seek(0)  # it was rotated
-            while chunk := file.read(_CHUNK if left is None else min(left, _CHUNK)):
+            while chunk := file.read(_CHUNK if remaining is None else min(remaining, _CHUNK)):
                 await response.write(format_chunk(chunk))
-                left = None if left is None else left - len(chunk)
-            if not more or left == 0:
+                remaining = None if remaining is None else remaining - len(chunk)
+            if not more or remaining == 0:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -136,11 +136,11 @@ def _formatter(file: BinaryIO, *, timestamps: bool) -> Callable[[bytes], bytes]:
         when = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
         prefix = when.strftime("%Y-%m-%dT%H:%M:%S.%fZ ").encode()
         lines = chunk.splitlines(keepends=True)
-        shaped = b"".join(
+        content = b"".join(
             (b"" if i == 0 and not at_line_start else prefix) + line for i, line in enumerate(lines)
         )
         at_line_start = chunk.endswith(b"\n")
-        return shaped
+        return content
 
     return format_chunk
 
@@ -154,13 +154,13 @@ async def _healthy(_request: web.Request) -> web.StreamResponse:
 
 
 def _guard(token: str) -> Middleware:
-    expected = f"Bearer {token}".encode()
+    expected_header = f"Bearer {token}".encode()
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Require the token or the API server's certificate, except for health."""
-        shown = request.headers.get("Authorization", "").encode()
-        record = bool(token) and hmac.compare_digest(shown, expected)
+        header = request.headers.get("Authorization", "").encode()
+        record = bool(token) and hmac.compare_digest(header, expected_header)
         if request.path != "/healthz" and not record and _peer(request) != API_SERVER:
             raise web.HTTPUnauthorized(text="Unauthorized")
         return await handler(request)
@@ -170,7 +170,7 @@ def _guard(token: str) -> Middleware:
 
 def _peer(request: web.Request) -> str:
     """Return the common name of the client certificate, which was verified in the handshake; empty: none."""
-    shown = request.get_extra_info("peercert") or {}
+    certificate = request.get_extra_info("peercert") or {}
     return next(
-        (value for part in shown.get("subject", ()) for key, value in part if key == "commonName"), ""
+        (value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"), ""
     )

@@ -29,9 +29,9 @@ def mount(container: Object, run: Path) -> Mount:
 
 def message(container: Object, run: Path, log: Path, *, failed: bool) -> str:
     """Return the message of a run; empty if it left none."""
-    written = _end(run / "termination", _FROM_FILE)
-    if written or container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
-        return written
+    text = _end(run / "termination", _FROM_FILE)
+    if text or container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+        return text
     lines = _end(log, _FROM_LOG).splitlines()
     return "\n".join(lines[-_LINES if failed else -1 :])
 

@@ -33,8 +33,8 @@ class Mounts:
     """All mounts of one container."""
 
     def __init__(self, mounts: Sequence[Mount]) -> None:
-        cleaned = [Mount(posixpath.normpath(m.path), m.folder, m.read_only) for m in mounts]
-        self._mounts = sorted(cleaned, key=lambda mount: len(mount.path), reverse=True)
+        clean_mounts = [Mount(posixpath.normpath(m.path), m.folder, m.read_only) for m in mounts]
+        self._mounts = sorted(clean_mounts, key=lambda mount: len(mount.path), reverse=True)
 
     def variable(self) -> str:
         """Return the value of the variable of mounts."""

@@ -52,7 +52,7 @@ async def prepare(pod: Object, root: Path, client: Client, claims: Claims) -> di
 
 def mounts(container: Object, folders: Mapping[str, Path], pod: Object) -> Iterator[Mount]:
     """Yield a container's mounts. Raises VolumeError for a subPath that leaves its volume."""
-    claimed = {
+    claims = {
         v["name"]: v["persistentVolumeClaim"]
         for v in pod["spec"].get("volumes", ())
         if "persistentVolumeClaim" in v
@@ -65,7 +65,7 @@ def mounts(container: Object, folders: Mapping[str, Path], pod: Object) -> Itera
             )
         if mount.get("subPath"):
             folder = _sub_folder(folder, mount["subPath"])
-        read_only = bool(mount.get("readOnly") or claimed.get(mount["name"], {}).get("readOnly"))
+        read_only = bool(mount.get("readOnly") or claims.get(mount["name"], {}).get("readOnly"))
         yield Mount(mount["mountPath"], str(folder), read_only)
 
 
@@ -80,10 +80,10 @@ def _sub_folder(folder: Path, sub_path: str) -> Path:
 
 
 def _refusal(name: str, kind: str, storage_class: str) -> str:
-    offered = ", ".join(OFFERED)
+    kinds = ", ".join(OFFERED)
     if kind == "hostPath":
         return f"volume {name}: hostPath is refused by the local node; put the files into a claim of StorageClass {storage_class}"
-    return f"volume {name}: the local node has no {kind} volumes; it offers {offered}"
+    return f"volume {name}: the local node has no {kind} volumes; it offers {kinds}"
 
 
 async def _fill(folder: Path, kind: str, volume: Object, namespace: str, client: Client) -> None:
@@ -106,10 +106,10 @@ def write_fields(
     pod: Object, container: Object, folders: Mapping[str, Path], text: Callable[[str], str]
 ) -> None:
     """Write a container's files of the downwardAPI; `text` returns what is behind a field. Raises VolumeError, and what `text` raises."""
-    mounted = {mount["name"] for mount in container.get("volumeMounts", ())}
+    mount_names = {mount["name"] for mount in container.get("volumeMounts", ())}
     for volume in pod["spec"].get("volumes", ()):
         origin = volume.get("downwardAPI")
-        if origin is None or volume["name"] not in mounted:
+        if origin is None or volume["name"] not in mount_names:
             continue
         items = [item for item in origin.get("items") or () if "fieldRef" in item]
         files = {item["path"]: text(item["fieldRef"]["fieldPath"]).encode() for item in items}

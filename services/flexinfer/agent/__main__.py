@@ -50,24 +50,22 @@ async def publish_samples(runtime: Runtime, vendors: Sequence[Vendor]) -> None:
     node = runtime.settings.node_name
     if not node:
         raise SettingsError("FLEXINFER_NODE_NAME is not set; the agent needs the name of its node")
-    async with _followed(_Awaited(runtime, node)) as awaited:
-        await _publish_samples(runtime, vendors, node, awaited)
+    async with _followed(_Awaited(runtime, node)) as hints:
+        await _publish_samples(runtime, vendors, node, hints)
 
 
-async def _publish_samples(
-    runtime: Runtime, vendors: Sequence[Vendor], node: str, awaited: "_Awaited"
-) -> None:
+async def _publish_samples(runtime: Runtime, vendors: Sequence[Vendor], node: str, hints: "_Awaited") -> None:
     boot, number, stored = secrets.token_hex(4), 0, False
-    published, published_at = DeviceSample(), -HEARTBEAT_SECONDS
+    previous, published_at = DeviceSample(), -HEARTBEAT_SECONDS
     labels = _NodeLabelWriter(runtime, node)
     seen_at = runtime.clock()
     while True:
         began = runtime.clock()
-        current = await asyncio.to_thread(sample, vendors, published)
+        current = await asyncio.to_thread(sample, vendors, previous)
         now = runtime.clock()
-        due = not stored or awaited.is_certain(began) or now - published_at >= HEARTBEAT_SECONDS
-        if due or is_significant(published, current):
-            number, published, published_at = number + 1, current, now
+        due = not stored or hints.is_certain(began) or now - published_at >= HEARTBEAT_SECONDS
+        if due or is_significant(previous, current):
+            number, previous, published_at = number + 1, current, now
             stored = await runtime.bus.publish(event_of(current, node, boot, number, runtime.clock() - began))
             runtime.set_ready(True)
         await labels.write(labels_of(current.devices))
@@ -76,7 +74,7 @@ async def _publish_samples(
             raise LibraryLostError(
                 f"no device was seen for {now - seen_at:.0f}s: {current.message}; starting again"
             )
-        await awaited.sleep(_SAMPLE_SECONDS if current.devices or not stored else HEARTBEAT_SECONDS)
+        await hints.sleep(_SAMPLE_SECONDS if current.devices or not stored else HEARTBEAT_SECONDS)
 
 
 class _Awaited:
@@ -102,23 +100,23 @@ class _Awaited:
         if self._runtime.clock() - self._hinted_at < _AWAITED_FOR_SECONDS:
             seconds = min(seconds, _AWAITED_SECONDS)
         pause = asyncio.ensure_future(self._runtime.sleep(seconds))
-        hinted = asyncio.ensure_future(self._hinted.wait())
+        hint = asyncio.ensure_future(self._hinted.wait())
         try:
-            await asyncio.wait((pause, hinted), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((pause, hint), return_when=asyncio.FIRST_COMPLETED)
             if pause.done():
                 await pause
         finally:
             pause.cancel()
-            hinted.cancel()
+            hint.cancel()
         self._hinted.clear()
 
 
 @contextlib.asynccontextmanager
-async def _followed(awaited: _Awaited) -> AsyncIterator[_Awaited]:
+async def _followed(hints: _Awaited) -> AsyncIterator[_Awaited]:
     """Take hints during the block."""
-    task = asyncio.create_task(awaited.follow())
+    task = asyncio.create_task(hints.follow())
     try:
-        yield awaited
+        yield hints
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -38,7 +38,7 @@ class DrmClients:
         if self._readings % _LOOK_UP_EVERY == 0:
             self._look_up()
         self._readings += 1
-        held: dict[str, dict[int, int]] = {}
+        holdings: dict[str, dict[int, int]] = {}
         clients = set()
         for pid, path in self._files:
             fields = dict(_fields(path))
@@ -46,9 +46,9 @@ class DrmClients:
             if not address or (address, client) in clients:
                 continue
             clients.add((address, client))
-            by_pid = held.setdefault(address, {})
+            by_pid = holdings.setdefault(address, {})
             by_pid[pid] = by_pid.get(pid, 0) + _memory(fields)
-        return DrmUsage(held, self._complete)
+        return DrmUsage(holdings, self._complete)
 
     def _look_up(self) -> None:
         self._files, self._complete = [], True
@@ -87,8 +87,8 @@ def _memory(fields: Mapping[str, str]) -> int:
     What it shares with another client is counted for neither: counted twice it would hide memory of a third.
     Kernels before 6.13 name the memory `drm-memory-vram` alone.
     """
-    held = _bytes(fields.get("drm-resident-vram", fields.get("drm-memory-vram", "")))
-    return max(0, held - _bytes(fields.get("drm-shared-vram", "")))
+    resident_bytes = _bytes(fields.get("drm-resident-vram", fields.get("drm-memory-vram", "")))
+    return max(0, resident_bytes - _bytes(fields.get("drm-shared-vram", "")))
 
 
 def _bytes(value: str) -> int:

@@ -49,15 +49,15 @@ def _look(vendor: Vendor) -> VendorReport:
     return VendorReport(name=vendor.name, devices=result.devices, message=result.message)
 
 
-def lines(seen: MachineReport) -> Iterator[str]:
+def lines(report: MachineReport) -> Iterator[str]:
     """Yield the report as text."""
-    for vendor in seen.vendors:
+    for vendor in report.vendors:
         for device in vendor.devices:
             yield from _device(device)
         if vendor.message or not vendor.devices:
             yield one_line(vendor.message) or f"{vendor.name}: no device"
-    yield _cpu(seen.cpu)
-    if not any(vendor.devices for vendor in seen.vendors):
+    yield _cpu(report.cpu)
+    if not any(vendor.devices for vendor in report.vendors):
         yield f"No GPU is usable here. What each line means, and what to do: {_GUIDE}"
 
 

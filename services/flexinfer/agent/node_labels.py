@@ -77,9 +77,9 @@ def labels_of(devices: Sequence[Device]) -> NodeLabels | None:
     )
 
 
-def without_devices(written: NodeLabels) -> NodeLabels:
+def without_devices(previous: NodeLabels) -> NodeLabels:
     """Return what replaces the labels of a node whose devices are all gone."""
-    labels = dict.fromkeys(written.labels) | {f"{_PREFIX}count": "0"}
+    labels = dict.fromkeys(previous.labels) | {f"{_PREFIX}count": "0"}
     return NodeLabels(labels=labels, free_mb={})
 
 

@@ -23,19 +23,19 @@ def checked(device: Device, previous: Device | None) -> tuple[Device, str]:
     if not reason:
         return device, ""
     total_mb = max(0, device.total_mb)
-    rejected = msgspec.structs.replace(device, healthy=False, total_mb=total_mb, free_mb=0, used_mb=0)
+    result = msgspec.structs.replace(device, healthy=False, total_mb=total_mb, free_mb=0, used_mb=0)
     message = f"device {device.uuid}: {reason}; it is not used until its driver reports plausible figures"
-    return rejected, message if device.healthy else ""
+    return result, message if device.healthy else ""
 
 
 def _reason(device: Device, previous: Device | None) -> str:
-    total, free, used = device.total_mb, device.free_mb, device.used_mb
+    total, free, used_mb = device.total_mb, device.free_mb, device.used_mb
     if total <= 0:
         return f"{total} MiB of memory in total"
-    if used < 0 or used > total:
-        return f"{used} MiB in use of {total} MiB"
-    if free < 0 or free + used > total:
-        return f"{free} MiB free beside {used} MiB in use of {total} MiB"
+    if used_mb < 0 or used_mb > total:
+        return f"{used_mb} MiB in use of {total} MiB"
+    if free < 0 or free + used_mb > total:
+        return f"{free} MiB free beside {used_mb} MiB in use of {total} MiB"
     if previous is not None and previous.total_mb not in (0, total):
         return f"{total} MiB of memory in total, after {previous.total_mb} MiB"
     return ""

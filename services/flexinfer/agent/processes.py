@@ -42,16 +42,16 @@ class ProcessTable:
             return int(self._read(pid, "stat").rpartition(")")[2].split()[_STARTED])
         return 0
 
-    def describe(self, pid: int, started: int, used_bytes: int) -> DeviceProcess:
+    def describe(self, pid: int, start_time: int, used_bytes: int) -> DeviceProcess:
         """Return a process that holds so much memory; only its pid if another process has that pid by now."""
         used_mb = used_bytes // 2**20
-        if self.started(pid) != started:
-            return DeviceProcess(pid=pid, used_mb=used_mb, started=started)
+        if self.started(pid) != start_time:
+            return DeviceProcess(pid=pid, used_mb=used_mb, started=start_time)
         return DeviceProcess(
             pid=pid,
             used_mb=used_mb,
             name=self._read(pid, "comm").strip(),
-            started=started,
+            started=start_time,
             pod_uid=pod_of(self._read(pid, "cgroup")) or local_pod_of(self._read(pid, "environ")),
         )
 

@@ -54,15 +54,15 @@ def sample(vendors: Sequence[Vendor], previous: DeviceSample) -> DeviceSample:
 def _devices(vendor: Vendor, probe: ProbeResult, previous: DeviceSample) -> Sequence[Device]:
     if not probe.broken:
         return probe.devices
-    answered = {device.uuid for device in probe.devices}
-    missing = [d for d in previous.devices if d.vendor == vendor.name and d.uuid not in answered]
+    uuids = {device.uuid for device in probe.devices}
+    missing = [d for d in previous.devices if d.vendor == vendor.name and d.uuid not in uuids]
     return [*probe.devices, *(msgspec.structs.replace(device, healthy=False) for device in missing)]
 
 
-def is_significant(published: DeviceSample, current: DeviceSample) -> bool:
+def is_significant(previous: DeviceSample, current: DeviceSample) -> bool:
     """Tell whether a sample differs enough from the one published to be published at once."""
-    before = {device.uuid: device for device in published.devices}
-    if published.message != current.message or len(before) != len(current.devices):
+    before = {device.uuid: device for device in previous.devices}
+    if previous.message != current.message or len(before) != len(current.devices):
         return True
     return any(d.uuid not in before or _differs(before[d.uuid], d) for d in current.devices)
 

@@ -74,12 +74,12 @@ class Xids:
         self._out.clear()
 
     def _register(self, nvml: ModuleType, handle: object) -> None:
-        unsupported = (
+        unsupported_errors = (
             nvml.NVMLError_NotSupported,
             nvml.NVMLError_FunctionNotFound,
             nvml.NVMLError_NoPermission,
         )
-        with contextlib.suppress(*unsupported):
+        with contextlib.suppress(*unsupported_errors):
             if self._set is None:
                 self._set = nvml.nvmlEventSetCreate()
             nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, self._set)

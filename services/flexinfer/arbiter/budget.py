@@ -43,11 +43,14 @@ def room(
     holders: Sequence[Holder],
     state: ObservedState,
     now: float,
-    kept: Iterable[PlacedDevice] = (),
+    kept_room: Iterable[PlacedDevice] = (),
 ) -> Room:
-    """Return whether a member fits on its devices beside `holders` of its group; `kept` is room that is kept for another."""
+    """Return whether a member fits on its devices beside `holders` of its group; `kept_room` is room that is kept for another."""
     placement = member.placement
-    entries = [*kept, *(PlacedDevice(uuid=d.uuid, memory_mb=d.memory_mb) for h in holders for d in h.devices)]
+    entries = [
+        *kept_room,
+        *(PlacedDevice(uuid=d.uuid, memory_mb=d.memory_mb) for h in holders for d in h.devices),
+    ]
     if holders or entries:
         if any(holder.node != placement.node for holder in holders):
             return Room(fits=False, why=f"it is placed on node {placement.node}, the holders are not")
@@ -58,17 +61,17 @@ def room(
     unseen = _unseen(placement, sample) if member.is_lease else ""
     if unseen:
         return Room(fits=False, why=unseen)
-    judged = [
+    needs = [
         need for need in placement.devices if sample is not None and _is_judged(need.uuid, group, sample)
     ]
-    if sample is None or not judged:
+    if sample is None or not needs:
         return Room(fits=not holders)  # `alone` has said so: nothing can be judged
     staying = frozenset(holder.uid for holder in holders)
-    short = [text for need in judged if (text := _short(need, entries, group, sample, state, staying))]
+    short = [text for need in needs if (text := _short(need, entries, group, sample, state, staying))]
     sampled = sample.at >= state.released_at.get(group.key, 0.0)
-    awaited = "waiting for telemetry from after the last release"
+    wait_message = "waiting for telemetry from after the last release"
     return Room(
-        fits=sampled and not short, why="; ".join(short) or ("" if sampled else awaited), sampled=sampled
+        fits=sampled and not short, why="; ".join(short) or ("" if sampled else wait_message), sampled=sampled
     )
 
 
@@ -140,8 +143,8 @@ def _unseen(placement: Placement, sample: Sample | None) -> str:
 
     Empty if that is known, or if the devices are not named: it is telemetry that names them.
     """
-    shown = {device.uuid for device in sample.observed.devices} if sample is not None else set[str]()
-    missing = [uuid for uuid in placement.uuids if uuid not in shown]
+    sampled_uuids = {device.uuid for device in sample.observed.devices} if sample is not None else set[str]()
+    missing = [uuid for uuid in placement.uuids if uuid not in sampled_uuids]
     if not missing:
         return ""
     return f"telemetry of node {placement.node} does not show {', '.join(missing)} now, so it is not known what uses it before the lease"
@@ -150,9 +153,9 @@ def _unseen(placement: Placement, sample: Sample | None) -> str:
 def _as_held(member: Member, holder: Holder) -> Member:
     """Return a holder on the node and devices of its entry: by now it may be placed elsewhere, and still holds these."""
     placement = member.placement
-    if placement.node == holder.node and placement.uuids == tuple(held.uuid for held in holder.devices):
+    if placement.node == holder.node and placement.uuids == tuple(device.uuid for device in holder.devices):
         return member
-    devices = tuple(PlacedDevice(uuid=held.uuid, memory_mb=held.memory_mb) for held in holder.devices)
+    devices = tuple(PlacedDevice(uuid=device.uuid, memory_mb=device.memory_mb) for device in holder.devices)
     placement = msgspec.structs.replace(member.placement, node=holder.node, devices=devices)
     return msgspec.structs.replace(member, placement=placement)
 
@@ -195,14 +198,14 @@ def _short(
 ) -> str:
     """Return what is missing on a device; empty if it has room. Raises StopIteration for a device that is not in the sample."""
     device = next(d for d in sample.observed.devices if d.uuid == need.uuid)
-    held = sum(entry.memory_mb for entry in entries if entry.uuid == need.uuid)
+    held_mb = sum(entry.memory_mb for entry in entries if entry.uuid == need.uuid)
     budget, others = budget_mb(group, device), others_mb(device, group, state, staying)
-    if held + others + need.memory_mb <= budget:
+    if held_mb + others + need.memory_mb <= budget:
         return ""
     parts = [f"needs {need.memory_mb} of {budget} MiB of {need.uuid}"]
-    if held:
-        parts.append(f"holders have {held} MiB")
-    if held + need.memory_mb <= budget:
+    if held_mb:
+        parts.append(f"holders have {held_mb} MiB")
+    if held_mb + need.memory_mb <= budget:
         parts.append(f"others use about {-(-others // _ROUND_MB) * _ROUND_MB} MiB")
     return ", ".join(parts)
 
@@ -213,32 +216,32 @@ def others_mb(device: Device, group: SharedGroup, state: ObservedState, staying:
     `staying` are the uids of the holders that stay. What the others hold comes back, however much it is; of one whose engine stops or has
     stopped that is up to its entry also where no process is seen to hold it any more.
     """
-    seen = pods_of(group, state)
+    pods = pods_of(group, state)
     ours = late = 0
     for holder in group.status.holders:
-        for held in (held for held in holder.devices if held.uuid == device.uuid):
-            used = _used_mb(holder, held, device, seen[holder.uid])
-            ours += min(held.memory_mb, used) if holder.uid in staying else used
+        for entry in (entry for entry in holder.devices if entry.uuid == device.uuid):
+            used_mb = _used_mb(holder, entry, device, pods[holder.uid])
+            ours += min(entry.memory_mb, used_mb) if holder.uid in staying else used_mb
             if holder.uid not in staying and holder.step != GRANTED:
-                late += max(0, held.memory_mb - used)
+                late += max(0, entry.memory_mb - used_mb)
     rest = max(0, device.used_mb - ours)
-    return max(rest - late, min(rest, _foreign_mb(device, group, state, seen))) if late else rest
+    return max(rest - late, min(rest, _foreign_mb(device, group, state, pods))) if late else rest
 
 
 def _foreign_mb(
-    device: Device, group: SharedGroup, state: ObservedState, seen: Mapping[str, frozenset[str]]
+    device: Device, group: SharedGroup, state: ObservedState, pods: Mapping[str, frozenset[str]]
 ) -> int:
     """Return what processes are seen to hold of a device that are of no holder of a group and of none that has left it."""
-    ours, leased = frozenset[str]().union(*seen.values()), _leased(device, group)
+    ours, lease_pids = frozenset[str]().union(*pods.values()), _leased(device, group)
     present = frozenset(pod.uid for workload in state.workloads.values() for pod in workload.pods) - ours
     before = {
         (process.pid, process.name)
         for holder in group.status.holders
-        for held in holder.devices
-        if held.uuid == device.uuid
-        for process in held.other_processes
+        for entry in holder.devices
+        if entry.uuid == device.uuid
+        for process in entry.other_processes
     }
-    foreign = (p for p in device.processes if p.pod_uid not in ours and p.pid not in leased)
+    foreign = (p for p in device.processes if p.pod_uid not in ours and p.pid not in lease_pids)
     return sum(
         p.used_mb for p in foreign if p.pod_uid in present or (p.pid, p.name) in before or is_outside_pods(p)
     )
@@ -246,14 +249,16 @@ def _foreign_mb(
 
 def _leased(device: Device, group: SharedGroup) -> frozenset[int]:
     """Return the numbers of the processes on a device that count as those of a lease that is on the list."""
-    leases = [held for holder in group.status.holders if holder.lease for held in holder.devices]
-    return frozenset(p.pid for held in leases if held.uuid == device.uuid for p in processes_of(held, device))
+    leases = [entry for holder in group.status.holders if holder.lease for entry in holder.devices]
+    return frozenset(
+        p.pid for entry in leases if entry.uuid == device.uuid for p in processes_of(entry, device)
+    )
 
 
-def _used_mb(holder: Holder, held: HeldDevice, device: Device, pods: Collection[str]) -> int:
+def _used_mb(holder: Holder, entry: HeldDevice, device: Device, pods: Collection[str]) -> int:
     """Return what the processes of a holder are seen to hold of a device: those of its Pods, or of its lease."""
     if holder.lease:
-        return sum(process.used_mb for process in processes_of(held, device))
+        return sum(process.used_mb for process in processes_of(entry, device))
     return sum(p.used_mb for p in device.processes if p.pod_uid and p.pod_uid in pods)
 
 
@@ -266,8 +271,8 @@ def pods_of(group: SharedGroup, state: ObservedState) -> Mapping[str, frozenset[
         uids = [pod.uid for pod in state.workload(model).pods] if model is not None else []
         uids += state.lost_pods.get(model.key, ()) if model is not None else ()
         backend = model.status.backend if model is not None else None
-        named = [backend.pod_uid] if backend is not None and backend.pod_uid else []
-        pods[holder.uid] = frozenset([*uids, *named])
+        status_uids = [backend.pod_uid] if backend is not None and backend.pod_uid else []
+        pods[holder.uid] = frozenset([*uids, *status_uids])
     return pods
 
 

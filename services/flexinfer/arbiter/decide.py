@@ -98,14 +98,14 @@ def _object_or_model(state: ObservedState, key: str, now: float) -> Iterator[Act
     model = state.models.get(key)
     if model is not None and not model.spec.group and not holds_elsewhere(model, "", state):
         yield from granted_without_group(model, state, now)
-    ignored = state.groups.get(key.removeprefix("ignored/")) if key.startswith("ignored/") else None
-    if ignored is None or ignored.counts:
+    group = state.groups.get(key.removeprefix("ignored/")) if key.startswith("ignored/") else None
+    if group is None or group.counts:
         return
-    if ignored.deleting:
-        yield Unprotect(group=ignored)
-    condition = wrong_name(ignored)
-    if not conditions.same(ignored.condition(condition.type), condition):
-        yield Report(group=ignored, condition=condition)
+    if group.deleting:
+        yield Unprotect(group=group)
+    condition = wrong_name(group)
+    if not conditions.same(group.condition(condition.type), condition):
+        yield Report(group=group, condition=condition)
 
 
 def wrong_name(group: SharedGroup) -> Condition:
@@ -122,15 +122,17 @@ def wrong_name(group: SharedGroup) -> Condition:
 def _without_object(group: Group, state: ObservedState) -> Iterator[Action]:
     """Create the object of a group that a Model names, or that one still holds by its status."""
     if group.object is not None:
-        taken = f"SharedGroup {group.object.metadata.name} belongs to group {group.object.name}; delete it: "
-        blocked = f"{taken}kubectl delete sharedgroup {group.object.metadata.name} -n {group.namespace}"
-        yield from _granted(group, group.members, state, blocked)
+        conflict = (
+            f"SharedGroup {group.object.metadata.name} belongs to group {group.object.name}; delete it: "
+        )
+        cause = f"{conflict}kubectl delete sharedgroup {group.object.metadata.name} -n {group.namespace}"
+        yield from _granted(group, group.members, state, cause)
         return
     needed = any(_needs_object(key, state) for key in state.members(group.namespace, group.name))
     if needed or any(may_hold_lease(lease) for lease in group.leases):
         yield Create(namespace=group.namespace, group=group.name)
-    unwritten = [model for model in group.members if model.condition(conditions.GRANTED) is None]
-    yield from _granted(group, unwritten, state, "")
+    new_models = [model for model in group.members if model.condition(conditions.GRANTED) is None]
+    yield from _granted(group, new_models, state, "")
 
 
 def _needs_object(key: str, state: ObservedState) -> bool:
@@ -156,7 +158,7 @@ def _initialized(
     group: Group, shared: SharedGroup, state: ObservedState, now: float, drain_seconds: float, settle: float
 ) -> Iterator[Action]:
     deadline = drain_seconds + GRACE_SECONDS + PATIENCE_SECONDS
-    blocked: Blocked | None = None
+    blocker: Blocked | None = None
     turns = turns_of(group, shared, state, now)
     for holder in group.holders:
         since = state.step_since.get((shared.key, holder.uid))
@@ -167,9 +169,9 @@ def _initialized(
         if holder.step == GRANTED or progress.free:
             continue
         late = now >= began + (deadline if not holder.lease else 0.0)
-        blocked = blocked or progress.blocked
-        if late and blocked is None:
-            blocked = overdue(group, holder, state, progress, deadline)
+        blocker = blocker or progress.blocked
+        if late and blocker is None:
+            blocker = overdue(group, holder, state, progress, deadline)
         times = (began + deadline, progress.again)
         yield from (RequeueAt(at) for at in times if at is not None and at > now)
     yield from leases.time(group, shared, state, now)
@@ -178,11 +180,11 @@ def _initialized(
     elif shared.deleting and not group.holders:
         yield Unprotect(group=shared)
     yield from (RequeueAt(at) for at in (turns.again,) if at is not None and at > now)
-    yield from _report(shared, blocked)
-    cause = blocked.message if blocked is not None else ""
+    yield from _report(shared, blocker)
+    cause = blocker.message if blocker is not None else ""
     yield from leases.tell(group, shared, state, turns.waits, cause)
-    expected = functools.cache(lambda: expected_turns(group, shared, state, now, drain_seconds))
-    yield from _granted(group, group.members, state, cause, turns.waits, expected)
+    expected_times = functools.cache(lambda: expected_turns(group, shared, state, now, drain_seconds))
+    yield from _granted(group, group.members, state, cause, turns.waits, expected_times)
 
 
 def _grant(shared: SharedGroup, member: Member) -> Grant | GrantLease:
@@ -204,14 +206,14 @@ def _granted(
     group: Group,
     members: Sequence[Model],
     state: ObservedState,
-    blocked: str,
+    cause: str,
     waits: Mapping[str, str] = MappingProxyType({}),
-    expected: ExpectedTurns = dict,
+    expected_times: ExpectedTurns = dict,
 ) -> Iterator[WriteStatus]:
     """Yield Granted of members; of one that holds devices of another group, that group writes it."""
     for model in members:
         if not holds_elsewhere(model, group.name, state):
-            yield from granted_in_group(group, model, blocked, waits.get(model.uid, ""), expected)
+            yield from granted_in_group(group, model, cause, waits.get(model.uid, ""), expected_times)
 
 
 def _due(
@@ -272,13 +274,13 @@ def _has_open_pod(group: Group, holder: Holder, state: ObservedState) -> bool:
     return model is not None and any(not pod.gated for pod in state.workload(model).pods)
 
 
-def _report(shared: SharedGroup, blocked: Blocked | None) -> Iterator[Action]:
+def _report(shared: SharedGroup, blocker: Blocked | None) -> Iterator[Action]:
     """Yield the condition Blocked, if it changes."""
     condition = Condition(
         type=BLOCKED,
-        status=conditions.TRUE if blocked is not None else conditions.FALSE,
-        reason=blocked.reason if blocked is not None else GroupReason.NOT_BLOCKED,
-        message=conditions.one_line(blocked.message) if blocked is not None else "",
+        status=conditions.TRUE if blocker is not None else conditions.FALSE,
+        reason=blocker.reason if blocker is not None else GroupReason.NOT_BLOCKED,
+        message=conditions.one_line(blocker.message) if blocker is not None else "",
         observed_generation=shared.metadata.generation,
     )
     if not conditions.same(shared.condition(BLOCKED), condition):

@@ -26,10 +26,10 @@ async def create(runtime: Runtime, action: Create) -> Sequence[AnyEvent]:
     metadata = Metadata(name=name, namespace=action.namespace, labels=labels, finalizers=(HELD_FINALIZER,))
     body = SharedGroup(metadata=metadata, spec=SharedGroupSpec(group=action.group))
     try:
-        created = await runtime.cluster.create(SHARED_GROUPS, action.namespace, body)
+        group = await runtime.cluster.create(SHARED_GROUPS, action.namespace, body)
     except AlreadyExistsError:
-        created = await runtime.cluster.get(SHARED_GROUPS, action.namespace, name)
-    return [events.GroupObserved(group=created)]
+        group = await runtime.cluster.get(SHARED_GROUPS, action.namespace, name)
+    return [events.GroupObserved(group=group)]
 
 
 async def initialize(runtime: Runtime, action: Initialize, current: SharedGroup) -> Sequence[AnyEvent]:
@@ -52,14 +52,14 @@ async def initialize(runtime: Runtime, action: Initialize, current: SharedGroup)
     stamp, turn = rfc3339(runtime), action.highest_turn
     ours = await _without_turns_of_others(runtime, current, pods)
     first = status.initialized(current, ours, action.models, turn, stamp, [one.lease for one in leases])
-    written = await put(runtime, current, first)
+    latest = await put(runtime, current, first)
     tell(
         runtime,
-        written,
+        latest,
         INITIALIZED,
         f"turns continue above {first.turn}; {counted(len(first.holders), 'holder')} at the start",
     )
-    return [*leases, events.GroupObserved(group=written)]
+    return [*leases, events.GroupObserved(group=latest)]
 
 
 async def _without_turns_of_others(

@@ -17,7 +17,7 @@ def withheld(group: Group, state: ObservedState) -> Mapping[str, str]:
     if group.object is None or not group.queue:
         return {}
     # Only groups with holders are asked: how many groups there are must not matter.
-    keys = sorted({key for held in state.holding.values() for key in held})
+    keys = sorted({key for groups in state.holding.values() for key in groups})
     holding = [state.groups[key] for key in keys]
     reasons = {m.uid: held_by_another(m, group.object, holding, state.nodes) for m in group.queue}
     return {uid: text for uid, text in reasons.items() if text}
@@ -34,11 +34,11 @@ def held_by_another(member: Member, group: SharedGroup, groups: Iterable[SharedG
     for other, holder in others:
         if set(holder.uuids) & set(placement.uuids):
             return _named(other, holder)
-    unnamed = next((pair for pair in others if not (pair[1].uuids and placement.uuids)), None)
-    held = sum(len(holder.uuids) or 1 for _, holder in others)
-    offered = 0 if any(map(_is_shared, others)) else _devices(nodes.get(placement.node))
-    if unnamed is not None and held + member.devices > offered:
-        return _named(*unnamed)
+    without_devices = next((pair for pair in others if not (pair[1].uuids and placement.uuids)), None)
+    held_count = sum(len(holder.uuids) or 1 for _, holder in others)
+    device_count = 0 if any(map(_is_shared, others)) else _devices(nodes.get(placement.node))
+    if without_devices is not None and held_count + member.devices > device_count:
+        return _named(*without_devices)
     return ""
 
 
@@ -51,9 +51,9 @@ def _holders_on(
             yield from ((other, holder) for holder in other.status.holders if node and holder.node == node)
 
 
-def _is_shared(held: tuple[SharedGroup, Holder]) -> bool:
+def _is_shared(pair: tuple[SharedGroup, Holder]) -> bool:
     """Tell whether several Pods may have a device of a holder."""
-    group, holder = held
+    group, holder = pair
     return any(
         device.budget_mb is not None and device.uuid in holder.uuids for device in group.status.devices
     )

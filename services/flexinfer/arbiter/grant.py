@@ -40,10 +40,10 @@ async def grant(
     node = member.placement.node
     current = await protect(runtime, current)
     now = runtime.clock()
-    shared, seen = telemetry.shares(member, current, now), telemetry.seen(node, member.uid, now)
-    wanted = status.granted(current, member, seen, rfc3339(runtime), shared=shared)
-    written = await put(runtime, current, wanted)
-    uuids = ", ".join(device.uuid for device in wanted.devices)
+    shared, snapshot = telemetry.shares(member, current, now), telemetry.seen(node, member.uid, now)
+    new_status = status.granted(current, member, snapshot, rfc3339(runtime), shared=shared)
+    latest = await put(runtime, current, new_status)
+    uuids = ", ".join(device.uuid for device in new_status.devices)
     where = f" on node {node}{f' ({uuids})' if uuids else ''}" if node else ""
-    tell(runtime, written, GRANTED, f"turn {wanted.turn} granted to {member.label}{where}")
-    return [events.GroupObserved(group=written)]
+    tell(runtime, latest, GRANTED, f"turn {new_status.turn} granted to {member.label}{where}")
+    return [events.GroupObserved(group=latest)]

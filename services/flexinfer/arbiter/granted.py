@@ -34,28 +34,30 @@ ExpectedTurns: TypeAlias = Callable[[], Mapping[str, float]]
 
 
 def granted_in_group(
-    group: Group, model: Model, blocked: str, waits: str = "", expected: ExpectedTurns = dict
+    group: Group, model: Model, cause: str, waits: str = "", expected_times: ExpectedTurns = dict
 ) -> Iterator[WriteStatus]:
     """Yield Granted of a member if it changes.
 
-    `blocked` is what keeps the device from being released, `waits` what the Model waits for in the queue; or empty. An expected time that is
+    `cause` is what keeps the device from being released, `waits` what the Model waits for in the queue; or empty. An expected time that is
     another than before is no change: it is written with what is.
     """
     if model.deleting and model.condition(conditions.GRANTED) is None:
         return  # it never held the device and never will
-    status = _status(group, model, blocked, waits)
+    status = _status(group, model, cause, waits)
     membership, current = status.shared_group, model.status.shared_group
     if (
         membership is None
         or current is None
         or (membership.state, membership.group) != (QUEUED, current.group)
     ):
-        unchanged = status
+        candidate = status
     else:
-        kept = msgspec.structs.replace(membership, expected_time=current.expected_time)
-        unchanged = msgspec.structs.replace(status, shared_group=kept)
-    for write in _write(model, unchanged):
-        at = expected().get(model.uid) if membership is not None and membership.state == QUEUED else None
+        shared_group = msgspec.structs.replace(membership, expected_time=current.expected_time)
+        candidate = msgspec.structs.replace(status, shared_group=shared_group)
+    for write in _write(model, candidate):
+        at = (
+            expected_times().get(model.uid) if membership is not None and membership.state == QUEUED else None
+        )
         yield msgspec.structs.replace(write, status=msgspec.structs.replace(status, expected_at=at))
 
 
@@ -77,14 +79,14 @@ def _write(model: Model, status: GrantedStatus) -> Iterator[WriteStatus]:
         yield write
 
 
-def _status(group: Group, model: Model, blocked: str, why: str) -> GrantedStatus:
+def _status(group: Group, model: Model, cause: str, why: str) -> GrantedStatus:
     """Return Granted of a member and its view of the group."""
     holder, waits = group.holder(model), bool(group.position(model))
     if holder is not None and model.spec.group != group.name:
         message = f"leaving group {group.name}: turn {holder.turn} is not released yet"
         return _shared(group, "Releasing", _false(model, Reason.LEAVING_GROUP, message), holder)
-    if blocked and (waits if holder is None else holder.step != GRANTED):
-        condition = _false(model, Reason.BLOCKED, blocked)
+    if cause and (waits if holder is None else holder.step != GRANTED):
+        condition = _false(model, Reason.BLOCKED, cause)
         return _shared(group, "Blocked", condition, holder, group.position(model))
     if holder is not None and holder.step == GRANTED:
         message = f"turn {holder.turn} of group {group.name}{_grown(model, holder)}"
@@ -103,10 +105,10 @@ def _status(group: Group, model: Model, blocked: str, why: str) -> GrantedStatus
 def _grown(model: Model, holder: Holder) -> str:
     """Return what the engine of a turn was measured to hold beyond its entry, which its next turn is granted by; empty if nothing."""
     placement = model.status.placement or Placement()
-    held, granted = placement.footprint_mb, holder.memory_mb
-    if placement.footprint_source != MEASURED or not granted or held <= granted * _GROWN:
+    held_mb, granted_mb = placement.footprint_mb, holder.memory_mb
+    if placement.footprint_source != MEASURED or not granted_mb or held_mb <= granted_mb * _GROWN:
         return ""
-    return f"; its engine holds {held} MiB, and {granted} MiB were granted: it is granted {held} MiB at its next turn"
+    return f"; its engine holds {held_mb} MiB, and {granted_mb} MiB were granted: it is granted {held_mb} MiB at its next turn"
 
 
 def _released(model: Model, holder: Holder) -> Condition:

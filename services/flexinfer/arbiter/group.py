@@ -71,7 +71,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
     def position(self, member: Model | GPULease) -> int:
         """Return the place of a Model or GPULease in the queue, from 1; 0 if it is not queued."""
-        return next((i for i, queued in enumerate(self.queue, start=1) if queued.uid == member.uid), 0)
+        return next((i for i, entry in enumerate(self.queue, start=1) if entry.uid == member.uid), 0)
 
 
 def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Group:
@@ -93,14 +93,14 @@ def group_of(state: ObservedState, namespace: str, name: str, now: float) -> Gro
         waiting += [
             (member, True) for lease in leases if (member := _waiting(lease, shared, state)) is not None
         ]
-    ordered = sorted(waiting, key=lambda one: _place(one[0], state, in_demand=one[1]))
+    entries = sorted(waiting, key=lambda one: _place(one[0], state, in_demand=one[1]))
     return Group(
         namespace=namespace,
         name=name,
         object=shared,
         members=members,
         leases=leases,
-        queue=[member for member, _ in ordered],
+        queue=[member for member, _ in entries],
         again=min((s.again for _, s in candidates if s.again is not None), default=None),
     )
 
@@ -124,9 +124,9 @@ def holds_elsewhere(model: Model, name: str, state: ObservedState) -> bool:
     The latter while the other group's SharedGroup is gone, or not initialised yet.
     """
     namespace, membership = model.metadata.namespace, model.status.shared_group
-    held = state.holding.get(model.uid)
-    if held is not None:
-        return held[0] != group_key(namespace, name)
+    holding = state.holding.get(model.uid)
+    if holding is not None:
+        return holding[0] != group_key(namespace, name)
     if membership is None or membership.group in ("", name) or membership.state in (QUEUED, IDLE):
         return False
     other = state.group(namespace, membership.group)
@@ -188,8 +188,8 @@ def _moved(model: Model, group: SharedGroup) -> str:
     holder, placement = group.holder(model.uid), model.status.placement or Placement()
     if holder is None or holder.is_on(placement) or not may_hold(model) or has_opened(model, holder):
         return ""
-    turn, placed = where(holder.node, holder.uuids), where(placement.node, placement.uuids)
-    return f"placed on {placed}, but its turn is of {turn}"
+    turn, new_place = where(holder.node, holder.uuids), where(placement.node, placement.uuids)
+    return f"placed on {new_place}, but its turn is of {turn}"
 
 
 def has_opened(model: Model, holder: Holder) -> bool:
@@ -220,8 +220,8 @@ def queued_message(group: Group, position: int, why: str) -> str:
 def _turn_ended(model: Model, turn: int) -> str:
     """Return why a turn is over although its Model is wanted: a turn opens one Pod, and that one is gone."""
     ready, backend = model.condition(conditions.READY), model.status.backend
-    opened = backend is not None and backend.turn == turn and backend.pod_uid
-    if ready is None or ready.status != conditions.FALSE or not opened:
+    has_pod = backend is not None and backend.turn == turn and backend.pod_uid
+    if ready is None or ready.status != conditions.FALSE or not has_pod:
         return ""
     return _TURN_ENDED.get(ready.reason, "")
 

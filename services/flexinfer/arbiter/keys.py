@@ -167,10 +167,10 @@ def _of_object(group: SharedGroup) -> Iterator[str]:
 def _of_holders(state: ObservedState, group: SharedGroup) -> Iterable[str]:
     """Yield the keys of those that hold devices, or may hold them by their status, and of the groups that they have gone to."""
     namespace = group.metadata.namespace
-    held = {f"{namespace}/{holder.model}" for holder in group.status.holders if holder.model}
-    for key in held | set(state.members(namespace, group.name)):
+    holder_keys = {f"{namespace}/{holder.model}" for holder in group.status.holders if holder.model}
+    for key in holder_keys | set(state.members(namespace, group.name)):
         model = state.effective(key)
-        if key in held or (model is not None and model.spec.group != group.name):
+        if key in holder_keys or (model is not None and model.spec.group != group.name):
             yield key
             yield from _groups_of(model) if model is not None else ()
 

@@ -93,21 +93,21 @@ async def _tell(
     new = action.status
     if holder is not None and holder.step == GRANTED:
         new = granted_status(current, holder, lease, new.since or rfc3339(runtime))
-    written = await _write(runtime, lease, new)
-    _record(runtime, lease, written)
+    latest = await _write(runtime, lease, new)
+    _record(runtime, lease, latest)
     return [
-        events.LeaseObserved(lease=written),
+        events.LeaseObserved(lease=latest),
         events.GroupObserved(group=current),
-        *_timed(runtime, written),
+        *_timed(runtime, latest),
     ]
 
 
 async def _write(runtime: Runtime, lease: GPULease, new: GPULeaseStatus) -> GPULease:
-    stamped = tuple(
+    entries = tuple(
         conditions.stamped(one, conditions.find(lease.status.conditions, one.type), rfc3339(runtime))
         for one in new.conditions
     )
-    return await put_lease(runtime, lease, msgspec.structs.replace(new, conditions=stamped))
+    return await put_lease(runtime, lease, msgspec.structs.replace(new, conditions=entries))
 
 
 def _step(holder: Holder | None) -> tuple[int, str] | None:
@@ -152,12 +152,12 @@ async def still_due(
     """Return what was read of a holder's lease, and the reason of a step by that; None if the step is not due any more."""
     lease = await read_lease(runtime, current.metadata.namespace, holder.lease)
     lease = lease if lease is not None and lease.uid == holder.uid and not lease.deleting else None
-    seen: list[AnyEvent] = []
+    read_events: list[AnyEvent] = []
     if lease is not None:
-        seen = [events.LeaseObserved(lease=lease), *_timed(runtime, lease)]
+        read_events = [events.LeaseObserved(lease=lease), *_timed(runtime, lease)]
     if action.step == RELEASING:
-        return seen, _ends(runtime, lease, holder, current)
-    return seen, holder.reason if action.step != STOPPED or is_told(lease, holder) else None
+        return read_events, _ends(runtime, lease, holder, current)
+    return read_events, holder.reason if action.step != STOPPED or is_told(lease, holder) else None
 
 
 def _ends(runtime: Runtime, lease: GPULease | None, holder: Holder, current: SharedGroup) -> str | None:
@@ -176,13 +176,13 @@ async def claimed(runtime: Runtime, current: SharedGroup) -> Sequence[events.Lea
 
     A paused arbiter, which would write Granted of a turn of the object that was there before, is refused from then on.
     """
-    listed = (await runtime.cluster.list(GPU_LEASES, current.metadata.namespace)).items
+    items = (await runtime.cluster.list(GPU_LEASES, current.metadata.namespace)).items
     leases = []
-    for lease in (one for one in listed if one.spec.group == current.name):
+    for lease in (one for one in items if one.spec.group == current.name):
         new = msgspec.structs.replace(lease.status, shared_group=current.metadata.uid)
         try:
-            written = lease if new == lease.status else await put_lease(runtime, lease, new)
+            latest = lease if new == lease.status else await put_lease(runtime, lease, new)
         except NotFoundError:
             continue
-        leases.append(events.LeaseObserved(lease=written))
+        leases.append(events.LeaseObserved(lease=latest))
     return leases

@@ -26,13 +26,15 @@ _LOOK_SECONDS = 60.0
 
 
 def tell(
-    group: Group, shared: SharedGroup, state: ObservedState, waits: Mapping[str, str], blocked: str
+    group: Group, shared: SharedGroup, state: ObservedState, waits: Mapping[str, str], cause: str
 ) -> Iterator[TellLease]:
     """Yield the status of each lease of a group, where it changes."""
     for lease in group.leases:
-        queued = group.position(lease)
-        why = waits.get(lease.uid, "") if queued else too_large(of_lease(lease, shared, state), shared, state)
-        status = _status(group, shared, lease, why, blocked)
+        position = group.position(lease)
+        why = (
+            waits.get(lease.uid, "") if position else too_large(of_lease(lease, shared, state), shared, state)
+        )
+        status = _status(group, shared, lease, why, cause)
         if status is not None and not _same(lease.status, status):
             yield TellLease(group=shared, lease=lease, status=status)
 
@@ -72,7 +74,7 @@ def is_told(lease: GPULease | None, holder: Holder) -> bool:
 def granted_status(shared: SharedGroup, holder: Holder, lease: GPULease, since: str) -> GPULeaseStatus:
     """Return the status of a lease that was granted its turn at `since`; without an end if that is empty."""
     expires_at = expiry(since, lease.spec)
-    memory = ", ".join(f"{held.memory_mb} MiB of {held.uuid}" for held in holder.devices)
+    memory = ", ".join(f"{device.memory_mb} MiB of {device.uuid}" for device in holder.devices)
     until = f" until {expires_at}" if expires_at else ""
     message = f"turn {holder.turn} of group {shared.name}: {memory or where(holder.node, ())}{until}"
     return msgspec.structs.replace(
@@ -92,14 +94,14 @@ def end_of(lease: GPULease, state: ObservedState) -> LeaseEnd | None:
 
 
 def _status(
-    group: Group, shared: SharedGroup, lease: GPULease, why: str, blocked: str
+    group: Group, shared: SharedGroup, lease: GPULease, why: str, cause: str
 ) -> GPULeaseStatus | None:
     """Return the status of a lease, as the group has it now; None if it stays as it is."""
     holder = shared.holder(lease.uid)
     if lease.deleting or (lease.ended and (holder is None or is_told(lease, holder))):
         return None
     if holder is None:
-        return _waiting(group, shared, lease, why, blocked)
+        return _waiting(group, shared, lease, why, cause)
     if holder.step == GRANTED:
         is_its = lease.status.turn == holder.turn and moment(lease.status.since) is not None
         since = lease.status.since if is_its else ""
@@ -116,11 +118,11 @@ def _status(
     )
 
 
-def _waiting(group: Group, shared: SharedGroup, lease: GPULease, why: str, blocked: str) -> GPULeaseStatus:
+def _waiting(group: Group, shared: SharedGroup, lease: GPULease, why: str, cause: str) -> GPULeaseStatus:
     """Return the status of a lease that holds nothing yet."""
-    position, refused = group.position(lease), problem(lease.spec)
-    if refused:
-        return _plain(shared, lease, conditions.FALSE, LeaseReason.INVALID, f"refused: {refused}")
+    position, fault = group.position(lease), problem(lease.spec)
+    if fault:
+        return _plain(shared, lease, conditions.FALSE, LeaseReason.INVALID, f"refused: {fault}")
     if not position and why:
         least = f"lower spec.reserveMB of SharedGroup {shared.metadata.name}"
         message = f"refused: {why}; take a lease of less memory, or {least}"
@@ -129,8 +131,8 @@ def _waiting(group: Group, shared: SharedGroup, lease: GPULease, why: str, block
         message = f"no Model of group {shared.name} is placed on a node, so its GPUs are not known"
         remedy = f"apply a Model with spec.gpu.shared: {shared.name}"
         return _plain(shared, lease, conditions.FALSE, LeaseReason.NO_DEVICES, f"{message}; {remedy}")
-    reason = LeaseReason.BLOCKED if blocked else LeaseReason.QUEUED
-    message = blocked or queued_message(group, position, why)
+    reason = LeaseReason.BLOCKED if cause else LeaseReason.QUEUED
+    message = cause or queued_message(group, position, why)
     status = _plain(shared, lease, conditions.FALSE, reason, message)
     return msgspec.structs.replace(status, position=position)
 

@@ -89,7 +89,7 @@ def of_holder(holder: Holder, group: SharedGroup, state: ObservedState) -> Membe
     lease = state.leases.get(f"{namespace}/{holder.lease}")
     if lease is None or lease.uid != holder.uid:
         return None
-    devices = tuple(PlacedDevice(uuid=held.uuid, memory_mb=held.memory_mb) for held in holder.devices)
+    devices = tuple(PlacedDevice(uuid=device.uuid, memory_mb=device.memory_mb) for device in holder.devices)
     place = place_of(group, state)
     return Member(object=lease, placement=msgspec.structs.replace(place, node=holder.node, devices=devices))
 
@@ -100,18 +100,18 @@ def place_of(group: SharedGroup, state: ObservedState) -> Placement:
     Without a node if nothing is known of any.
     """
     placements = list(_placements(group, state))
-    holders, granted = group.status.holders, group.status
+    holders, status = group.status.holders, group.status
     nodes = (
         *(holder.node for holder in holders),
         *(placement.node for placement in placements),
-        granted.node,
+        status.node,
     )
     node = next((name for name in nodes if name), "")
     here = [placement for placement in placements if placement.node == node]
     uuids = [uuid for holder in holders if holder.node == node for uuid in holder.uuids]
     uuids += [uuid for placement in here for uuid in placement.uuids]
-    last = [device.uuid for device in granted.devices] if granted.node == node and not uuids else []
-    budgeted = any(device.budget_mb is not None for device in granted.devices)
+    last = [device.uuid for device in status.devices] if status.node == node and not uuids else []
+    budgeted = any(device.budget_mb is not None for device in status.devices)
     return Placement(
         node=node,
         devices=tuple(PlacedDevice(uuid=uuid) for uuid in dict.fromkeys((*uuids, *last))),

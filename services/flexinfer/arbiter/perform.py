@@ -113,15 +113,15 @@ async def _advance(runtime: Runtime, action: Advance, current: SharedGroup) -> S
     replies: list[AnyEvent] = [events.GroupObserved(group=current)]
     if holder is None or (holder.turn, holder.step) != (action.holder.turn, action.holder.step):
         return replies
-    seen, reason = await _reason(runtime, action, current, holder)
+    read_events, reason = await _reason(runtime, action, current, holder)
     if reason is None:
-        return [*seen, *replies]
-    written = await put(
+        return [*read_events, *replies]
+    latest = await put(
         runtime, current, status.advanced(current, holder.uid, action.step, reason, rfc3339(runtime))
     )
     why = f": {reason}" if reason else ""
-    tell(runtime, written, action.step, f"turn {holder.turn} of {holder.label}{why}")
-    return [*seen, events.GroupObserved(group=written)]
+    tell(runtime, latest, action.step, f"turn {holder.turn} of {holder.label}{why}")
+    return [*read_events, events.GroupObserved(group=latest)]
 
 
 async def _reason(
@@ -144,21 +144,21 @@ async def _preempt(
     holder, replies = current.holder(action.holder.uid), [events.GroupObserved(group=current)]
     if holder is None or (holder.turn, holder.step) != (action.holder.turn, GRANTED):
         return replies
-    its, (seen, waiter) = await both(
+    its, (read_events, waiter) = await both(
         read_model(runtime, current.metadata.namespace, holder.model),
         _waiter(runtime, action, current, telemetry),
     )
-    seen = [*([events.ModelObserved(model=its)] if its is not None else []), *seen]
+    read_events = [*([events.ModelObserved(model=its)] if its is not None else []), *read_events]
     stays = its is None or its.uid != holder.uid
     if stays or waiter is None or not telemetry.may_leave(holder, waiter, current, runtime.clock()):
-        return [*seen, *replies]
+        return [*read_events, *replies]
     stamp = rfc3339(runtime)
-    written = await put(
+    latest = await put(
         runtime, current, status.preempted(current, holder.uid, waiter.object, action.reason, stamp)
     )
     why = f"turn {holder.turn} of {holder.label} makes room for {waiter.label}: {action.reason}"
-    tell(runtime, written, RELEASING, why)
-    return [*seen, events.GroupObserved(group=written)]
+    tell(runtime, latest, RELEASING, why)
+    return [*read_events, events.GroupObserved(group=latest)]
 
 
 async def _waiter(
@@ -185,12 +185,12 @@ async def _rebind(
     placement = model.status.placement if model is not None and model.uid == holder.uid else None
     if model is None or placement is None or placement.uuids != action.uuids or not has_opened(model, holder):
         return replies if model is None else [events.ModelObserved(model=model), *replies]
-    seen = telemetry.seen(holder.node, holder.uid, runtime.clock())
-    wanted = status.rebound(current, holder.uid, model, action.pod_uid, seen)
-    written = await put(runtime, current, wanted)
+    snapshot = telemetry.seen(holder.node, holder.uid, runtime.clock())
+    new_status = status.rebound(current, holder.uid, model, action.pod_uid, snapshot)
+    latest = await put(runtime, current, new_status)
     devices = f"turn {holder.turn} of {holder.model} is on {where(holder.node, action.uuids)}"
-    tell(runtime, written, GRANTED, f"{devices}: its device plugin picked it")
-    return [events.ModelObserved(model=model), events.GroupObserved(group=written)]
+    tell(runtime, latest, GRANTED, f"{devices}: its device plugin picked it")
+    return [events.ModelObserved(model=model), events.GroupObserved(group=latest)]
 
 
 async def _still_due(
@@ -201,8 +201,8 @@ async def _still_due(
     model = model if model is not None and model.uid == holder.uid else None
     if model is None and action.model is not None:
         return [model_deleted(action.model)], None
-    seen: list[AnyEvent] = [events.ModelObserved(model=model)] if model is not None else []
-    return seen, _still(action, current, holder, model)
+    read_events: list[AnyEvent] = [events.ModelObserved(model=model)] if model is not None else []
+    return read_events, _still(action, current, holder, model)
 
 
 def _still(action: Advance, group: SharedGroup, holder: Holder, model: Model | None) -> str | None:
@@ -220,11 +220,11 @@ async def _report(runtime: Runtime, action: Report, current: SharedGroup) -> Seq
     if _steps(current) != _steps(action.group):
         return [events.GroupObserved(group=current)]
     before, condition = current.condition(action.condition.type), action.condition
-    written = await put(runtime, current, status.reported(current, condition, rfc3339(runtime)))
+    latest = await put(runtime, current, status.reported(current, condition, rfc3339(runtime)))
     if before is None or before.status != condition.status:
         warning = condition.true if condition.type == BLOCKED else not condition.true
-        tell(runtime, written, condition.reason, condition.message or "no longer blocked", warning=warning)
-    return [events.GroupObserved(group=written)]
+        tell(runtime, latest, condition.reason, condition.message or "no longer blocked", warning=warning)
+    return [events.GroupObserved(group=latest)]
 
 
 def _steps(group: SharedGroup) -> list[tuple[str, int, str]]:
@@ -236,5 +236,5 @@ async def _unprotect(runtime: Runtime, current: SharedGroup) -> Sequence[AnyEven
     if not current.deleting or (current.counts and current.status.holders):
         return [events.GroupObserved(group=current)]
     rest = [name for name in current.metadata.finalizers if name != HELD_FINALIZER]
-    left = await set_finalizers(runtime, current, rest)
-    return [events.GroupObserved(group=left)] if rest else [deleted(current)]
+    latest = await set_finalizers(runtime, current, rest)
+    return [events.GroupObserved(group=latest)] if rest else [deleted(current)]

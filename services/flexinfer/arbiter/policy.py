@@ -69,11 +69,11 @@ def plan(member: Member, group: SharedGroup, state: ObservedState, now: float) -
         return Plan(makes_room=without.fits)
     leaves = [leave(holder, member, group, state, now) for holder in staying]
     again = min((one.again for one in leaves if one.again is not None), default=None)
-    chosen = _cheapest(member, group, leaves, state, now)
-    if chosen is not None:
-        return Plan(makes_room=True, leavers=tuple(chosen), again=again)
-    refused = [one for one in leaves if not one.allowed]
-    causes = [without.why, *(f"{v.holder.label} stays: {v.why}" for v in refused)]
+    leavers = _cheapest(member, group, leaves, state, now)
+    if leavers is not None:
+        return Plan(makes_room=True, leavers=tuple(leavers), again=again)
+    refusals = [one for one in leaves if not one.allowed]
+    causes = [without.why, *(f"{v.holder.label} stays: {v.why}" for v in refusals)]
     return Plan(makes_room=False, why="; ".join(causes), again=again)
 
 
@@ -146,9 +146,9 @@ def _may_return_at(member: Member, spec: SharedGroupSpec, state: ObservedState) 
     model = member.model
     if model is None:
         return -math.inf
-    ready, stopped = model.condition(conditions.READY), state.changed(model, conditions.READY)
-    left = stopped if ready is not None and ready.reason == Reason.STOPPED else None
-    return _stayed_at(left, spec) if left is not None else -math.inf
+    ready, stopped_at = model.condition(conditions.READY), state.changed(model, conditions.READY)
+    left_at = stopped_at if ready is not None and ready.reason == Reason.STOPPED else None
+    return _stayed_at(left_at, spec) if left_at is not None else -math.inf
 
 
 def _waited_at(member: Member, spec: SharedGroupSpec, state: ObservedState, now: float) -> float:
@@ -201,33 +201,35 @@ def _cheapest(
     member: Member, group: SharedGroup, leaves: Sequence[Leave], state: ObservedState, now: float
 ) -> Sequence[Leave] | None:
     """Return the cheapest set of holders without which a member fits; None if there is none."""
-    allowed = [one for one in leaves if one.allowed]
+    candidates = [one for one in leaves if one.allowed]
     holders = [one.holder for one in leaves]
 
     def fits(leavers: Sequence[Leave]) -> bool:
-        gone = {leaver.holder.uid for leaver in leavers}
-        return room(member, group, [holder for holder in holders if holder.uid not in gone], state, now).fits
+        leaver_uids = {leaver.holder.uid for leaver in leavers}
+        return room(
+            member, group, [holder for holder in holders if holder.uid not in leaver_uids], state, now
+        ).fits
 
-    if not fits(allowed):
+    if not fits(candidates):
         return None
-    if len(allowed) > _MOST_COMPARED:
-        return _first_that_fit(allowed, fits)
-    return next(one for one in sorted(_sets(allowed), key=_total) if fits(one))
+    if len(candidates) > _MOST_COMPARED:
+        return _first_that_fit(candidates, fits)
+    return next(one for one in sorted(_sets(candidates), key=_total) if fits(one))
 
 
-def _sets(allowed: Sequence[Leave]) -> Iterator[tuple[Leave, ...]]:
-    for size in range(1, len(allowed) + 1):
-        yield from itertools.combinations(allowed, size)
+def _sets(candidates: Sequence[Leave]) -> Iterator[tuple[Leave, ...]]:
+    for size in range(1, len(candidates) + 1):
+        yield from itertools.combinations(candidates, size)
 
 
-def _first_that_fit(allowed: Sequence[Leave], fits: Callable[[Sequence[Leave]], bool]) -> Sequence[Leave]:
+def _first_that_fit(candidates: Sequence[Leave], fits: Callable[[Sequence[Leave]], bool]) -> Sequence[Leave]:
     """Return holders in the order of their cost until there is room, without those that turn out not to be needed."""
-    ordered, chosen = sorted(allowed, key=lambda one: _total([one])), list[Leave]()
-    for one in ordered:
-        chosen.append(one)
-        if fits(chosen):
+    by_cost, selection = sorted(candidates, key=lambda one: _total([one])), list[Leave]()
+    for one in by_cost:
+        selection.append(one)
+        if fits(selection):
             break
-    for one in reversed(chosen[:-1]):
-        fewer = [other for other in chosen if other is not one]
-        chosen = fewer if fits(fewer) else chosen
-    return chosen
+    for one in reversed(selection[:-1]):
+        fewer = [other for other in selection if other is not one]
+        selection = fewer if fits(fewer) else selection
+    return selection

@@ -92,43 +92,45 @@ def _silent(holder: Holder) -> Blocked:
 def _look(holder: Holder, sample: Sample, staying: Collection[str]) -> Freeing:
     """Return what a sample taken after the stop shows."""
     devices = {device.uuid: device for device in sample.observed.devices}
-    for held in holder.devices:
-        blocked = _unusable(holder, held, devices.get(held.uuid))
-        if blocked is not None:
-            return Freeing(blocked=blocked)
+    for entry in holder.devices:
+        blocker = _unusable(holder, entry, devices.get(entry.uuid))
+        if blocker is not None:
+            return Freeing(blocked=blocker)
     lease = bool(holder.lease)
     in_use = [
-        text for held in holder.devices if (text := _in_use(held, devices[held.uuid], staying, lease=lease))
+        text
+        for entry in holder.devices
+        if (text := _in_use(entry, devices[entry.uuid], staying, lease=lease))
     ]
     return Freeing(in_use="; ".join(in_use)) if in_use else Freeing(free=True)
 
 
-def _unusable(holder: Holder, held: HeldDevice, device: Device | None) -> Blocked | None:
+def _unusable(holder: Holder, entry: HeldDevice, device: Device | None) -> Blocked | None:
     exits = f"restart node {holder.node}, or, if the device is lost, delete the node: kubectl delete node {holder.node}"
     if device is None:
-        message = f"device {held.uuid} of {holder.label} is no longer reported by node {holder.node}, so its memory is unknown; {exits}"
+        message = f"device {entry.uuid} of {holder.label} is no longer reported by node {holder.node}, so its memory is unknown; {exits}"
         return Blocked(GroupReason.DEVICE_MISSING, message)
     if not device.healthy:
-        message = f"device {held.uuid} of {holder.label} on node {holder.node} is not healthy, so its memory is unknown; reset it, or {exits}"
+        message = f"device {entry.uuid} of {holder.label} on node {holder.node} is not healthy, so its memory is unknown; reset it, or {exits}"
         return Blocked(GroupReason.DEVICE_UNHEALTHY, message)
     return None
 
 
-def _in_use(held: HeldDevice, device: Device, staying: Collection[str], *, lease: bool) -> str:
+def _in_use(entry: HeldDevice, device: Device, staying: Collection[str], *, lease: bool) -> str:
     """Return what still uses a device beyond what others use; empty if that is within the slack.
 
     Other Models count for what their processes are seen to hold, not for their entries: one that still loads would hide this one.
     """
-    foreign = {(process.pid, process.name) for process in held.other_processes}
+    foreign = {(process.pid, process.name) for process in entry.other_processes}
     # Processes that were named at the grant would be named now: where none is, what is in use is not theirs. Where none can be named any more,
     # they may have ended since: what they used then excuses nothing.
-    listed = is_listed(device) or (device.processes_known and bool(foreign))
-    before = (held.used_before_mb or 0) if device.processes_known or not foreign else 0
+    has_list = is_listed(device) or (device.processes_known and bool(foreign))
+    before = (entry.used_before_mb or 0) if device.processes_known or not foreign else 0
     beyond = device.used_mb - before
-    if beyond <= MEMORY_SLACK_MB and not (listed and _listed_before(held)):
+    if beyond <= MEMORY_SLACK_MB and not (has_list and _listed_before(entry)):
         return ""
-    if not listed:
-        return f"{held.uuid} (processes unknown)"
+    if not has_list:
+        return f"{entry.uuid} (processes unknown)"
     rest = [
         p
         for p in device.processes
@@ -138,12 +140,12 @@ def _in_use(held: HeldDevice, device: Device, staying: Collection[str], *, lease
         return ""
     names = ", ".join(f"{process.pid} {process.name}".strip() for process in rest[:_PROCESSES_NAMED])
     noun = "process" if len(rest) == 1 else "processes"
-    return f"{held.uuid} ({f'{noun} {names}' if names else 'no process is seen to use it'})"
+    return f"{entry.uuid} ({f'{noun} {names}' if names else 'no process is seen to use it'})"
 
 
-def _listed_before(held: HeldDevice) -> bool:
+def _listed_before(entry: HeldDevice) -> bool:
     """Tell whether the processes were known at the grant: else what was in use then is the measure, also where they are listed now."""
-    return bool(held.other_processes) or (held.used_before_mb or 0) <= MEMORY_SLACK_MB
+    return bool(entry.other_processes) or (entry.used_before_mb or 0) <= MEMORY_SLACK_MB
 
 
 def is_listed(device: Device) -> bool:
@@ -175,33 +177,37 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         return self.sample.observed.devices if is_recent(self.sample, self.now) else ()
 
 
-def held_devices(placed: Sequence[PlacedDevice], seen: Seen) -> tuple[HeldDevice, ...]:
+def held_devices(placed_devices: Sequence[PlacedDevice], snapshot: Seen) -> tuple[HeldDevice, ...]:
     """Return devices as they are granted, with what is in use on them.
 
     What Pods of other Models use is left out where it is known, and what the processes of leases use: they may leave before this holder does.
     """
-    devices = {device.uuid: _without(device, seen) for device in seen.devices}
-    return tuple(_held(device.uuid, device.memory_mb, devices) for device in placed)
+    devices = {device.uuid: _without(device, snapshot) for device in snapshot.devices}
+    return tuple(_held(device.uuid, device.memory_mb, devices) for device in placed_devices)
 
 
-def rebound_devices(placed: Sequence[PlacedDevice], seen: Seen, pod_uid: str) -> tuple[HeldDevice, ...]:
+def rebound_devices(
+    placed_devices: Sequence[PlacedDevice], snapshot: Seen, pod_uid: str
+) -> tuple[HeldDevice, ...]:
     """Return devices that an engine has got after the grant; what its own Pod uses there by now is not what others use.
 
     Where the processes are not known nothing counts as in use by others.
     """
-    listed = {device.uuid for device in seen.devices if device.processes_known}
-    held = held_devices(placed, msgspec.structs.replace(seen, pods=seen.pods | {pod_uid}))
+    listed_uuids = {device.uuid for device in snapshot.devices if device.processes_known}
+    entries = held_devices(placed_devices, msgspec.structs.replace(snapshot, pods=snapshot.pods | {pod_uid}))
     return tuple(
         one
-        if one.uuid in listed or one.used_before_mb is None
+        if one.uuid in listed_uuids or one.used_before_mb is None
         else msgspec.structs.replace(one, used_before_mb=0)
-        for one in held
+        for one in entries
     )
 
 
-def _without(device: Device, seen: Seen) -> Device:
+def _without(device: Device, snapshot: Seen) -> Device:
     """Return a device as it would be without the Pods of other Models and the processes of leases, as far as its processes are known."""
-    others = tuple(p for p in device.processes if p.pod_uid not in seen.pods and p.pid not in seen.pids)
+    others = tuple(
+        p for p in device.processes if p.pod_uid not in snapshot.pods and p.pid not in snapshot.pids
+    )
     theirs = sum(process.used_mb for process in device.processes) - sum(process.used_mb for process in others)
     return msgspec.structs.replace(device, processes=others, used_mb=max(0, device.used_mb - theirs))
 

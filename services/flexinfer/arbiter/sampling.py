@@ -36,25 +36,25 @@ class SampleHints:
             await self._changed.wait()
             self._changed.clear()
             now = runtime.clock()
-            awaited = awaited_samples(self._state, now) if runtime.is_leader() else {}
-            hinted_at = {node: at for node, at in hinted_at.items() if node in awaited}
-            for node, since in awaited.items():
+            waits = awaited_samples(self._state, now) if runtime.is_leader() else {}
+            hinted_at = {node: at for node, at in hinted_at.items() if node in waits}
+            for node, since in waits.items():
                 last = hinted_at.get(node)
                 if last is None or last < since or now >= last + _AGAIN_SECONDS:
                     hinted_at[node] = now
                     await runtime.bus.publish(SampleAwaited(node=node))
-            if awaited:
+            if waits:
                 loop.call_later(_AGAIN_SECONDS, self._changed.set)
 
 
 def awaited_samples(state: ObservedState, now: float) -> Mapping[str, float]:
     """Return since when a sample of a node is waited for, by node; not of one that has been silent for too long, nor where no agent ever was."""
-    awaited: dict[str, float] = {}
+    waits: dict[str, float] = {}
     for node, since in _waits(state):
         sample = state.gpus.get(node)
         if sample is not None and sample.at <= since and now < since + STALE_SECONDS:
-            awaited[node] = max(since, awaited.get(node, since))
-    return awaited
+            waits[node] = max(since, waits.get(node, since))
+    return waits
 
 
 def _waits(state: ObservedState) -> Iterator[tuple[str, float]]:

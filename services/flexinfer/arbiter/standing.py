@@ -35,15 +35,15 @@ def standing_of(model: Model, state: ObservedState, now: float) -> Standing:
     """Return how much a Model needs the devices."""
     demand, always = demand_of(model, state, now), not model.spec.serverless.enabled
     until = _in_demand_until(model, demand.last_request, state)
-    requested = demand.busy or (until is not None and now < until)
-    in_demand = always or requested
+    has_request = demand.busy or (until is not None and now < until)
+    in_demand = always or has_request
     ready_since = _ready_since(model, state)
     idle = ready_since is not None and not in_demand
     wanted = model.condition(conditions.WANTED)
     times = (demand.busy_until, demand.recheck_at, demand.late_at if idle else None, until)
     return Standing(
         in_demand=in_demand,
-        requested=requested,
+        requested=has_request,
         verifies=not in_demand and wanted is not None and wanted.reason == Reason.FIRST_START,
         verified=idle
         and demand.idle_since is not None
@@ -90,8 +90,8 @@ def is_loading(model: Model) -> bool:
 def _was_requested(model: Model, last_request: float | None, state: ObservedState) -> bool:
     """Tell whether a request for a Model was ever observed, also by a process that has ended: a proxy without one reports when it started."""
     observed = last_request is not None and last_request > state.first_seen.get(model.uid, 0.0)
-    written, created = model.status.last_active_time or "", model.metadata.creation_timestamp or ""
-    return observed or written > created
+    last_active, created_at = model.status.last_active_time or "", model.metadata.creation_timestamp or ""
+    return observed or last_active > created_at
 
 
 def _ready_since(model: Model, state: ObservedState) -> float | None:
@@ -108,8 +108,8 @@ def _in_demand_until(model: Model, last_request: float | None, state: ObservedSt
     if ready is not None and ready.true:
         return None
     unanswered_since = state.changed(model, conditions.READY) or 0.0
-    requested = wanted is not None and wanted.true and wanted.reason == Reason.REQUESTED
-    times = [last_request, state.changed(model, conditions.WANTED) if requested else None]
+    has_request = wanted is not None and wanted.true and wanted.reason == Reason.REQUESTED
+    times = [last_request, state.changed(model, conditions.WANTED) if has_request else None]
     last = max((at for at in times if at is not None and at > unanswered_since), default=None)
     if last is None:
         return None

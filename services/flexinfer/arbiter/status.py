@@ -31,7 +31,9 @@ from flexinfer.events.workload import pod_facts
 from flexinfer.state.observed import Sample
 
 
-def granted(group: SharedGroup, member: Member, seen: Seen, stamp: str, *, shared: bool) -> SharedGroupStatus:
+def granted(
+    group: SharedGroup, member: Member, snapshot: Seen, stamp: str, *, shared: bool
+) -> SharedGroupStatus:
     """Return the status in which a member holds the devices that it is placed on, with the next turn; `shared`: others may hold them too."""
     placement, status, name = member.placement, group.status, member.object.metadata.name
     holder = Holder(
@@ -41,56 +43,56 @@ def granted(group: SharedGroup, member: Member, seen: Seen, stamp: str, *, share
         turn=max(status.turn, *_turns_of(member.object)) + 1,
         step=GRANTED,
         node=placement.node,
-        devices=held_devices(placement.devices, seen),
+        devices=held_devices(placement.devices, snapshot),
         since=stamp,
         made_room=status.room_for == member.uid,
     )
     if member.is_lease and member.exclusive:
-        holder = msgspec.structs.replace(holder, devices=_whole(group, holder.devices, seen))
-    devices = _group_devices(group, placement, seen.sample, shared=shared)
+        holder = msgspec.structs.replace(holder, devices=_whole(group, holder.devices, snapshot))
+    devices = _group_devices(group, placement, snapshot.sample, shared=shared)
     room_for = "" if holder.made_room else status.room_for
-    changed = msgspec.structs.replace(
+    next_status = msgspec.structs.replace(
         status, turn=holder.turn, node=placement.node, devices=devices, room_for=room_for
     )
-    return _counted(group, changed, (*status.holders, holder))
+    return _counted(group, next_status, (*status.holders, holder))
 
 
-def _whole(group: SharedGroup, devices: tuple[HeldDevice, ...], seen: Seen) -> tuple[HeldDevice, ...]:
+def _whole(group: SharedGroup, devices: tuple[HeldDevice, ...], snapshot: Seen) -> tuple[HeldDevice, ...]:
     """Return devices with all the memory that is left of each, as far as telemetry tells."""
-    left = {device.uuid: max(0, budget_mb(group, device) - device.used_mb) for device in seen.devices}
-    return tuple(msgspec.structs.replace(held, memory_mb=left.get(held.uuid, 0)) for held in devices)
+    free_mb = {device.uuid: max(0, budget_mb(group, device) - device.used_mb) for device in snapshot.devices}
+    return tuple(msgspec.structs.replace(entry, memory_mb=free_mb.get(entry.uuid, 0)) for entry in devices)
 
 
 def preempted(
     group: SharedGroup, uid: str, member: Model | GPULease, reason: str, stamp: str
 ) -> SharedGroupStatus:
     """Return the status in which a holder makes room for a Model or GPULease."""
-    released = advanced(group, uid, RELEASING, reason, stamp)
+    next_status = advanced(group, uid, RELEASING, reason, stamp)
     holders = tuple(
         msgspec.structs.replace(holder, preempted_by=label_of(member)) if holder.uid == uid else holder
-        for holder in released.holders
+        for holder in next_status.holders
     )
-    return msgspec.structs.replace(released, holders=holders, room_for=member.uid)
+    return msgspec.structs.replace(next_status, holders=holders, room_for=member.uid)
 
 
 def _turns_of(member: Model | GPULease) -> tuple[int, int]:
     """Return the last turns that a status names: of the group that a Model was in before too, above which it continues."""
     if isinstance(member, GPULease):
         return member.status.turn, 0
-    held, engine = member.status.shared_group, member.status.backend
-    return held.turn if held is not None else 0, engine.turn if engine is not None else 0
+    membership, engine = member.status.shared_group, member.status.backend
+    return membership.turn if membership is not None else 0, engine.turn if engine is not None else 0
 
 
-def rebound(group: SharedGroup, uid: str, model: Model, pod_uid: str, seen: Seen) -> SharedGroupStatus:
+def rebound(group: SharedGroup, uid: str, model: Model, pod_uid: str, snapshot: Seen) -> SharedGroupStatus:
     """Return the status in which a holder has the devices of its placement, which its engine has got."""
     placement = model.status.placement or Placement()
-    held = rebound_devices(placement.devices, seen, pod_uid)
+    entries = rebound_devices(placement.devices, snapshot, pod_uid)
     holders = tuple(
-        msgspec.structs.replace(holder, devices=held) if holder.uid == uid else holder
+        msgspec.structs.replace(holder, devices=entries) if holder.uid == uid else holder
         for holder in group.status.holders
     )
     shared = any(device.budget_mb is not None for device in group.status.devices)
-    devices = _group_devices(group, placement, seen.sample, shared=shared)
+    devices = _group_devices(group, placement, snapshot.sample, shared=shared)
     return _counted(group, msgspec.structs.replace(group.status, devices=devices), holders)
 
 
@@ -99,7 +101,7 @@ def _group_devices(
 ) -> tuple[GroupDevice, ...]:
     """Return the devices of the group: those of its holders, and those of a placement, as telemetry sees them now."""
     sizes = {d.uuid: d for d in sample.observed.devices} if sample is not None else {}
-    held = [device.uuid for holder in group.status.holders for device in holder.devices]
+    holder_uuids = [device.uuid for holder in group.status.holders for device in holder.devices]
     current = {device.uuid: device for device in group.status.devices}
     return tuple(
         GroupDevice(
@@ -109,7 +111,7 @@ def _group_devices(
         )
         if uuid in sizes
         else current.get(uuid, GroupDevice(uuid=uuid))
-        for uuid in dict.fromkeys((*held, *placement.uuids))
+        for uuid in dict.fromkeys((*holder_uuids, *placement.uuids))
     )
 
 
@@ -239,9 +241,9 @@ def _true(group: SharedGroup, kind: str, reason: str, message: str) -> Condition
 
 
 def _with_conditions(
-    status: SharedGroupStatus, changed: Sequence[Condition], stamp: str
+    status: SharedGroupStatus, updates: Sequence[Condition], stamp: str
 ) -> SharedGroupStatus:
     by_type = {condition.type: condition for condition in status.conditions}
-    for condition in changed:
+    for condition in updates:
         by_type[condition.type] = conditions.stamped(condition, by_type.get(condition.type), stamp)
     return msgspec.structs.replace(status, conditions=tuple(by_type.values()))

@@ -61,12 +61,12 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
     if shared.deleting:
         return Turns()
     foreign = withheld(group, state)
-    kept: _Kept | None = None
+    kept_room: _Kept | None = None
     turns, waits, again = Turns(), dict(foreign), [*_silent_at(group, state, now)]
     for member in group.queue:
         if member.uid in foreign:
             continue
-        fits, why = _fits(member, shared, kept, state, now)
+        fits, why = _fits(member, shared, kept_room, state, now)
         if fits:
             turns = msgspec.structs.replace(turns, next=member)
             break
@@ -74,15 +74,15 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
         standing = standing_of_member(member, state, now)
         if not (standing.in_demand or standing.verifies):
             continue
-        if kept is not None:
-            kept = _kept_too(member, kept, shared, state, now)
+        if kept_room is not None:
+            kept_room = _kept_too(member, kept_room, shared, state, now)
             continue
-        planned = plan(member, shared, state, now)
-        waits[member.uid] = _explained(planned, shared) or why
-        again += [planned.again] if planned.again is not None else []
-        if planned.makes_room:
-            kept = _kept(member, planned, shared)
-            turns = msgspec.structs.replace(turns, makes_room_for=member, leavers=planned.leavers)
+        room_plan = plan(member, shared, state, now)
+        waits[member.uid] = _explained(room_plan, shared) or why
+        again += [room_plan.again] if room_plan.again is not None else []
+        if room_plan.makes_room:
+            kept_room = _kept(member, room_plan, shared)
+            turns = msgspec.structs.replace(turns, makes_room_for=member, leavers=room_plan.leavers)
     return msgspec.structs.replace(turns, waits=waits, again=min(again, default=None))
 
 
@@ -95,47 +95,49 @@ def _silent_at(group: Group, state: ObservedState, now: float) -> Iterator[float
 
 
 def _fits(
-    member: Member, shared: SharedGroup, kept: _Kept | None, state: ObservedState, now: float
+    member: Member, shared: SharedGroup, kept_room: _Kept | None, state: ObservedState, now: float
 ) -> tuple[bool, str]:
     """Tell whether a member fits beside all that are on the list now, and later beside those that room is kept for; else why not."""
     present = room(member, shared, shared.status.holders, state, now)
-    if kept is None or not present.fits:
+    if kept_room is None or not present.fits:
         return present.fits, present.why
-    later, why = _fits_beside(member, kept, shared, state, now)
-    return later, why and f"room is kept for {kept.labels}: {why}"
+    later, why = _fits_beside(member, kept_room, shared, state, now)
+    return later, why and f"room is kept for {kept_room.labels}: {why}"
 
 
 def _fits_beside(
-    member: Member, kept: _Kept, shared: SharedGroup, state: ObservedState, now: float
+    member: Member, kept_room: _Kept, shared: SharedGroup, state: ObservedState, now: float
 ) -> tuple[bool, str]:
     """Tell whether a member will fit beside those that room is kept for, once all that leave have left; else why not."""
-    first, *_ = kept.members  # the others are beside it, so that none of them is alone
+    first, *_ = kept_room.members  # the others are beside it, so that none of them is alone
     single = alone(first, shared, state, now)
-    single = single or next((why for one in kept.members if (why := apart(member, one))), "")
+    single = single or next((why for one in kept_room.members if (why := apart(member, one))), "")
     if single:
         return False, f"one holder at a time: {single}"
-    later = room(member, shared, kept.staying, state, now, kept.devices)
+    later = room(member, shared, kept_room.staying, state, now, kept_room.devices)
     return later.fits, later.why
 
 
-def _kept_too(member: Member, kept: _Kept, shared: SharedGroup, state: ObservedState, now: float) -> _Kept:
+def _kept_too(
+    member: Member, kept_room: _Kept, shared: SharedGroup, state: ObservedState, now: float
+) -> _Kept:
     """Return the room that is kept, with that of another member if it will fit beside the others: then it waits for no more than they do."""
-    fits, _ = _fits_beside(member, kept, shared, state, now)
-    return msgspec.structs.replace(kept, members=(*kept.members, member)) if fits else kept
+    fits, _ = _fits_beside(member, kept_room, shared, state, now)
+    return msgspec.structs.replace(kept_room, members=(*kept_room.members, member)) if fits else kept_room
 
 
-def _kept(member: Member, planned: Plan, shared: SharedGroup) -> _Kept:
-    gone = {leaver.holder.uid for leaver in planned.leavers}
+def _kept(member: Member, room_plan: Plan, shared: SharedGroup) -> _Kept:
+    leaver_uids = {leaver.holder.uid for leaver in room_plan.leavers}
     holders = shared.status.holders
-    staying = tuple(holder for holder in holders if holder.step == GRANTED and holder.uid not in gone)
+    staying = tuple(holder for holder in holders if holder.step == GRANTED and holder.uid not in leaver_uids)
     return _Kept(members=(member,), staying=staying)
 
 
-def _explained(planned: Plan, shared: SharedGroup) -> str:
+def _explained(room_plan: Plan, shared: SharedGroup) -> str:
     """Return what a member waits for that room is made for, or why none is made."""
-    if not planned.makes_room:
-        return planned.why
-    gone = [leaver.holder.label for leaver in planned.leavers]
-    gone += [holder.label for holder in shared.status.holders if holder.step != GRANTED]
-    released = "has released its memory" if len(gone) == 1 else "have released their memory"
-    return f"until {listed(sorted(gone))} {released}" if gone else ""
+    if not room_plan.makes_room:
+        return room_plan.why
+    leavers = [leaver.holder.label for leaver in room_plan.leavers]
+    leavers += [holder.label for holder in shared.status.holders if holder.step != GRANTED]
+    clause = "has released its memory" if len(leavers) == 1 else "have released their memory"
+    return f"until {listed(sorted(leavers))} {clause}" if leavers else ""

@@ -33,14 +33,14 @@ def program_name(path: str) -> str:
 
 def main(words: Sequence[str], *, program: str = "flexinfer") -> int:
     """Run one command; returns the exit status."""
-    chosen = command_of(words)
-    parser = parser_of(program, [chosen] if chosen else [])
+    command = command_of(words)
+    parser = parser_of(program, [command] if command else [])
     arguments = parser.parse_args(words)
     if not hasattr(arguments, "run"):
         parser.print_help()
         return 2
     try:
-        check(chosen or "", arguments)
+        check(command or "", arguments)
         return int(arguments.run(arguments))
     except (CommandError, InstanceError, ApiError, SettingsError) as error:
         sys.stderr.write(f"{program}: {error}\n")

@@ -79,10 +79,10 @@ def _sent(document: Document, **metadata_of_the_server: str) -> Mapping[str, obj
     """Return a document as it is sent: without a status, and without what the API server itself has written."""
     metadata = document.body.get("metadata")
     fields = metadata if isinstance(metadata, Mapping) else {}
-    kept = {name: value for name, value in fields.items() if name not in _OF_THE_SERVER}
+    meta = {name: value for name, value in fields.items() if name not in _OF_THE_SERVER}
     body = {name: value for name, value in document.body.items() if name != "status"}
     namespace = document.model.metadata.namespace
-    return body | {"metadata": kept | {"namespace": namespace, **metadata_of_the_server}}
+    return body | {"metadata": meta | {"namespace": namespace, **metadata_of_the_server}}
 
 
 async def _missing_claim(api: KubernetesClient, model: Model) -> str:

@@ -134,22 +134,22 @@ async def sample(chunks: AsyncIterator[object], clock: Callable[[], float]) -> S
     """Time the events of one answer. Tokens are those that the engine counts, else the events with text."""
     began = clock()
     first = last = began
-    events = counted = 0
+    events = tokens = 0
     fingerprint = ""
     async for chunk in chunks:
         now = clock()
         fingerprint = _version_of(chunk) or fingerprint
-        counted = _counted(chunk) or counted
+        tokens = _counted(chunk) or tokens
         if _has_text(chunk):
             first, last = (now, now) if not events else (first, now)
             events += 1
-    return Sample(first - began, last - first, counted or events, fingerprint)
+    return Sample(first - began, last - first, tokens or events, fingerprint)
 
 
 def _has_text(chunk: object) -> bool:
     """Tell whether an event brings some of the answer."""
-    added = delta(chunk)
-    return any(added.get(name) for name in _TEXTS)
+    content = delta(chunk)
+    return any(content.get(name) for name in _TEXTS)
 
 
 def _text_of(chunk: object, name: str) -> str:

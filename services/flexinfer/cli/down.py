@@ -32,8 +32,8 @@ def run(options: argparse.Namespace) -> int:
     with locked(instance.state) as acquired:
         if not acquired:
             raise CommandError(f"{instance.state} is locked by another command: try again")
-        stopped = asyncio.run(stop_orphans(instance))
-    print(f"stopped {', '.join(stopped)}" if stopped else f"nothing is running in {instance.state}")
+        names = asyncio.run(stop_orphans(instance))
+    print(f"stopped {', '.join(names)}" if names else f"nothing is running in {instance.state}")
     return 0
 
 

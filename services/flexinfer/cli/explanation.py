@@ -77,13 +77,13 @@ def explanation(
     model: Model, group: SharedGroup | None = None, members: Sequence[Model] = (), now: float | None = None
 ) -> Explanation:
     """Return why a Model is in its state; `now` are seconds since 1970, None if no age is to be told."""
-    written, generation = model.status.conditions, model.metadata.generation
-    cause = cause_of(written, generation)
+    current, generation = model.status.conditions, model.metadata.generation
+    cause = cause_of(current, generation)
     return Explanation(
         namespace=model.metadata.namespace,
         name=model.metadata.name,
         generation=generation,
-        phase=phase_of(written, generation),
+        phase=phase_of(current, generation),
         reason=cause.reason,
         message=one_line(cause.message),
         deleting=model.deleting,
@@ -173,19 +173,19 @@ def answer(
     model: Model, group: SharedGroup | None = None, members: Sequence[Model] = (), now: float | None = None
 ) -> Iterator[str]:
     """Yield the same for people, line by line."""
-    explained = explanation(model, group, members, now)
+    result = explanation(model, group, members, now)
     yield f"{model.key} is {one_line(summary(model))}"
-    reasons = max(len(one.reason) for one in explained.conditions)
-    ages = max(len(_age(one)) for one in explained.conditions)
-    for one in explained.conditions:
+    reasons = max(len(one.reason) for one in result.conditions)
+    ages = max(len(_age(one)) for one in result.conditions)
+    for one in result.conditions:
         yield f"  {_line(one, reasons, ages)}"
-        if one.type == conditions.CACHED and explained.download is not None:
-            yield f"    {explained.download}"
-        if one.type == conditions.GRANTED and explained.expected_time is not None:
-            yield f"    {_expected(explained.expected_time, now)}"
-    if explained.group is not None:
-        yield f"  Group {explained.group.name}: {explained.group.message}"
-    yield f"Next: {explained.next.message}"
+        if one.type == conditions.CACHED and result.download is not None:
+            yield f"    {result.download}"
+        if one.type == conditions.GRANTED and result.expected_time is not None:
+            yield f"    {_expected(result.expected_time, now)}"
+    if result.group is not None:
+        yield f"  Group {result.group.name}: {result.group.message}"
+    yield f"Next: {result.next.message}"
 
 
 def _line(one: Answer, reasons: int, ages: int) -> str:

@@ -77,10 +77,10 @@ def _node(state: ObservedState, name: str, models: Mapping[str, str]) -> NodeUsa
     sample = state.gpus.get(name)
     if sample is None:
         return NodeUsage(node=name, message=_without_telemetry(state, name))
-    leased = leased_on(state, name)
-    over = frozenset(key for key in leased.values() if not _is_granted(state, key))
+    leases = leased_on(state, name)
+    over = frozenset(key for key in leases.values() if not _is_granted(state, key))
     cards = tuple(
-        _with_footprints(card_of(device, models, leased, over), device.uuid, state)
+        _with_footprints(card_of(device, models, leases, over), device.uuid, state)
         for device in sample.observed.devices
     )
     message = sample.observed.message or ("" if cards else "no GPUs")
@@ -90,13 +90,13 @@ def _node(state: ObservedState, name: str, models: Mapping[str, str]) -> NodeUsa
 def _without_telemetry(state: ObservedState, name: str) -> str:
     node = state.nodes.get(name)
     amounts = node.allocatable if node is not None else {}
-    offered = [
+    parts = [
         f"{amounts[resource] // 1000} {resource}"
         for resource in GPU_RESOURCES.values()
         if amounts.get(resource)
     ]
     silent = "no telemetry: its agent is starting, is not running, or cannot reach NATS"
-    return f"offers {', '.join(offered)}, but {silent}" if offered else silent
+    return f"offers {', '.join(parts)}, but {silent}" if parts else silent
 
 
 def _is_granted(state: ObservedState, key: str) -> bool:
@@ -107,12 +107,12 @@ def _is_granted(state: ObservedState, key: str) -> bool:
 def card_of(
     device: Device,
     models: Mapping[str, str],
-    leased: Mapping[int, str] = _NOTHING,
+    leases: Mapping[int, str] = _NOTHING,
     over: Collection[str] = (),
 ) -> Card:
     """Return a card with its holders.
 
-    `models` is the uid of a Pod -> the key of its Model, `leased` the number of a process -> the key of its lease; of `over`, those that are
+    `models` is the uid of a Pod -> the key of its Model, `leases` the number of a process -> the key of its lease; of `over`, those that are
     over or were given back.
     """
     return Card(
@@ -130,7 +130,7 @@ def card_of(
         mig=device.mig,
         processes_known=device.processes_known,
         errors=device.errors,
-        holders=tuple(_holders(device, models, leased, over)),
+        holders=tuple(_holders(device, models, leases, over)),
     )
 
 
@@ -152,26 +152,26 @@ def _with_footprint(holder: Holder, uuid: str, state: ObservedState) -> Holder:
 
 
 def _holders(
-    device: Device, models: Mapping[str, str], leased: Mapping[int, str], over: Collection[str]
+    device: Device, models: Mapping[str, str], leases: Mapping[int, str], over: Collection[str]
 ) -> Iterator[Holder]:
     """Yield Models, then other Pods, then processes of leases, then foreign processes, each the largest first; last what no process accounts for."""
-    holders = [_holder(process, models, leased, over) for process in device.processes]
+    holders = [_holder(process, models, leases, over) for process in device.processes]
     order = (MODEL, POD, LEASE, RELEASED, FOREIGN)
     yield from sorted(holders, key=lambda holder: (order.index(holder.kind), -holder.memory_mb, holder.name))
-    unlisted = device.used_mb - sum(holder.memory_mb for holder in holders)
-    if unlisted > 0:
-        yield Holder(kind=UNLISTED, name="", memory_mb=unlisted)
+    unlisted_mb = device.used_mb - sum(holder.memory_mb for holder in holders)
+    if unlisted_mb > 0:
+        yield Holder(kind=UNLISTED, name="", memory_mb=unlisted_mb)
 
 
 def _holder(
-    process: DeviceProcess, models: Mapping[str, str], leased: Mapping[int, str], over: Collection[str]
+    process: DeviceProcess, models: Mapping[str, str], leases: Mapping[int, str], over: Collection[str]
 ) -> Holder:
     pid, name, memory = process.pid, process.name, process.used_mb
     if process.pod_uid in models:
         return Holder(kind=MODEL, name=models[process.pod_uid], memory_mb=memory, pid=pid, process=name)
     if process.pod_uid:
         return Holder(kind=POD, name=process.pod_uid, memory_mb=memory, pid=pid, process=name)
-    if pid in leased:
-        kind = RELEASED if leased[pid] in over else LEASE
-        return Holder(kind=kind, name=leased[pid], memory_mb=memory, pid=pid, process=name)
+    if pid in leases:
+        kind = RELEASED if leases[pid] in over else LEASE
+        return Holder(kind=kind, name=leases[pid], memory_mb=memory, pid=pid, process=name)
     return Holder(kind=FOREIGN, name=name or "unknown", memory_mb=memory, pid=pid, process=name)

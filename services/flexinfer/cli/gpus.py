@@ -70,11 +70,11 @@ def run(options: argparse.Namespace) -> int:
 
 def here(*, as_json: bool) -> int:
     """Print what is seen on this machine."""
-    seen = look.here()
+    report = look.here()
     if as_json:
-        print_json(seen)
+        print_json(report)
     else:
-        print("\n".join(look.lines(seen)))
+        print("\n".join(look.lines(report)))
     return 0
 
 
@@ -95,8 +95,8 @@ def _card(card: Card) -> Iterator[str]:
         f"{card.utilisation} % busy",
         "divided by MIG" if card.mig else "",
     ]
-    shown = ", ".join(fact for fact in facts if fact)
-    yield f"  {card.uuid[:_UUID_SHOWN]}  {card.name} ({card.architecture or card.vendor})  {shown}"
+    text = ", ".join(fact for fact in facts if fact)
+    yield f"  {card.uuid[:_UUID_SHOWN]}  {card.name} ({card.architecture or card.vendor})  {text}"
     if not card.healthy:
         yield f"    unhealthy: its memory is not known{_errors(card)}"
         return
@@ -116,23 +116,23 @@ def _described(holder: Holder) -> str:
     text = " ".join(word for word in (_WORDS[holder.kind], holder.name) if word)
     process = f" {holder.process}" if holder.process and holder.kind != FOREIGN else ""
     footprint = f", placed with {holder.footprint_mb} MiB{source_text(holder.footprint_source)}"
-    named = f"{text} (pid {holder.pid}{process})" if holder.pid else text
-    return f"{named}{footprint if holder.footprint_mb else ''}"
+    label = f"{text} (pid {holder.pid}{process})" if holder.pid else text
+    return f"{label}{footprint if holder.footprint_mb else ''}"
 
 
 def _marks(holders: Sequence[Holder]) -> list[str]:
     """Return the mark of each holder in the bar: a letter of its own for a Pod, one for all that is foreign."""
     letters = iter(_LETTERS)
-    fixed = {FOREIGN: _FOREIGN, UNLISTED: _UNLISTED}
-    return [fixed.get(holder.kind) or next(letters, _LETTERS[-1]) for holder in holders]
+    marks = {FOREIGN: _FOREIGN, UNLISTED: _UNLISTED}
+    return [marks.get(holder.kind) or next(letters, _LETTERS[-1]) for holder in holders]
 
 
 def bar(card: Card, marks: Sequence[str]) -> str:
     """Return the memory of a card as a bar of BAR_WIDTH marks; each holder of any memory has at least one."""
     text = ""
-    held = 0
+    held_mb = 0
     for mark, holder in zip(marks, card.holders, strict=True):
-        held += holder.memory_mb
-        end = round(BAR_WIDTH * min(1.0, held / max(1, card.total_mb)))
+        held_mb += holder.memory_mb
+        end = round(BAR_WIDTH * min(1.0, held_mb / max(1, card.total_mb)))
         text += mark * max(end - len(text), 1 if holder.memory_mb else 0)
     return text[:BAR_WIDTH].ljust(BAR_WIDTH, _FREE)

@@ -100,9 +100,9 @@ def asked_for(options: argparse.Namespace) -> GPULease:
         duration=options.duration,
         reason=options.reason,
     )
-    refused = problem(spec)
-    if refused:
-        raise CommandError(f"lease {options.name}: {refused}")
+    fault = problem(spec)
+    if fault:
+        raise CommandError(f"lease {options.name}: {fault}")
     return GPULease(metadata=Metadata(name=options.name, namespace=options.namespace), spec=spec)
 
 
@@ -128,17 +128,17 @@ async def take(
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Take a lease, in place of one of its name that is over. Raises CommandError if there is one that is not, ApiError."""
-    created = await _create(api, lease)
+    new_lease = await _create(api, lease)
     print(
-        f"lease {created.key} taken: group {created.spec.group}, {_memory(created.spec)}, {created.spec.duration}"
+        f"lease {new_lease.key} taken: group {new_lease.spec.group}, {_memory(new_lease.spec)}, {new_lease.spec.duration}"
     )
     if not wait:
-        print(f"`flexinfer lease list -n {created.metadata.namespace}` shows when it is Granted")
+        print(f"`flexinfer lease list -n {new_lease.metadata.namespace}` shows when it is Granted")
         return 0
     until = None if timeout is None else clock() + timeout
     progress = ""
     while True:
-        current = await _read(api, created)
+        current = await _read(api, new_lease)
         if current.condition() is not None and leased(current) != progress:
             progress = leased(current)
             print(one_line(progress), flush=True)
@@ -203,8 +203,8 @@ async def give(api: Cluster, namespace: str, name: str) -> int:
         raise CommandError(
             f"lease {name!r} not found in namespace {namespace}; `kubectl get gl -A` lists all leases"
         ) from error
-    held = "; the models of its group start again with their next request, once its processes have ended"
-    print(f"lease {lease.key} given back{held if lease.granted else ''}")
+    note = "; the models of its group start again with their next request, once its processes have ended"
+    print(f"lease {lease.key} given back{note if lease.granted else ''}")
     return 0
 
 

@@ -70,12 +70,12 @@ async def _read(options: argparse.Namespace) -> Sequence[Service]:
 def entries_of(service: Service) -> Iterator[Entry]:
     """Yield the names of a Model, from the annotations of its Service; none of a Service without them."""
     meta, annotations = service.metadata, service.metadata.annotations
-    served, api_base = _value(annotations, "served-model"), _value(annotations, "api-base")
-    if not served or not api_base:
+    model_name, api_base = _value(annotations, "served-model"), _value(annotations, "api-base")
+    if not model_name or not api_base:
         return
     labels = _split(annotations.get(SERVICE_LABELS_ANNOTATION, ""))
     uid = meta.labels.get(MODEL_UID_LABEL, meta.uid)
-    names = [served, *_split(_value(annotations, "aliases")), _value(annotations, "copilot-model")]
+    names = [model_name, *_split(_value(annotations, "aliases")), _value(annotations, "copilot-model")]
     for name in dict.fromkeys(name for name in names if name and name not in labels):
         yield Entry(name=name, namespace=meta.namespace, model=meta.name, uid=uid, api_base=api_base)
     shared = api_base.partition(_OWN_PATH)[0] + "/v1"
@@ -90,19 +90,19 @@ def choose(entries: Sequence[Entry]) -> tuple[list[tuple[str, Entry]], list[str]
     is offered as `<namespace>/<name>`, one that means two Models of a namespace not at all.
     """
     unique = list(dict.fromkeys(entries))
-    chosen, left_out = [], []
+    selection, left_out = [], []
     for entry in unique:
         same = [e for e in unique if e.name == entry.name]
         rivals = [e for e in same if e.namespace == entry.namespace]
         if len(rivals) == 1:
             elsewhere = len(same) > 1
-            chosen.append((f"{entry.namespace}/{entry.name}" if elsewhere else entry.name, entry))
+            selection.append((f"{entry.namespace}/{entry.name}" if elsewhere else entry.name, entry))
         elif entry is rivals[0]:
             models = " and ".join(e.model or "a label" for e in rivals)
             left_out.append(
                 f"{entry.name} means {models} in namespace {entry.namespace} and is left out; change one of them"
             )
-    return chosen, left_out
+    return selection, left_out
 
 
 def rendered(entry: Entry, name: str, proxy: str, key_variable: str) -> dict[str, Any]:

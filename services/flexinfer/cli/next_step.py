@@ -41,23 +41,21 @@ def next_step(model: Model, group: SharedGroup | None = None, members: Sequence[
 
 def _serving(model: Model, ready: Condition, group: SharedGroup | None, members: Sequence[Model]) -> NextStep:
     """Return the step of a Model that answers: none, unless a newer spec is not served or the engine has to leave."""
-    served = f"the engine serves requests at {model.status.endpoint}"
+    fact = f"the engine serves requests at {model.status.endpoint}"
     generation = model.metadata.generation
     older = ready.reason == Reason.SERVING_OLDER_SPEC or ready.observed_generation != generation
     before = [condition for condition in model.status.conditions if condition.type != conditions.READY]
     cause = cause_of(before, generation)
     if cause.condition is None:
         waits = older and cause.type != conditions.READY
-        return _later(_await(cause), served) if waits else NextStep(action=NONE, message=f"nothing: {served}")
+        return _later(_await(cause), fact) if waits else NextStep(action=NONE, message=f"nothing: {fact}")
     if cause.condition.true or cause.reason in AT_REST:
-        return NextStep(action=NONE, message=f"nothing: {served}")
-    return _later(
-        _held_up(model, cause, group, members), f"{served}{' with the spec before' if older else ''}"
-    )
+        return NextStep(action=NONE, message=f"nothing: {fact}")
+    return _later(_held_up(model, cause, group, members), f"{fact}{' with the spec before' if older else ''}")
 
 
-def _later(step: NextStep, served: str) -> NextStep:
-    return NextStep(action=step.action, message=f"{step.message}; until then {served}")
+def _later(step: NextStep, fact: str) -> NextStep:
+    return NextStep(action=step.action, message=f"{step.message}; until then {fact}")
 
 
 def _held_up(model: Model, cause: Cause, group: SharedGroup | None, members: Sequence[Model]) -> NextStep:
@@ -97,8 +95,8 @@ def _of_the_pod(model: Model, condition: Condition) -> str:
         case Reason.STARTING if backend.loading_stage == _SCHEDULING and ": " in condition.message:
             return f"make room for what the scheduler names, or lower the requirements in spec: kubectl describe pod {pod}"
         case Reason.RESTARTING | Reason.BACK_OFF if backend.loading_stage == _RESTART:
-            ended = " --previous" if backend.restarts else ""
-            return f"fix the cause that the message names; the engine's log: kubectl logs {pod}{ended}"
+            option = " --previous" if backend.restarts else ""
+            return f"fix the cause that the message names; the engine's log: kubectl logs {pod}{option}"
         case Reason.RESTARTING:
             return "wait: a new Pod is created"
         case _:
@@ -134,10 +132,10 @@ def _against(
         if h.lease
     )
     if movable and _fits_with(model, [h for h in staying if h.label not in movable], group):
-        named = ", ".join(f"{label} has {its}" for label, its in movable.items())
+        holder_list = ", ".join(f"{label} has {its}" for label, its in movable.items())
         return NextStep(
             action=WAIT,
-            message=f"wait, or set spec.gpu.priority (now {mine}) above that of a holder that is to leave: {named}{ends}",
+            message=f"wait, or set spec.gpu.priority (now {mine}) above that of a holder that is to leave: {holder_list}{ends}",
         )
     if ends:
         return NextStep(action=WAIT, message=f"wait: a lease is never made to leave{ends}")
@@ -162,14 +160,14 @@ def _fits_with(model: Model, holders: Sequence[Holder], group: SharedGroup) -> b
     if not holders:
         return True
     placement, gpu = model.status.placement or Placement(), model.spec.gpu or Gpu()
-    held = [device for holder in holders for device in holder.devices]
+    held_devices = [device for holder in holders for device in holder.devices]
     measurable = all(need.memory_mb for need in placement.devices) and all(
-        device.memory_mb for device in held
+        device.memory_mb for device in held_devices
     )
     if group.spec.mode == ONE_AT_A_TIME or gpu.exclusive or not placement.devices or not measurable:
         return False
     return all(
-        need.memory_mb + sum(device.memory_mb for device in held if device.uuid == need.uuid)
+        need.memory_mb + sum(device.memory_mb for device in held_devices if device.uuid == need.uuid)
         <= need.total_mb - group.spec.reserve_mb
         for need in placement.devices
     )

@@ -75,12 +75,12 @@ def plan(state: ObservedState, model: Model, now: float) -> Plan:
     if not condition.true:
         return Plan(key=candidate.key, message=f"would be refused ({condition.reason}): {condition.message}")
     present = without(state, [candidate.key])
-    placed = _placed(present, candidate, now)
-    placement = placed.placement if placed.condition.true else None
+    outcome = _placed(present, candidate, now)
+    placement = outcome.placement if outcome.condition.true else None
     others = [name for name in sorted(state.nodes) if placement is None or name != placement.node]
     return Plan(
         key=candidate.key,
-        message=placed.condition.message,
+        message=outcome.condition.message,
         placement=placement,
         devices=_devices_of(present, placement),
         holders=holders_of(present, candidate),
@@ -101,8 +101,8 @@ def with_plan(state: ObservedState, model: Model, placement: Placement) -> Obser
         placement=placement,
         conditions=(*candidate.status.conditions, placed, _condition(conditions.WANTED, Reason.FIRST_START)),
     )
-    planned = msgspec.structs.replace(candidate, status=status)
-    return _with(without(state, [candidate.key]), planned)
+    scheduled_model = msgspec.structs.replace(candidate, status=status)
+    return _with(without(state, [candidate.key]), scheduled_model)
 
 
 def _candidate(model: Model, state: ObservedState) -> Model:
@@ -110,12 +110,14 @@ def _candidate(model: Model, state: ObservedState) -> Model:
     metadata = msgspec.structs.replace(
         model.metadata, uid=f"plan/{model.key}", resource_version="1", generation=_GENERATION
     )
-    accepted_ = (_condition(conditions.ACCEPTED, Reason.ACCEPTED),)
+    initial_conditions = (_condition(conditions.ACCEPTED, Reason.ACCEPTED),)
     existing = state.models.get(model.key)
     if existing is None:
-        return msgspec.structs.replace(model, metadata=metadata, status=ModelStatus(conditions=accepted_))
+        return msgspec.structs.replace(
+            model, metadata=metadata, status=ModelStatus(conditions=initial_conditions)
+        )
     cache = existing.status.cache if _has_weights_of(model, existing) else None
-    status = ModelStatus(conditions=accepted_, placement=existing.status.placement, cache=cache)
+    status = ModelStatus(conditions=initial_conditions, placement=existing.status.placement, cache=cache)
     candidate = msgspec.structs.replace(model, metadata=metadata, status=status)
     status = msgspec.structs.replace(status, placement=remembered(candidate))
     return msgspec.structs.replace(candidate, status=status)
@@ -153,13 +155,13 @@ def _elsewhere(state: ObservedState, candidate: Model, node: str, now: float) ->
             node=node, reason=f"members of the shared group {candidate.spec.group} run on {home}"
         )
     alone = _only(state, node)
-    placed = _placed(alone, candidate, now)
-    if placed.condition.true:
-        fit = placed.placement.reason if placed.placement is not None else ""
+    outcome = _placed(alone, candidate, now)
+    if outcome.condition.true:
+        fit = outcome.placement.reason if outcome.placement is not None else ""
         return Elsewhere(node=node, reason=f"fits too, and is a worse choice ({fit})")
     leaving = next(_enough(alone, candidate, node, now), ())
     reason = (
-        placed.condition.message.removeprefix(_ALONE).removeprefix(f"{node}: ").partition(". Remedy: ")[0]
+        outcome.condition.message.removeprefix(_ALONE).removeprefix(f"{node}: ").partition(". Remedy: ")[0]
     )
     return Elsewhere(node=node, reason=reason, leaving=leaving)
 
@@ -204,8 +206,8 @@ def without(state: ObservedState, keys: Collection[str]) -> ObservedState:
     models = [state.models[key] for key in sorted(keys) if key in state.models]
     for model in models:
         state = _freed(state, model)
-    gone = [event for model in models for event in _deletions(model.metadata)]
-    return apply_events(state, [Observation(event, 0.0) for event in gone])
+    deletions = [event for model in models for event in _deletions(model.metadata)]
+    return apply_events(state, [Observation(event, 0.0) for event in deletions])
 
 
 def _deletions(metadata: Metadata) -> Sequence[ModelDeleted | WorkloadDeleted]:
@@ -234,22 +236,22 @@ def _without_requests(node: NodeFacts, model: Model) -> NodeFacts:
     amounts = dict(requirements.amounts)
     if requirements.devices and plugged(model) and placement.vendor in GPU_RESOURCES:
         amounts[GPU_RESOURCES[placement.vendor]] = 1000 * requirements.devices
-    requested = {name: max(0, amount - amounts.get(name, 0)) for name, amount in node.requested.items()}
-    return msgspec.structs.replace(node, requested=requested)
+    requests = {name: max(0, amount - amounts.get(name, 0)) for name, amount in node.requested.items()}
+    return msgspec.structs.replace(node, requested=requests)
 
 
 def _without_processes(sample: Sample, pods: Collection[str]) -> Sample:
     devices = tuple(_without_pods(device, pods) for device in sample.observed.devices)
-    observed: GpusObserved = msgspec.structs.replace(sample.observed, devices=devices)
-    return Sample(observed, sample.at)
+    event: GpusObserved = msgspec.structs.replace(sample.observed, devices=devices)
+    return Sample(event, sample.at)
 
 
 def _without_pods(device: Device, pods: Collection[str]) -> Device:
     processes = tuple(process for process in device.processes if process.pod_uid not in pods)
-    freed = sum(process.used_mb for process in device.processes if process.pod_uid in pods)
+    freed_mb = sum(process.used_mb for process in device.processes if process.pod_uid in pods)
     return msgspec.structs.replace(
         device,
         processes=processes,
-        used_mb=max(0, device.used_mb - freed),
-        free_mb=min(device.total_mb, device.free_mb + freed),
+        used_mb=max(0, device.used_mb - freed_mb),
+        free_mb=min(device.total_mb, device.free_mb + freed_mb),
     )

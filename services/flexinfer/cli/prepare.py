@@ -77,15 +77,15 @@ def differences(instance: Instance, choices: Choices) -> list[str]:
 
     Raises InstanceError, SettingsError.
     """
-    started = record.read(instance.record).started
+    launch = record.read(instance.record).started
     different = (
         [f"--api is {instance.api}, not {choices.world}"] if choices.world not in ("", instance.api) else []
     )
-    if started is None:  # an earlier version started it, or it has only begun
+    if launch is None:  # an earlier version started it, or it has only begun
         return different
-    different += [f"{option} is not set" for option in choices.options if option not in started.options]
+    different += [f"{option} is not set" for option in choices.options if option not in launch.options]
     variables: dict[str, str] = {}
-    for program in programs(instance, separate="--separate" in started.options, settings=started.settings):
+    for program in programs(instance, separate="--separate" in launch.options, settings=launch.settings):
         variables |= program.variables
     return different + user_settings.differing(choices.settings, variables)
 
@@ -94,14 +94,14 @@ def differences(instance: Instance, choices: Choices) -> list[str]:
 def prepared(state: Path, choices: Choices, report: Callable[[str], None]) -> Iterator[Instance]:
     """Yield the instance with everything in place and its ports reserved. Raises InstanceError, CommandError."""
     check_simulation(state, choices)
-    held = frozenset(
+    own_ports = frozenset(
         port
         for entry in record.read(state / "processes.json").entries
         if entry.identity is not None and alive(entry.identity)
         for port in _PORTS.get(entry.name, (entry.name,))
     )
-    wanted = user_settings.proxy_port(choices.settings)
-    with instances.opened(state, held=held, api=choices.world, proxy_port=wanted) as instance:
+    proxy_port = user_settings.proxy_port(choices.settings)
+    with instances.opened(state, own_ports=own_ports, api=choices.world, proxy_port=proxy_port) as instance:
         provisioning.write_files(instance)
         if choices.simulation is not None:
             files.save(instance, choices.simulation)

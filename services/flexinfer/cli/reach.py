@@ -129,9 +129,9 @@ async def _look(
 
 async def _data(cluster: Cluster, name: str, keys: tuple[str, ...], context: str) -> dict[str, bytes]:
     with _in_words(f"Secret {name}", context):
-        held = await cluster.get(SECRETS, SYSTEM_NAMESPACE, name)
+        secret = await cluster.get(SECRETS, SYSTEM_NAMESPACE, name)
     try:
-        return {key: base64.b64decode(held.data[key]) for key in keys}
+        return {key: base64.b64decode(secret.data[key]) for key in keys}
     except (KeyError, binascii.Error) as error:
         raise CommandError(
             f"Secret {name} in {SYSTEM_NAMESPACE} of context {context} lacks {' or '.join(keys)}; delete it and apply the manifests again"

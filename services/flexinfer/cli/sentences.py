@@ -95,11 +95,11 @@ def summary(model: Model) -> str:
 
     Derived from the conditions: `status.phase` is written only when a start has settled, and would be old here.
     """
-    written, generation = model.status.conditions, model.metadata.generation
-    if not written:
+    current, generation = model.status.conditions, model.metadata.generation
+    if not current:
         return "new"
     deleting = ", deleting" if model.deleting else ""
-    return f"{phase_of(written, generation)}{deleting}: {explain(written, generation)}"
+    return f"{phase_of(current, generation)}{deleting}: {explain(current, generation)}"
 
 
 def _live(event: AnyEvent) -> str:
@@ -145,8 +145,8 @@ def _download(event: events.DownloadObserved) -> str:
 
 def bar(done: int, total: int) -> str:
     """Return a bar of 20 characters."""
-    filled = min(_BAR, _BAR * done // max(1, total))
-    return f"[{'#' * filled}{'.' * (_BAR - filled)}]"
+    marks = min(_BAR, _BAR * done // max(1, total))
+    return f"[{'#' * marks}{'.' * (_BAR - marks)}]"
 
 
 def history(event: events.HistoryRecorded) -> str:

@@ -64,12 +64,12 @@ def observed_phase(line: str) -> str:
     Derived from the conditions: `status.phase` is written only when a start has settled, so a short start would
     not be seen.
     """
-    generation, _, printed = line.strip().partition(" ")
-    written = msgspec.json.decode(printed, type=tuple[Condition, ...]) if printed else ()
-    ready = conditions.find(written, conditions.READY)
-    if not written or (ready is not None and ready.reason in (Reason.DRAINING, Reason.STOPPING)):
+    generation, _, json_text = line.strip().partition(" ")
+    current = msgspec.json.decode(json_text, type=tuple[Condition, ...]) if json_text else ()
+    ready = conditions.find(current, conditions.READY)
+    if not current or (ready is not None and ready.reason in (Reason.DRAINING, Reason.STOPPING)):
         return ""
-    return phase_of(written, int(generation))
+    return phase_of(current, int(generation))
 
 
 @contextmanager

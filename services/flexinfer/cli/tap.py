@@ -67,26 +67,26 @@ async def _tap(server: NatsServer, subject: str, latest: int | None) -> None:
 
     Raises BrokenPipeError once the reader is gone, CommandError for a subject that may not be read.
     """
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, _end, ended)
+        asyncio.get_running_loop().add_signal_handler(number, _end, end)
     async with connect_tap(server) as link:
         if latest != 0:
             steps = await recorded(link, HISTORY)
             _print(steps if latest is None else steps[-latest:])
-        with _noticing_the_reader(ended):
+        with _noticing_the_reader(end):
 
             async def show(message: Msg) -> None:
                 try:
                     _print([line(datetime.now(UTC), message)])
                 except BrokenPipeError as error:  # raised here it would be a line of the NATS client's log
-                    _end(ended, error)
+                    _end(end, error)
 
             await link.client.subscribe(subject, cb=show)
             await flush(link.client)
             _require_readable(link, subject)
-            async with _noticing_the_way(server.forward, ended):
-                await ended
+            async with _noticing_the_way(server.forward, end):
+                await end
 
 
 def _print(lines: Iterable[str]) -> None:
@@ -94,15 +94,15 @@ def _print(lines: Iterable[str]) -> None:
         print(text, flush=True)
 
 
-def _end(ended: asyncio.Future[None], error: Exception | None = None) -> None:
-    if not ended.done() and error is None:
-        ended.set_result(None)
-    elif not ended.done() and error is not None:
-        ended.set_exception(error)
+def _end(end: asyncio.Future[None], error: Exception | None = None) -> None:
+    if not end.done() and error is None:
+        end.set_result(None)
+    elif not end.done() and error is not None:
+        end.set_exception(error)
 
 
 @contextlib.contextmanager
-def _noticing_the_reader(ended: asyncio.Future[None]) -> Iterator[None]:
+def _noticing_the_reader(end: asyncio.Future[None]) -> Iterator[None]:
     """End when a pipe's reader is gone, as with `| head -1`, also while there is nothing to print.
 
     The writing end of a pipe is readable only then (poll(2), POLLERR).
@@ -111,7 +111,7 @@ def _noticing_the_reader(ended: asyncio.Future[None]) -> Iterator[None]:
     if not stat.S_ISFIFO(os.fstat(output).st_mode):
         yield
         return
-    loop.add_reader(output, _end, ended, BrokenPipeError())
+    loop.add_reader(output, _end, end, BrokenPipeError())
     try:
         yield
     finally:
@@ -151,13 +151,13 @@ def _require_readable(link: Connection, subject: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _noticing_the_way(forward: PortForward | None, ended: asyncio.Future[None]) -> AsyncIterator[None]:
+async def _noticing_the_way(forward: PortForward | None, end: asyncio.Future[None]) -> AsyncIterator[None]:
     """End when the port-forward does: the NATS client would try to connect to nothing."""
 
     async def watch(forward: PortForward) -> None:
         while not await asyncio.to_thread(forward.ended_by, _WATCH_SECONDS):
             pass
-        _end(ended, CommandError("the connection to NATS was closed"))
+        _end(end, CommandError("the connection to NATS was closed"))
 
     watching = asyncio.create_task(watch(forward)) if forward is not None else None
     try:

@@ -136,10 +136,10 @@ async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int |
         loop.add_signal_handler(number, stopping.set)
     say(f"FlexInfer in {instance.state}")
     before = {NODE: partial(_provisioned, instance)} if instance.api == REAL else {}
-    specified = programs(instance, separate=choices.separate, settings=choices.settings)
-    hints = {program.name: LogHint(instance.log(program.name)) for program in specified}
+    all_programs = programs(instance, separate=choices.separate, settings=choices.settings)
+    hints = {program.name: LogHint(instance.log(program.name)) for program in all_programs}
     with_these = record.Started(settings=choices.settings, options=choices.options)
-    async with supervised(instance, specified, before, with_these) as supervisor:
+    async with supervised(instance, all_programs, before, with_these) as supervisor:
         if supervisor.adopted:
             say(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}")
         starting = asyncio.create_task(started(instance, supervisor, hints, ready_descriptor))

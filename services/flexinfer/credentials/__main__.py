@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 async def main(settings: Settings) -> None:
     """Create the Secrets that are missing. Raises ApiError."""
     async with client.connected(settings.kubeconfig) as api:
-        created = await make(api, settings.cluster_domain)
-    logger.info("%d Secrets created", len(created))
+        names = await make(api, settings.cluster_domain)
+    logger.info("%d Secrets created", len(names))
 
 
 _ENDS = (signal.SIGTERM, signal.SIGINT)

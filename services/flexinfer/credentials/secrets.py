@@ -66,9 +66,9 @@ async def _make(cluster: Cluster, folder: Path, server: Subject) -> list[str]:
     user exists, so those come last.
     """
     certificates.issue(folder, "tls", server)
-    created = []
+    names = []
     if await _create(cluster, AUTHORITY_SECRET, _files(folder, "ca.crt", "ca.key")):
-        created.append(AUTHORITY_SECRET)
+        names.append(AUTHORITY_SECRET)
     else:
         await _read_authority(cluster, folder)
         certificates.issue(folder, "tls", server)
@@ -77,7 +77,7 @@ async def _make(cluster: Cluster, folder: Path, server: Subject) -> list[str]:
     for user in USERS:
         password = secrets.token_urlsafe(_PASSWORD_BYTES).encode()
         contents[secret_of(user)] = {"password": _LETTER + password, **_files(folder, "ca.crt")}
-    return created + [name for name, data in contents.items() if await _create(cluster, name, data)]
+    return names + [name for name, data in contents.items() if await _create(cluster, name, data)]
 
 
 async def _read_authority(cluster: Cluster, folder: Path) -> None:

@@ -25,23 +25,25 @@ from flexinfer.state.observed import ObservedState
 
 
 def controller(
-    settings: Settings, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
+    settings: Settings, open_client: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
 ) -> Controller[Effect, Fact, Memory]:
-    """Return the launcher's controller; `opened` gives the client that engines are probed with."""
+    """Return the launcher's controller; `open_client` gives the client that engines are probed with."""
     launch_settings = settings_of(settings)
-    prober, gone, audit = Prober(opened), PodsGone(), ServiceAudit(launch_settings)
+    prober, pod_deletions, audit = Prober(open_client), PodsGone(), ServiceAudit(launch_settings)
     loads = LoadWatch()
 
     def observe(state: ObservedState, memory: Memory) -> None:
         prober.observe(state, memory)
-        gone.observe(state, memory)
+        pod_deletions.observe(state, memory)
         audit.observe(state, memory)
         loads.observe(state, memory)
 
     return Controller(
         name="launcher",
         decide=functools.partial(decide, settings=launch_settings),
-        perform=functools.partial(perform, settings=launch_settings, gone=gone, fences=Fences()),
+        perform=functools.partial(
+            perform, settings=launch_settings, pod_deletions=pod_deletions, fences=Fences()
+        ),
         subscriptions=subscriptions_of(SERVICES["launcher"]),
         memory=Memory(),
         touched=lambda before, after, event: prober.touch(touched(before, after, event)),

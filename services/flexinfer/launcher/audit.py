@@ -52,8 +52,8 @@ class ServiceAudit:
         # The Models are those from before the LIST: the Service of a newer one may be younger than the LIST.
         models = list(self._exposed())
         labels = f"{MANAGED_BY_LABEL}=flexinfer-launcher"
-        listed = (await runtime.cluster.list(SERVICES, labels=labels)).items
-        services = {f"{s.metadata.namespace}/{s.metadata.name}": s for s in listed}
+        items = (await runtime.cluster.list(SERVICES, labels=labels)).items
+        services = {f"{s.metadata.namespace}/{s.metadata.name}": s for s in items}
         for number, model in enumerate(models):
             if self._drifted(model, services):
                 remember(ServiceDrifted(key=model.key, uid=model.uid))

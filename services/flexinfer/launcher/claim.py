@@ -50,8 +50,8 @@ async def _compare(runtime: Runtime, model: Model, pod: kube.Pod, body: Json) ->
     existing = await runtime.cluster.get(RESOURCE_CLAIMS, meta.namespace, name)
     if not any(owner.uid == meta.uid for owner in existing.metadata.owner_references):
         raise NameTakenError(model, "ResourceClaim", name)
-    needed = body["metadata"]["annotations"][TEMPLATE_ANNOTATION]
-    if existing.metadata.annotations.get(TEMPLATE_ANNOTATION) != needed:
+    digest = body["metadata"]["annotations"][TEMPLATE_ANNOTATION]
+    if existing.metadata.annotations.get(TEMPLATE_ANNOTATION) != digest:
         log.info("%s: deleting Pod %s: its ResourceClaim is of an earlier placement", model.key, meta.name)
         await runtime.cluster.delete(PODS, meta.namespace, meta.name, uid=meta.uid)
         raise ConflictError(f"ResourceClaim {name} is of an earlier placement", 409)

@@ -81,8 +81,8 @@ def _at_rest(context: ModelContext) -> Iterator[Action]:
     view, ready = context.view, context.view.ready
     if ready.written and not (ready.current or view.accepted.true or view.accepted.false):
         return
-    first_seen = context.state.first_seen.get(view.model.uid)
-    due = actions.first_write_due(view.model, conditions.READY, first_seen, context.now)
+    first_seen_at = context.state.first_seen.get(view.model.uid)
+    due = actions.first_write_due(view.model, conditions.READY, first_seen_at, context.now)
     if due is not None:
         yield RequeueAt(due)
     elif not ready.written or (ready.reason == Reason.LOADING_TIMEOUT and not ready.given_up):
@@ -184,16 +184,16 @@ def _refused(context: ModelContext) -> Iterator[Action]:
 
 def _start(context: ModelContext) -> Iterator[Action]:
     view = context.view
-    rendered = template(view.model, context.settings)
-    if rendered is None or view.moved:
+    pod_template = template(view.model, context.settings)
+    if pod_template is None or view.moved:
         return
     # The Service is created with the first status of a generation; if its name was taken then, it is tried again here.
     again = view.ready.reason == Reason.NAME_TAKEN
     yield Start(
         model=view.model,
         turn=view.turn,
-        pod=engine_pod(view.model, view.turn, rendered),
-        template=rendered.digest,
+        pod=engine_pod(view.model, view.turn, pod_template),
+        template=pod_template.digest,
         service=service(view.model, context.settings) if again else None,
     )
 
@@ -226,8 +226,8 @@ def _gated(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     view = context.view
     if view.ready.given_up:
         yield from loading.failed(context, pod)
-    elif moved := drain.moved_cause(view, pod):
-        yield from drain.stop(context, moved, Purpose.RENEW)
+    elif cause := drain.moved_cause(view, pod):
+        yield from drain.stop(context, cause, Purpose.RENEW)
     elif view.gates_open and view.memory_checked:
         yield from _refused(context) if view.ready.reason == Reason.CREATE_REFUSED else _start(context)
 
@@ -262,10 +262,10 @@ def _healthy(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     """(8) Ready with the current spec, or with the previous one while that is all that may run."""
     view = context.view
     address = loading.address(view.model, pod)
-    served = view.ready.true and view.backend.address == address
+    is_serving = view.ready.true and view.backend.address == address
     if not view.gates_open:
         # While the conditions of a newer generation arrive one by one, an unchanged template is not written about.
-        if served and (view.ready.current or not _outdated(context, pod)):
+        if is_serving and (view.ready.current or not _outdated(context, pod)):
             return
         reason = Reason.SERVING_OLDER_SPEC
         message = (
@@ -274,10 +274,10 @@ def _healthy(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         )
     else:
         reason, message = Reason.READY, f"engine healthy at {address}"
-    seconds = _load_seconds(context, served=served)
-    loaded = f" (loaded in {seconds:g}s)" if seconds and reason == Reason.READY else ""
+    seconds = _load_seconds(context, served=is_serving)
+    note = f" (loaded in {seconds:g}s)" if seconds and reason == Reason.READY else ""
     backend = status.healthy(view, address, seconds, pod.restarts)
-    yield from status.say_ready(context, reason, message + loaded, backend)
+    yield from status.say_ready(context, reason, message + note, backend)
 
 
 def _outdated(context: ModelContext, pod: PodFacts) -> bool:
@@ -285,13 +285,13 @@ def _outdated(context: ModelContext, pod: PodFacts) -> bool:
     view = context.view
     if not view.accepted.true:
         return view.accepted.false
-    rendered = template(view.model, context.settings)
-    return rendered is None or rendered.digest != pod.template
+    pod_template = template(view.model, context.settings)
+    return pod_template is None or pod_template.digest != pod.template
 
 
 def _load_seconds(context: ModelContext, *, served: bool) -> float:
     """Return how long the engine took to load: measured when it becomes Ready after a start, else as it was measured."""
-    measured = context.view.backend.load_seconds
-    if served or (measured and not context.view.ready.loading):
-        return measured
+    load_seconds = context.view.backend.load_seconds
+    if served or (load_seconds and not context.view.ready.loading):
+        return load_seconds
     return loading.seconds_since_start(context)

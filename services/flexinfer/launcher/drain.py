@@ -29,8 +29,8 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
     """
     if not view.gates_open:
         return ""
-    if moved := moved_cause(view, pod):
-        return moved
+    if cause := moved_cause(view, pod):
+        return cause
     if pod.turn != view.turn:
         return f"its Pod is of turn {pod.turn}, not of {view.turn}"
     node = view.model.assigned_node
@@ -38,8 +38,10 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
         return f"it is placed on node {node} now, and its Pod runs on {pod.node}"
     if view.ready.true and view.ready.current and not view.ready.older_spec:
         return ""
-    rendered = template(view.model, settings)
-    return "its Pod template changed" if rendered is not None and rendered.digest != pod.template else ""
+    pod_template = template(view.model, settings)
+    return (
+        "its Pod template changed" if pod_template is not None and pod_template.digest != pod.template else ""
+    )
 
 
 def moved_cause(view: ModelView, pod: PodFacts) -> str:
@@ -50,8 +52,8 @@ def moved_cause(view: ModelView, pod: PodFacts) -> str:
 
 def at_rest(context: ModelContext) -> bool:
     """Tell whether a stop has nothing left to do: no Pod, Ready at rest, the turn given back, the finalizer removed."""
-    view, owed = context.view, context.view.release_turn
-    returned = not owed or view.has_returned(owed)
+    view, turn = context.view, context.view.release_turn
+    returned = not turn or view.has_returned(turn)
     finalizer = view.model.deleting and RUNNING_FINALIZER in view.model.metadata.finalizers
     return not context.pods and view.ready.at_rest and returned and not finalizer
 

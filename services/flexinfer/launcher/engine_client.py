@@ -77,10 +77,10 @@ async def request(session: aiohttp.ClientSession, url: str, body: bytes | None =
     method, headers = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
     async with session.request(method, url, data=body, headers=headers, allow_redirects=False) as response:
         chunks: list[bytes] = []
-        left = LONGEST_TEXT
-        while left > 0 and (chunk := await response.content.read(left)):
+        remaining = LONGEST_TEXT
+        while remaining > 0 and (chunk := await response.content.read(remaining)):
             chunks.append(chunk)
-            left -= len(chunk)
-        if left <= 0:
+            remaining -= len(chunk)
+        if remaining <= 0:
             response.close()
         return Answer(response.status, b"".join(chunks).decode(errors="replace"))

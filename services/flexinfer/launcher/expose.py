@@ -96,18 +96,18 @@ async def ensure_service(runtime: Runtime, model: Model, body: Json) -> str:
 
 async def _update(runtime: Runtime, existing: kube.Service, body: Json) -> str:
     """Bring the Model's own Service up to date; labels and annotations of others stay."""
-    meta, changed = existing.metadata, drift(existing, body)
-    if not changed:
+    meta, fields = existing.metadata, drift(existing, body)
+    if not fields:
         return ""
-    wanted = body["metadata"]
+    metadata = body["metadata"]
     obsolete = dict.fromkeys(obsolete_annotations(existing, body))
     change = {
         "metadata": {
             "uid": meta.uid,
             "resourceVersion": meta.resource_version,
-            "labels": wanted["labels"],
-            "annotations": wanted["annotations"] | obsolete,
-            "ownerReferences": wanted["ownerReferences"],
+            "labels": metadata["labels"],
+            "annotations": metadata["annotations"] | obsolete,
+            "ownerReferences": metadata["ownerReferences"],
         },
         "spec": {"selector": None, **body["spec"]},
     }
@@ -117,7 +117,7 @@ async def _update(runtime: Runtime, existing: kube.Service, body: Json) -> str:
         # What was made of it cannot be changed back: it is deleted, and created by the next attempt.
         await runtime.cluster.delete(SERVICES, meta.namespace, meta.name, uid=meta.uid)
         raise ConflictError(f"Service {meta.name} cannot be changed back: {error}", 409) from error
-    return f"Service {meta.name} was changed ({', '.join(changed)}); it was brought up to date"
+    return f"Service {meta.name} was changed ({', '.join(fields)}); it was brought up to date"
 
 
 async def restore_service(
@@ -127,12 +127,12 @@ async def restore_service(
 
     Raises NameTakenError of a Model that does not serve. Any other failure is left to the next resync.
     """
-    model, restored = action.model, ServiceRestored(key=action.model.key, uid=action.model.uid)
+    model, fact = action.model, ServiceRestored(key=action.model.key, uid=action.model.uid)
     view = view_of(model)
     try:
         change = await ensure_service(runtime, model, action.service)
         if view.ready.reason == Reason.NAME_TAKEN:
-            return [restored, *await _leave_name_taken(runtime, model, settings)]
+            return [fact, *await _leave_name_taken(runtime, model, settings)]
     except NameTakenError as error:
         if not view.ready.true:
             raise
@@ -143,7 +143,7 @@ async def restore_service(
         if change:
             log.warning("%s: %s", model.key, change)
             runtime.spawn_background(record_transition(runtime, model, remark(model, change)))
-    return [restored]
+    return [fact]
 
 
 async def _leave_name_taken(runtime: Runtime, model: Model, settings: LaunchSettings) -> Sequence[AnyEvent]:

@@ -49,7 +49,7 @@ def loaded(state: ObservedState, memory: Memory) -> Iterator[MemoryLoaded]:
             continue
         uid, last = pods[-1].uid, memory.progress.get(model.uid)
         processes = (p for device in sample.observed.devices for p in device.processes)
-        held = sum(p.used_mb for p in processes if p.pod_uid == uid)
+        device_mb = sum(p.used_mb for p in processes if p.pod_uid == uid)
         before = last.device_mb if last is not None and last.pod_uid == uid else 0
-        if held >= before + LOADED_MB:
-            yield MemoryLoaded(key=key, uid=model.uid, pod_uid=uid, device_mb=held)
+        if device_mb >= before + LOADED_MB:
+            yield MemoryLoaded(key=key, uid=model.uid, pod_uid=uid, device_mb=device_mb)

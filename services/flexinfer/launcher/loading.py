@@ -160,9 +160,9 @@ def _restart(context: ModelContext, pod: PodFacts) -> str:
 def _crash_loop(context: ModelContext, pod: PodFacts) -> str:
     """Return why an engine is restarted with a delay, and how long that is as the node said last: it stays while an attempt runs."""
     delay = engine_end.NODE_BACK_OFF.search(pod.message) if pod.reason == _CRASH_LOOP else None
-    cause, reported = _restart(context, pod), context.view.ready.message
-    if delay is None and reported.startswith(f"{cause}{_NODE_WAITS}"):
-        return reported
+    cause, message = _restart(context, pod), context.view.ready.message
+    if delay is None and message.startswith(f"{cause}{_NODE_WAITS}"):
+        return message
     waits = f" waits {delay[1]}" if delay is not None else ""
     return f"{cause}{_NODE_WAITS}{waits or ' waits ever longer'} before each attempt"
 
@@ -192,8 +192,8 @@ def stage_seconds(model: Model, settings: LaunchSettings, reason: str) -> float:
 def started_at(context: ModelContext) -> float | None:
     """Return when the last gate opened or the previous process ended; None if that was not observed."""
     kinds = (conditions.READY,) if context.view.ready.restarting else GATES
-    changed = (context.state.changed(context.view.model, kind) for kind in kinds)
-    return max((at for at in changed if at is not None), default=None)
+    times = (context.state.changed(context.view.model, kind) for kind in kinds)
+    return max((at for at in times if at is not None), default=None)
 
 
 def seconds_since_start(context: ModelContext) -> float:
@@ -277,8 +277,8 @@ def give_up_refused(context: ModelContext) -> Iterator[Action]:
 
 def next_creation(context: ModelContext) -> float:
     """Return when a rejected Pod may be created again."""
-    rejected = context.rejections
-    return rejected.at + back_off(rejected.count) if rejected is not None else context.now
+    rejections = context.rejections
+    return rejections.at + back_off(rejections.count) if rejections is not None else context.now
 
 
 def back_off(failures: int) -> float:

@@ -84,10 +84,10 @@ def template(model: Model, settings: LaunchSettings) -> Template | None:
         return None  # also when Accepted does not say so yet
     spec = _pod_spec(model, backend, location, settings)
     fetches = bool(_init_containers(model, location, settings))
-    compared = _pod_spec(_without_share(model), backend, location, settings)
+    basis = _pod_spec(_without_share(model), backend, location, settings)
     devices = bind.claimed(model)
-    rendered = digest([compared, *devices] if devices else compared)
-    return Template(spec, rendered, fetches, backend.files(serving(model, location.path)))
+    template_digest = digest([basis, *devices] if devices else basis)
+    return Template(spec, template_digest, fetches, backend.files(serving(model, location.path)))
 
 
 def _without_share(model: Model) -> Model:
@@ -100,7 +100,7 @@ def _without_share(model: Model) -> Model:
     return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, placement=bare))
 
 
-def engine_pod(model: Model, turn: int, rendered: Template) -> Json:
+def engine_pod(model: Model, turn: int, pod_template: Template) -> Json:
     """Return the Pod of one turn, created with the scheduling gate of that turn."""
     uuids = model.status.placement.uuids if model.status.placement is not None else ()
     return {
@@ -110,18 +110,18 @@ def engine_pod(model: Model, turn: int, rendered: Template) -> Json:
             "name": pod_name(model),
             "namespace": model.metadata.namespace,
             "labels": pod.labels(model, ENGINE, "launcher")
-            | ({FETCHES_LABEL: "true"} if rendered.fetches else {})
+            | ({FETCHES_LABEL: "true"} if pod_template.fetches else {})
             | {TURN_LABEL: str(turn)},
             "annotations": {
-                TEMPLATE_ANNOTATION: rendered.digest,
+                TEMPLATE_ANNOTATION: pod_template.digest,
                 GENERATION_ANNOTATION: str(model.metadata.generation),
                 **({DEVICES_ANNOTATION: ",".join(uuids)} if uuids else {}),
-                **engine_files.annotations(rendered.files),
+                **engine_files.annotations(pod_template.files),
             },
             "ownerReferences": [pod.owner(model)],
         },
         "spec": {
-            **rendered.spec,
+            **pod_template.spec,
             **bind.pod_claims(model, pod_name(model)),
             "schedulingGates": [{"name": gate(turn)}],
         },
@@ -191,11 +191,11 @@ def _memory_share(placement: Placement) -> str:
 def _pod_spec(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:
     init_containers = _init_containers(model, location, settings)
     keeps = backend.keeps_mb(model.spec)
-    prepared = [*init_containers, *([prompts.container(model, settings.image, keeps)] if keeps else [])]
+    initial = [*init_containers, *([prompts.container(model, settings.image, keeps)] if keeps else [])]
     return {
         **pod.where(model),
         **pod.runs(model, settings.pods, bind.runtime_class(model)),
-        **({"initContainers": prepared} if prepared else {}),
+        **({"initContainers": initial} if initial else {}),
         "containers": [_container(model, backend, location, settings)],
         "volumes": [
             *pod.volumes(location),
@@ -268,10 +268,10 @@ def _litellm_annotations(model: Model, settings: LaunchSettings) -> dict[str, st
     annotations = {SERVICE_LABELS_ANNOTATION: ",".join(labels)} if labels else {}
     if lite is None or not lite.enabled:
         return annotations
-    served = lite.served_model_name or model.metadata.name
-    aliases = sorted({*labels, *lite.aliases} - {served})
+    model_name = lite.served_model_name or model.metadata.name
+    aliases = sorted({*labels, *lite.aliases} - {model_name})
     values = {
-        "served-model": served,
+        "served-model": model_name,
         "api-base": endpoint(model, settings),
         "aliases": ",".join(aliases),
         "copilot-model": lite.copilot_alias or "",

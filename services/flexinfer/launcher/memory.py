@@ -153,11 +153,11 @@ def _progress(previous: Mapping[str, Progress], answer: EngineProbed, at: float)
     if answer.healthy or answer.gone:
         return _without(previous, answer.uid)
     last = previous.get(answer.uid)
-    seen = last.seen if last is not None and last.pod_uid == answer.pod_uid else frozenset[str]()
-    if not answer.stage or answer.stage in seen or len(seen) >= _MOST_STAGES:
+    stages = last.seen if last is not None and last.pod_uid == answer.pod_uid else frozenset[str]()
+    if not answer.stage or answer.stage in stages or len(stages) >= _MOST_STAGES:
         return previous
-    loaded = last.device_mb if last is not None and last.pod_uid == answer.pod_uid else 0
-    return {**previous, answer.uid: Progress(answer.pod_uid, seen | {answer.stage}, at, loaded)}
+    device_mb = last.device_mb if last is not None and last.pod_uid == answer.pod_uid else 0
+    return {**previous, answer.uid: Progress(answer.pod_uid, stages | {answer.stage}, at, device_mb)}
 
 
 def _loaded(previous: Mapping[str, Progress], fact: MemoryLoaded, at: float) -> Mapping[str, Progress]:
@@ -189,7 +189,7 @@ def pods_of(model: Model, state: ObservedState, memory: Memory) -> tuple[PodFact
     return tuple(sorted(own.values(), key=lambda pod: pod.version))
 
 
-def _merge(own: dict[str, PodFacts], answer: EngineProbed, model: Model, lost: frozenset[str]) -> None:
+def _merge(own: dict[str, PodFacts], answer: EngineProbed, model: Model, lost_uids: frozenset[str]) -> None:
     """Add what the launcher itself read last.
 
     A Pod that the observed state had and no longer has, or that was terminating when it was read and is not there, is not added: it was
@@ -200,11 +200,11 @@ def _merge(own: dict[str, PodFacts], answer: EngineProbed, model: Model, lost: f
     pod = answer.pod
     if pod is None or pod.model_uid != model.uid:
         return
-    observed = own.get(pod.uid)
-    if observed is not None:
-        newer = pod.version > observed.version
+    previous = own.get(pod.uid)
+    if previous is not None:
+        newer = pod.version > previous.version
     else:
         newest = max((other.version for other in own.values()), default=0)
-        newer = pod.version > newest and not (pod.deleting or pod.uid in lost)
+        newer = pod.version > newest and not (pod.deleting or pod.uid in lost_uids)
     if newer:
         own[pod.uid] = pod

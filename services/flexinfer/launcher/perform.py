@@ -27,7 +27,7 @@ from flexinfer.runtime.status_writer import write_status
 
 
 async def perform(
-    runtime: Runtime, action: Effect, *, settings: LaunchSettings, gone: PodsGone, fences: Fences
+    runtime: Runtime, action: Effect, *, settings: LaunchSettings, pod_deletions: PodsGone, fences: Fences
 ) -> Sequence[AnyEvent | Fact]:
     """Carry out one effect; returns what the API server replied. Raises ApiError."""
     try:
@@ -35,7 +35,7 @@ async def perform(
             case Start():
                 return await start(runtime, action, settings, fences)
             case Stop():
-                return await stop(runtime, action, settings, gone, fences)
+                return await stop(runtime, action, settings, pod_deletions, fences)
             case Expose():
                 return await expose(runtime, action, fences)
             case Announce():
@@ -45,7 +45,7 @@ async def perform(
             case Protect():
                 return await protect(runtime, action)
     except NotCreatedError as error:
-        rejected = CreationRejected(key=error.model.key, uid=error.model.uid)
-        restored = ServiceRestored(key=error.model.key, uid=error.model.uid)
+        rejection = CreationRejected(key=error.model.key, uid=error.model.uid)
+        restoration = ServiceRestored(key=error.model.key, uid=error.model.uid)
         write = not_ready(view_of(error.model), settings, error.reason, str(error))
-        return [*(await write_status(runtime, write) if write is not None else ()), rejected, restored]
+        return [*(await write_status(runtime, write) if write is not None else ()), rejection, restoration]

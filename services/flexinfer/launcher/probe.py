@@ -37,10 +37,10 @@ class Prober(TouchedKeys):
     """
 
     def __init__(
-        self, opened: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
+        self, open_client: Callable[[], contextlib.AbstractAsyncContextManager[Ask]] = http_client
     ) -> None:
         super().__init__()
-        self._opened = opened
+        self._opened = open_client
         self._changed = asyncio.Event()
         self._targets: dict[str, ProbeTarget] = {}
         self._heap: list[tuple[float, str]] = []  # when a target is due; may hold times that no longer count
@@ -152,12 +152,12 @@ def _interval(attempt: ProbeAttempt, state: ObservedState, *, draining: bool) ->
         return STEADY
     if not target.pod.ip:
         return _ADDRESS
-    waited = attempt.runtime.clock() - target.since
+    waited_seconds = attempt.runtime.clock() - target.since
     requested = any(activity.waiting for activity in state.activity_of(attempt.model).values())
-    eager = waited <= EAGER_SECONDS or requested or view_of(attempt.model).wanted.true
-    return loading_interval(waited) if eager else STEADY
+    eager = waited_seconds <= EAGER_SECONDS or requested or view_of(attempt.model).wanted.true
+    return loading_interval(waited_seconds) if eager else STEADY
 
 
-def loading_interval(waited: float) -> float:
+def loading_interval(waited_seconds: float) -> float:
     """Return in how many seconds to probe again an engine that has been loading for so long."""
-    return min(max(waited * _SHARE, _SHORTEST), _LONGEST)
+    return min(max(waited_seconds * _SHARE, _SHORTEST), _LONGEST)

@@ -70,8 +70,8 @@ async def save(model: Model, pod: PodFacts) -> str:
 
 async def restore(model: Model, pod: PodFacts) -> None:
     """Restore the slots of an engine that is not Ready yet."""
-    if restored := await _within(RESTORE_SECONDS, model, pod, _restore):
-        log.info("%s: %s", model.key, restored)
+    if summary := await _within(RESTORE_SECONDS, model, pod, _restore):
+        log.info("%s: %s", model.key, summary)
 
 
 def name_of(model: Model, pod: PodFacts, build: str) -> str:
@@ -141,14 +141,14 @@ async def _within(
 
 async def _save(engine: _Engine) -> str:
     name, slots = await engine.name(), order(await engine.slots())
-    left, tokens, number = room(engine.model), 0, 0
+    remaining, tokens, number = room(engine.model), 0, 0
     headers = engine.model.status.cache.headers if engine.model.status.cache is not None else None
     for slot in slots if name else ():
-        if left <= 0 or expected_bytes(slot, headers) > left:
+        if remaining <= 0 or expected_bytes(slot, headers) > remaining:
             continue
-        saved = _read(await engine.act(slot.id, "save", name), _Saved)
-        if saved is not None and saved.n_saved:
-            left, tokens, number = left - saved.n_written, tokens + saved.n_saved, number + 1
+        reply = _read(await engine.act(slot.id, "save", name), _Saved)
+        if reply is not None and reply.n_saved:
+            remaining, tokens, number = remaining - reply.n_written, tokens + reply.n_saved, number + 1
     return saved_message(number, tokens) if number else ""
 
 
@@ -160,8 +160,8 @@ def saved_message(number: int, tokens: int) -> str:
 async def _restore(engine: _Engine) -> str:
     name, slots, tokens = await engine.name(), await engine.slots(), 0
     for slot in slots if name else ():
-        restored = _read(await engine.act(slot.id, "restore", name), _Restored)
-        tokens += restored.n_restored if restored is not None else 0
+        reply = _read(await engine.act(slot.id, "restore", name), _Restored)
+        tokens += reply.n_restored if reply is not None else 0
     return f"prompt caches of {counted(tokens, 'token')} restored" if tokens else ""
 
 

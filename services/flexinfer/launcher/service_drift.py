@@ -27,19 +27,21 @@ def drift(existing: kube.Service, desired: Json) -> tuple[str, ...]:
 
 def obsolete_annotations(existing: kube.Service, desired: Json) -> tuple[str, ...]:
     """Return FlexInfer's own annotations that no longer apply."""
-    wanted = desired["metadata"]["annotations"]
-    return tuple(name for name in existing.metadata.annotations if _managed(name) and name not in wanted)
+    annotations = desired["metadata"]["annotations"]
+    return tuple(name for name in existing.metadata.annotations if _managed(name) and name not in annotations)
 
 
 def _drift(existing: kube.Service, desired: Json) -> Iterator[str]:
-    meta, wanted = existing.metadata, desired["metadata"]
-    if not wanted["labels"].items() <= meta.labels.items():
+    meta, desired_meta = existing.metadata, desired["metadata"]
+    if not desired_meta["labels"].items() <= meta.labels.items():
         yield "labels"
-    if not wanted["annotations"].items() <= meta.annotations.items() or obsolete_annotations(
+    if not desired_meta["annotations"].items() <= meta.annotations.items() or obsolete_annotations(
         existing, desired
     ):
         yield "annotations"
-    if wanted["ownerReferences"][0]["uid"] not in {reference.uid for reference in meta.owner_references}:
+    if desired_meta["ownerReferences"][0]["uid"] not in {
+        reference.uid for reference in meta.owner_references
+    }:
         yield "ownerReferences"
     yield from (
         f"spec.{name}"
@@ -48,15 +50,15 @@ def _drift(existing: kube.Service, desired: Json) -> Iterator[str]:
     )
 
 
-def _holds(value: object, wanted: object) -> bool:
+def _holds(value: object, desired: object) -> bool:
     """Tell whether a value is as wanted, beside what the API server has added to it."""
-    if isinstance(wanted, Mapping):
+    if isinstance(desired, Mapping):
         return isinstance(value, Mapping) and all(
-            _holds(value.get(key), part) for key, part in wanted.items()
+            _holds(value.get(key), part) for key, part in desired.items()
         )
-    if isinstance(wanted, list):
-        return isinstance(value, list) and len(value) == len(wanted) and all(map(_holds, value, wanted))
-    return value == wanted
+    if isinstance(desired, list):
+        return isinstance(value, list) and len(value) == len(desired) and all(map(_holds, value, desired))
+    return value == desired
 
 
 def _managed(annotation: str) -> bool:

@@ -59,18 +59,18 @@ async def start(
     runtime: Runtime, action: Start, settings: LaunchSettings, fences: Fences
 ) -> Sequence[AnyEvent | EngineProbed]:
     """Create the Pod of a turn and open its gate; returns what the API server replied. Raises NotCreatedError, ApiError."""
-    prepared, pod = await _prepare(runtime, action, settings)
+    prepared_model, pod = await _prepare(runtime, action, settings)
     if pod is None:
         return [events.ModelObserved(model=await _read_model(runtime, action.model))]
     # Read after the Pod exists, never before: a release that these reads miss will find the Pod and delete it.
-    current = await _confirm(runtime, action, prepared, pod, settings)
+    current = await _confirm(runtime, action, prepared_model, pod, settings)
     if _may_open(action, current, pod.metadata.uid, settings) and runtime.is_leader():
         await put_claim(runtime, current.model, pod)
         if runtime.is_leader():
             pod = await _open_gate(runtime, action, pod, fences)
     facts = pod_facts(pod)
-    probed = EngineProbed(key=action.key, uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
-    return [events.ModelObserved(model=current.model), probed]
+    probe = EngineProbed(key=action.key, uid=action.model.uid, pod_uid=facts.uid, healthy=False, pod=facts)
+    return [events.ModelObserved(model=current.model), probe]
 
 
 def _may_open(action: Start, current: ModelView, pod_uid: str, settings: LaunchSettings) -> bool:
@@ -89,8 +89,8 @@ def _may_open(action: Start, current: ModelView, pod_uid: str, settings: LaunchS
 
 def _renders(model: Model, action: Start, settings: LaunchSettings) -> bool:
     """Tell whether a Model, as it was just read, asks for the Pod template of a start."""
-    rendered = template(model, settings)
-    return rendered is not None and rendered.digest == action.template
+    pod_template = template(model, settings)
+    return pod_template is not None and pod_template.digest == action.template
 
 
 async def _prepare(
@@ -108,13 +108,13 @@ async def _prepare(
 
 
 async def _confirm(
-    runtime: Runtime, action: Start, prepared: Model, pod: kube.Pod, settings: LaunchSettings
+    runtime: Runtime, action: Start, prepared_model: Model, pod: kube.Pod, settings: LaunchSettings
 ) -> ModelView:
     """Step (2): return the Model and its SharedGroup after the Pod was created. Raises ConflictError if the Model was written since (1)."""
     if not action.model.spec.group:
         return await _read(runtime, action)
     model, group = await both(
-        _name_pod(runtime, action, prepared, pod, settings), _read_group(runtime, action)
+        _name_pod(runtime, action, prepared_model, pod, settings), _read_group(runtime, action)
     )
     return view_of(model, [group])
 
@@ -148,12 +148,12 @@ async def protect(runtime: Runtime, action: Protect) -> Sequence[AnyEvent]:
     return [events.ModelObserved(model=await _read_model(runtime, action.model))]
 
 
-async def put_finalizer(runtime: Runtime, observed: Model) -> Model:
+async def put_finalizer(runtime: Runtime, previous: Model) -> Model:
     """Keep the Model from being deleted before its engine; returns it as it was last returned.
 
     One that is being deleted gets none, which the next step shows.
     """
-    model = observed
+    model = previous
     for _ in range(_FINALIZER_TRIES):
         meta = model.metadata
         if RUNNING_FINALIZER in meta.finalizers or model.deleting:
@@ -161,8 +161,8 @@ async def put_finalizer(runtime: Runtime, observed: Model) -> Model:
         try:
             return await runtime.cluster.patch(MODELS, meta.namespace, meta.name, _finalizer_patch(model))
         except (InvalidError, ConflictError):
-            model = await _read_model(runtime, observed)
-            if model.uid != observed.uid:
+            model = await _read_model(runtime, previous)
+            if model.uid != previous.uid:
                 return model
     return model
 
@@ -247,13 +247,13 @@ async def _open_gate(runtime: Runtime, action: Start, pod: kube.Pod, fences: Fen
         {"op": "remove", "path": path},
     ]
     try:
-        opened = await runtime.cluster.patch(PODS, pod.metadata.namespace, pod.metadata.name, operations)
+        current = await runtime.cluster.patch(PODS, pod.metadata.namespace, pod.metadata.name, operations)
     except InvalidError as error:
         raise ConflictError(
             f"Pod {pod.metadata.name} changed before its gate opened: {error}", 409
         ) from error
     fences.wrote(action.key, pod.metadata.uid)
-    return opened
+    return current
 
 
 async def _read(runtime: Runtime, action: Start) -> ModelView:

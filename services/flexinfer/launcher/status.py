@@ -130,8 +130,8 @@ def _publish(context: ModelContext, write: WriteStatus | None) -> Iterator[Actio
     pod, announce = context.pod, None
     if write.condition.true and not view.ready.true and pod is not None:
         announce = Announce(write=write, pod_uid=pod.uid)
-    exposed = view.ready.current and not view.ready.older_spec and view.model.status.endpoint
-    if view.accepted.true and not exposed:
+    is_exposed = view.ready.current and not view.ready.older_spec and view.model.status.endpoint
+    if view.accepted.true and not is_exposed:
         yield Expose(write=write, service=service(view.model, context.settings), announce=announce)
     elif announce is not None:
         yield announce

@@ -48,47 +48,52 @@ OVERDUE_POLL = 10.0
 
 
 async def stop(
-    runtime: Runtime, action: Stop, settings: LaunchSettings, gone: PodsGone, fences: Fences
+    runtime: Runtime, action: Stop, settings: LaunchSettings, pod_deletions: PodsGone, fences: Fences
 ) -> Sequence[AnyEvent | EngineProbed]:
     """Stop the engine, to the end; returns what the API server replied. Raises ApiError.
 
     Its prompt caches are saved before the reads that allow the stop: what takes seconds must not come between these and the deletion.
     """
-    return await _stop(runtime, action, settings, gone, fences, await _save_prompts(runtime, action))
+    return await _stop(runtime, action, settings, pod_deletions, fences, await _save_prompts(runtime, action))
 
 
 async def _stop(
-    runtime: Runtime, action: Stop, settings: LaunchSettings, gone: PodsGone, fences: Fences, kept: str
+    runtime: Runtime,
+    action: Stop,
+    settings: LaunchSettings,
+    pod_deletions: PodsGone,
+    fences: Fences,
+    note: str,
 ) -> Sequence[AnyEvent | EngineProbed]:
     try:
         current = await _read(runtime, action)
     except NotFoundError:
         return [model_deleted(action.model)]
-    observed = events.ModelObserved(model=current.model)
+    event = events.ModelObserved(model=current.model)
     if current.model.uid != action.model.uid:
-        return [model_deleted(action.model), observed]
+        return [model_deleted(action.model), event]
     if not _may_stop(action, current, settings) or not runtime.is_leader():
-        return [observed]
+        return [event]
     began = runtime.clock()
     fences.deletes(action.key)
     for pod in action.pods:
         await _delete(runtime, action, pod)
-    with gone.follow(action.model) as wait:
-        left = await _pods_left(runtime, action, current, wait)
+    with pod_deletions.follow(action.model) as wait:
+        pods = await _pods_left(runtime, action, current, wait)
     cause = current.stop_cause
-    if left is None:
-        return [observed]
-    if live := [pod for pod in left if pod.metadata.deletion_timestamp is None]:
-        return [observed, _still_there(action, live[-1])]
-    if left:
-        return await _say_overdue(runtime, settings, current, left[0])
-    deleted = _deleted(action)
+    if pods is None:
+        return [event]
+    if live := [pod for pod in pods if pod.metadata.deletion_timestamp is None]:
+        return [event, _still_there(action, live[-1])]
+    if pods:
+        return await _say_overdue(runtime, settings, current, pods[0])
+    deletions = _deleted(action)
     if not cause:
-        return [*deleted, observed]
+        return [*deletions, event]
     if current.model.deleting:
-        return [*deleted, *await _remove_finalizer(runtime, current.model)]
-    message = _stopped(action, began, runtime.clock()) + (f"; {kept}" if kept else "")
-    return [*deleted, *await _write(runtime, settings, current, Reason.STOPPED, message)]
+        return [*deletions, *await _remove_finalizer(runtime, current.model)]
+    message = _stopped(action, began, runtime.clock()) + (f"; {note}" if note else "")
+    return [*deletions, *await _write(runtime, settings, current, Reason.STOPPED, message)]
 
 
 async def _read(runtime: Runtime, action: Stop) -> ModelView:
@@ -195,8 +200,8 @@ async def _pods_left(
 async def _engine_pods(runtime: Runtime, model: Model) -> Sequence[kube.Pod]:
     """List the Model's Pods by its uid alone, those of its Jobs left out: other labels may have been edited. Raises ApiError."""
     labels = f"{MODEL_UID_LABEL}={model.uid}"
-    listed = await runtime.cluster.list(PODS, model.metadata.namespace, labels=labels)
-    return [pod for pod in listed.items if not any(o.kind == "Job" for o in pod.metadata.owner_references)]
+    listing = await runtime.cluster.list(PODS, model.metadata.namespace, labels=labels)
+    return [pod for pod in listing.items if not any(o.kind == "Job" for o in pod.metadata.owner_references)]
 
 
 def _still_there(action: Stop, pod: kube.Pod) -> EngineProbed:

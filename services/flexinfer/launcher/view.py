@@ -127,8 +127,8 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def groups_known(self) -> bool:
         """Whether the arbiter has looked at every shared group of the Model: before that nothing is started or stopped in it."""
-        initialized = {group.name for group in self.groups if group.initialized}
-        return all(name in initialized for name in group_names(self.model))
+        ready_groups = {group.name for group in self.groups if group.initialized}
+        return all(name in ready_groups for name in group_names(self.model))
 
     @property
     def turn(self) -> int:
@@ -207,8 +207,8 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
 def group_names(model: Model) -> tuple[str, ...]:
     """Return the shared groups that this Model may hold devices of: its own first, then one that it is leaving."""
     membership = model.status.shared_group
-    left = membership.group if membership is not None and membership.state not in _NOT_HELD else ""
-    return tuple(name for name in dict.fromkeys((model.spec.group, left)) if name)
+    other_group = membership.group if membership is not None and membership.state not in _NOT_HELD else ""
+    return tuple(name for name in dict.fromkeys((model.spec.group, other_group)) if name)
 
 
 def view_of(model: Model, groups: Iterable[SharedGroup | None] = ()) -> ModelView:
@@ -268,8 +268,8 @@ class ModelContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def since(self, kind: str) -> float:
         """Return when the status or reason of a condition last changed, as observed here."""
-        changed = self.state.changed(self.view.model, kind)
-        return changed if changed is not None else self.now
+        changed_at = self.state.changed(self.view.model, kind)
+        return changed_at if changed_at is not None else self.now
 
 
 def context_of(

@@ -27,13 +27,13 @@ def plugged(model: Model) -> bool:
 
 def shareable(requirements: Requirements, offers: Offers) -> frozenset[str]:
     """Return the devices that a Model may have together with others: by DRA only with a stated part of the memory of each."""
-    given = [one for one in offers.values() if one.binding != DRA or _in_parts(requirements, one)]
-    return frozenset(uuid for one in given for uuid in one.shared)
+    candidates = [one for one in offers.values() if one.binding != DRA or _in_parts(requirements, one)]
+    return frozenset(uuid for one in candidates for uuid in one.shared)
 
 
-def _in_parts(requirements: Requirements, given: Offer) -> bool:
+def _in_parts(requirements: Requirements, offer: Offer) -> bool:
     """Tell whether a Model's claim requests a part of each of its devices, whichever they are."""
-    alike = requirements.devices == 1 or {*given.shared} == {*given.uuids}
+    alike = requirements.devices == 1 or {*offer.shared} == {*offer.uuids}
     return requirements.device_mb > 0 and alike
 
 
@@ -42,30 +42,30 @@ def bound(placements: "PlacementState", model: Model, placement: Placement) -> P
 
     It stays as it is once the Model has a Pod, which has them as the placement says, and where the node does not give these devices.
     """
-    given = _given(placements, placement)
-    if given is None:
+    offer = _given(placements, placement)
+    if offer is None:
         return placement
-    return given.sized(placement) if placements.pods(model) else given.bound(placement)
+    return offer.sized(placement) if placements.pods(model) else offer.bound(placement)
 
 
 def _given(placements: "PlacementState", placement: Placement) -> Offer | None:
     """Return the offer of the devices of a placement; None if they are not known, or if its node does not give them."""
     if not placement.devices:
         return None
-    given = offers_on(placements, placement.node).get(placement.vendor)
-    return given if given is not None and given.uuids.issuperset(placement.uuids) else None
+    offer = offers_on(placements, placement.node).get(placement.vendor)
+    return offer if offer is not None and offer.uuids.issuperset(placement.uuids) else None
 
 
 def differs(placements: "PlacementState", model: Model) -> bool:
     """Tell whether the node gives the devices in another way than the placement says: the Model's next Pod needs the present one."""
     placement = model.status.placement or Placement()
-    given = _given(placements, placement)
-    return given is not None and not given.agrees(placement) and not placements.pods(model)
+    offer = _given(placements, placement)
+    return offer is not None and not offer.agrees(placement) and not placements.pods(model)
 
 
 def offered_twice(placements: "PlacementState", placement: Placement) -> Sequence[str]:
     """Return the devices of a placement that a device plugin offers as well as their DRA driver."""
     if not placement.driver:
         return []
-    given = offers_on(placements, placement.node).get(placement.vendor, Offer())
-    return [uuid for uuid in placement.uuids if uuid in given.twice]
+    offer = offers_on(placements, placement.node).get(placement.vendor, Offer())
+    return [uuid for uuid in placement.uuids if uuid in offer.twice]

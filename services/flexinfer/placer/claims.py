@@ -46,13 +46,13 @@ def claims_on(placements: "PlacementState", model: Model, node: str, *, assigned
 
 def _foreign(placements: "PlacementState", node: str, running: Sequence[Model]) -> Iterator[Claim]:
     """Yield what ResourceClaims of others have of a node's devices; one that a Model's Pod uses is that Model's, whatever its labels."""
-    listed = placements.observed.nodes[node].device_claims
-    if not listed:
+    claims = placements.observed.nodes[node].device_claims
+    if not claims:
         return
     own = {pod.uid for model in running for pod in placements.pods(model)}
     uuids = by_name(placements.devices(node))
     parts: dict[tuple[str, str], list[DeviceClaim]] = {}
-    for one in listed:
+    for one in claims:
         uuid = uuids.get(one.uuid) or uuids.get(one.pci.lower(), "")
         if uuid and own.isdisjoint(one.pods):
             parts.setdefault((one.name, uuid), []).append(one)
@@ -71,8 +71,10 @@ def _leased(placements: "PlacementState", holder: Holder, node: str) -> frozense
     """Return the numbers of the processes that belong to a lease; none for a Model, and without telemetry."""
     sample = placements.observed.gpus.get(node) if holder.lease else None
     devices = {device.uuid: device for device in sample.observed.devices} if sample is not None else {}
-    seen = [processes_of(held, devices[held.uuid]) for held in holder.devices if held.uuid in devices]
-    return frozenset(process.pid for processes in seen for process in processes)
+    by_device = [
+        processes_of(entry, devices[entry.uuid]) for entry in holder.devices if entry.uuid in devices
+    ]
+    return frozenset(process.pid for processes in by_device for process in processes)
 
 
 def takes_devices(model: Model) -> bool:
@@ -115,7 +117,7 @@ def sampled_since(placements: "PlacementState", model: Model, node: str) -> bool
     That is the moment when it became wanted, when its own engine changed, or that of another member of its group: an older sample may
     show the memory of an engine that has stopped in between. Only one that is not older proves that a Model does not fit.
     """
-    observed, sample = placements.observed, placements.observed.gpus.get(node)
-    times = [observed.changed(model, conditions.WANTED)]
-    times += [observed.changed(m, conditions.READY) for m in (model, *placements.other_members(model))]
+    state, sample = placements.observed, placements.observed.gpus.get(node)
+    times = [state.changed(model, conditions.WANTED)]
+    times += [state.changed(m, conditions.READY) for m in (model, *placements.other_members(model))]
     return sample is not None and all(at is None or sample.at > at for at in times)

@@ -118,9 +118,11 @@ def _picked(model: Model, placements: PlacementState, uuids: tuple[str, ...]) ->
     The architecture stays that for which its Pod was made: another one would be another template, and a restart for nothing.
     """
     placement = model.status.placement or Placement()
-    kept = msgspec.structs.replace(placement, devices=placed_devices(uuids))
-    kept = recorded(kept, model, placements.devices(placement.node))
-    return outcome.placed(model, kept, Reason.PLACED, scheduled_message(model, kept, placements))
+    new_placement = msgspec.structs.replace(placement, devices=placed_devices(uuids))
+    new_placement = recorded(new_placement, model, placements.devices(placement.node))
+    return outcome.placed(
+        model, new_placement, Reason.PLACED, scheduled_message(model, new_placement, placements)
+    )
 
 
 def _settled(model: Model, placements: PlacementState) -> PlacedStatus | None:
@@ -129,12 +131,14 @@ def _settled(model: Model, placements: PlacementState) -> PlacedStatus | None:
     That is so once the headers of its weights were read, and once its engine is seen to hold memory.
     """
     node, pods = node_of(model), placements.pods(model)
-    seen = measured(model, pods, placements.devices(node)) if has_loaded(placements, model, node) else None
-    if seen is not None:
-        return _keep(seen, placements)
+    measurement = (
+        measured(model, pods, placements.devices(node)) if has_loaded(placements, model, node) else None
+    )
+    if measurement is not None:
+        return _keep(measurement, placements)
     if model.is_true(conditions.ACCEPTED) and _has_another_footprint(model, placements):
-        left = not pods and _mismatches(model, placements.observed.nodes[node], placements)
-        return _schedule(model, placements) if left else _keep(model, placements)
+        must_move = not pods and _mismatches(model, placements.observed.nodes[node], placements)
+        return _schedule(model, placements) if must_move else _keep(model, placements)
     return _keep(model, placements) if is_unhealthy(model) or binding.differs(placements, model) else None
 
 
@@ -205,9 +209,9 @@ def _checked(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status that says that the Model may start, if it does not say so yet."""
     current = model.status.placement or Placement()
     valid_for = checked_for(model, placements.requirements(model))
-    changed = is_unhealthy(model) or binding.differs(placements, model)
-    changed = changed or _has_another_footprint(model, placements)
-    if not changed and current.checked_for == valid_for:
+    differs = is_unhealthy(model) or binding.differs(placements, model)
+    differs = differs or _has_another_footprint(model, placements)
+    if not differs and current.checked_for == valid_for:
         return None
     return _keep(model, placements, checked=True)
 
@@ -235,11 +239,13 @@ def _keep(model: Model, placements: PlacementState, *, checked: bool = False) ->
     Pod, the way in which that gets them is too. `checked`: its free memory was found to be enough for the present start.
     """
     requirements, placement = placements.requirements(model), model.status.placement or Placement()
-    kept = recorded(placement, model, placements.devices(placement.node))
+    new_placement = recorded(placement, model, placements.devices(placement.node))
     if checked:
-        kept = msgspec.structs.replace(kept, checked_for=checked_for(model, requirements))
-    kept = binding.bound(placements, model, kept)
-    return outcome.placed(model, kept, Reason.PLACED, scheduled_message(model, kept, placements))
+        new_placement = msgspec.structs.replace(new_placement, checked_for=checked_for(model, requirements))
+    new_placement = binding.bound(placements, model, new_placement)
+    return outcome.placed(
+        model, new_placement, Reason.PLACED, scheduled_message(model, new_placement, placements)
+    )
 
 
 def _node_gone(model: Model, placements: PlacementState, cause: str) -> PlacedStatus:
@@ -282,8 +288,8 @@ def _is_open(model: Model, placements: PlacementState) -> bool:
 
 
 def _first_write_due(model: Model, placements: PlacementState) -> float | None:
-    first_seen = placements.observed.first_seen.get(model.uid)
-    return actions.first_write_due(model, conditions.PLACED, first_seen, placements.now)
+    first_seen_at = placements.observed.first_seen.get(model.uid)
+    return actions.first_write_due(model, conditions.PLACED, first_seen_at, placements.now)
 
 
 __all__ = ["GONE_SECONDS", "decide"]

@@ -47,39 +47,39 @@ def _too_small(requirements: Requirements, device: Device, missing: int) -> Unsc
     return Unschedulable(message, f"{remedy}, or add a larger device", Rank.TOO_SMALL, missing)
 
 
-def suits(requirements: Requirements, room: Room, device_mb: int, given: Offer) -> bool:
+def suits(requirements: Requirements, room: Room, device_mb: int, offer: Offer) -> bool:
     """Tell whether a Model that needs so much of a device can have it now: whether there is no `refusal`, without its words."""
     return (
-        given.memory(room.device.uuid, device_mb) <= room.free_mb
+        offer.memory(room.device.uuid, device_mb) <= room.free_mb
         and not (room.taken_by or room.allocated_to)
         and not room.reserved_for
-        and could_suit(requirements, room.device, device_mb, given)
+        and could_suit(requirements, room.device, device_mb, offer)
     )
 
 
-def could_suit(requirements: Requirements, device: Device, device_mb: int, given: Offer) -> bool:
+def could_suit(requirements: Requirements, device: Device, device_mb: int, offer: Offer) -> bool:
     """Tell whether there is neither a `static_refusal` nor a `not_given`, without their words."""
-    if not device.healthy or device_mb > requirements.usable_mb(device) or device.uuid not in given.uuids:
+    if not device.healthy or device_mb > requirements.usable_mb(device) or device.uuid not in offer.uuids:
         return False
-    return not requirements.unsupported_reason(device) and given.excess(device.uuid, device_mb) <= 0
+    return not requirements.unsupported_reason(device) and offer.excess(device.uuid, device_mb) <= 0
 
 
-def not_given(requirements: Requirements, device: Device, given: Offer) -> Unschedulable | None:
+def not_given(requirements: Requirements, device: Device, offer: Offer) -> Unschedulable | None:
     """Return why Pods cannot get a device as the node gives them, as the rest of a sentence about it; None if they can."""
-    uuid, source = device.uuid, given.driver or f"its RuntimeClass {given.runtime_class}"
-    if uuid in given.dra and uuid not in given.uuids:
+    uuid, source = device.uuid, offer.driver or f"its RuntimeClass {offer.runtime_class}"
+    if uuid in offer.dra and uuid not in offer.uuids:
         remedy = (
             f"remove the taint from the device (kubectl get resourceslices), or see what {source} reports"
         )
         return Unschedulable(f"is tainted by the DRA driver {source}", remedy, Rank.INCOMPATIBLE)
-    if uuid not in given.uuids:
+    if uuid not in offer.uuids:
         return Unschedulable(
             f"is not given to Pods by {source}", "offer it, or use another node", Rank.INCOMPATIBLE
         )
-    missing = given.excess(uuid, requirements.device_mb)
+    missing = offer.excess(uuid, requirements.device_mb)
     if missing <= 0:
         return None
-    largest = given.memory(uuid, requirements.device_mb) - missing
+    largest = offer.memory(uuid, requirements.device_mb) - missing
     remedy = _lower(requirements, largest)
     return Unschedulable(
         f"is given with at most {largest} MiB by {source}, which rounds the request to {largest + missing} MiB",
@@ -89,9 +89,9 @@ def not_given(requirements: Requirements, device: Device, given: Offer) -> Unsch
     )
 
 
-def refusal(requirements: Requirements, room: Room, node: str, given: Offer) -> Unschedulable | None:
+def refusal(requirements: Requirements, room: Room, node: str, offer: Offer) -> Unschedulable | None:
     """Return why a Model cannot have a device now, as the rest of a sentence about the device; None if it can."""
-    static = static_refusal(requirements, room.device) or not_given(requirements, room.device, given)
+    static = static_refusal(requirements, room.device) or not_given(requirements, room.device, offer)
     if static is not None:
         return static
     if room.reserved_for:
@@ -109,7 +109,7 @@ def refusal(requirements: Requirements, room: Room, node: str, given: Offer) -> 
     if room.allocated_to:
         remedy = "delete the Pod that uses it, or use another device (kubectl get resourceclaims -A)"
         return Unschedulable(f"is allocated to {room.allocated_to}", remedy, Rank.IN_USE)
-    missing = given.memory(room.device.uuid, requirements.device_mb) - room.free_mb
+    missing = offer.memory(room.device.uuid, requirements.device_mb) - room.free_mb
     return _too_full(requirements, room, node, missing) if missing > 0 else None
 
 

@@ -102,14 +102,14 @@ def _judged(placements: PlacementState, name: str) -> Candidate | Unschedulable:
         return _by_count(available, requirements)
     if available.telemetry != RECENT:
         return _silent(available, placements)
-    reported = [
+    room_lists = [
         rooms
         for vendor in requirements.vendors
         if (rooms := [room for room in available.rooms if room.device.vendor == vendor])
     ]
-    if not reported:
+    if not room_lists:
         return _without_gpu(requirements)
-    results = [choose_devices(requirements, available, rooms, _of_all(rooms)) for rooms in reported]
+    results = [choose_devices(requirements, available, rooms, _of_all(rooms)) for rooms in room_lists]
     candidates = [result for result in results if isinstance(result, Candidate)]
     if candidates:
         return min(candidates, key=lambda candidate: candidate.order(available.models))
@@ -130,10 +130,10 @@ def _without_gpu(requirements: Requirements) -> Unschedulable:
 
 def _by_count(available: Available, requirements: Requirements) -> Candidate | Unschedulable:
     """Return how a Pod fits on a node that no agent reports on: by what its device plugin offers."""
-    offered = [v for v in requirements.vendors if available.view.offers.get(v, Offer()).number]
-    if not offered:
+    vendors = [v for v in requirements.vendors if available.view.offers.get(v, Offer()).number]
+    if not vendors:
         return _without_gpu(requirements)
-    return Candidate(node=available.node.name, vendor=offered[0], reason="free memory is not known")
+    return Candidate(node=available.node.name, vendor=vendors[0], reason="free memory is not known")
 
 
 def _silent(available: Available, placements: PlacementState) -> Unschedulable:
@@ -149,8 +149,10 @@ def _silent(available: Available, placements: PlacementState) -> Unschedulable:
 
 def _as_model(metadata: Metadata, request: PodRequest) -> Model:
     """Return a Model that asks for the same; no Model can have its name."""
-    named = Metadata(name=f"pod:{metadata.name}", namespace=metadata.namespace, uid=f"pod:{metadata.uid}")
-    return Model(metadata=named, spec=_spec_of(request))
+    model_metadata = Metadata(
+        name=f"pod:{metadata.name}", namespace=metadata.namespace, uid=f"pod:{metadata.uid}"
+    )
+    return Model(metadata=model_metadata, spec=_spec_of(request))
 
 
 @lru_cache(maxsize=256)

@@ -89,14 +89,14 @@ def arguments(body: bytes) -> Arguments:
     return Arguments(pod=pod, names=_decoded(fields["nodenames"], tuple[str, ...]))
 
 
-def filter_result(request: Arguments, refused: Mapping[str, str]) -> bytes:
+def filter_result(request: Arguments, refusals: Mapping[str, str]) -> bytes:
     """Return the response to /filter: the nodes of the request without those that are refused, each with its reason."""
-    names = tuple(name for name in request.names if name not in refused)
+    names = tuple(name for name in request.names if name not in refusals)
     if request.objects is None:
-        result = _FilterResult(node_names=names, failed_and_unresolvable_nodes=refused)
+        result = _FilterResult(node_names=names, failed_and_unresolvable_nodes=refusals)
     else:
         nodes = _NodeList(tuple(request.objects[name] for name in names))
-        result = _FilterResult(nodes=nodes, failed_and_unresolvable_nodes=refused)
+        result = _FilterResult(nodes=nodes, failed_and_unresolvable_nodes=refusals)
     return msgspec.json.encode(result)
 
 

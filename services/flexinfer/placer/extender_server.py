@@ -62,8 +62,8 @@ class ExtenderServer:
             return _response(extender_protocol.filter_error(str(error)))
         if self._state is None:
             return _response(extender_protocol.filter_error(_NOT_READY))
-        refused = extender.refusals(request.pod, request.names, self._state, now)
-        return _response(extender_protocol.filter_result(request, refused))
+        refusals = extender.refusals(request.pod, request.names, self._state, now)
+        return _response(extender_protocol.filter_result(request, refusals))
 
     def _prioritized(self, body: bytes, now: float) -> web.Response:
         """Return scores; an error is one of HTTP, since a list of scores has no place for it."""

@@ -129,17 +129,17 @@ def _without_devices(available: Available) -> Candidate:
 
 def _with_vendor(requirements: Requirements, available: Available, vendor: str) -> Candidate | Unschedulable:
     """Return the devices of one vendor that the Model would get, or why it cannot have them."""
-    given = available.view.offers.get(vendor, Offer())
+    offer = available.view.offers.get(vendor, Offer())
     mismatch = available.view.mismatch(requirements, vendor)
-    if mismatch is None and given.binding == DEVICE_PLUGIN:  # what the others give is counted by device
+    if mismatch is None and offer.binding == DEVICE_PLUGIN:  # what the others give is counted by device
         mismatch = _devices_in_use(requirements, available, GPU_RESOURCES[vendor])
     if mismatch is not None:
         return mismatch
-    reported = [room for room in available.rooms if room.device.vendor == vendor]
-    if not reported and (available.telemetry in (RECENT, NONE) or available.rooms):
+    rooms = [room for room in available.rooms if room.device.vendor == vendor]
+    if not rooms and (available.telemetry in (RECENT, NONE) or available.rooms):
         return _by_count(available, vendor)
     if available.telemetry == RECENT:
-        return choose_devices(requirements, available, reported, given)
+        return choose_devices(requirements, available, rooms, offer)
     if available.pinned:  # the turn of its group waits for telemetry; the devices are those of the group
         return _by_count(available, vendor, available.preferred[: requirements.devices])
     since = "yet" if available.telemetry == AWAITED else f"for {STALE_SECONDS:.0f}s"
@@ -167,33 +167,35 @@ def _devices_in_use(requirements: Requirements, available: Available, resource: 
     free = max(0, available.free.get(resource, 0)) // 1000
     if free >= requirements.devices:
         return None
-    offered = available.node.allocatable.get(resource, 0) // 1000
-    reserved = f" (reserved for the shared group {available.reserved_for})" if available.reserved_for else ""
-    users = f" (used by {', '.join(available.users[:3])})" if available.users and not reserved else ""
+    total = available.node.allocatable.get(resource, 0) // 1000
+    reservation = (
+        f" (reserved for the shared group {available.reserved_for})" if available.reserved_for else ""
+    )
+    users = f" (used by {', '.join(available.users[:3])})" if available.users and not reservation else ""
     return Unschedulable(
-        f"has {free} of {offered} {resource} free, {requirements.devices} requested{reserved}{users}",
+        f"has {free} of {total} {resource} free, {requirements.devices} requested{reservation}{users}",
         "stop a model on the node, or let models take turns on the device (the same spec.gpu.shared)",
         Rank.IN_USE,
     )
 
 
 def choose_devices(
-    requirements: Requirements, available: Available, reported: Sequence[Room], given: Offer
+    requirements: Requirements, available: Available, rooms: Sequence[Room], offer: Offer
 ) -> Candidate | Unschedulable:
     """Choose the devices that the Model fills best; if its size is unknown, those with most free memory."""
-    allowed = [room for room in reported if available.allows(room.device.uuid, requirements.devices)]
+    candidates = [room for room in rooms if available.allows(room.device.uuid, requirements.devices)]
     need = requirements.device_mb
     sign = 1 if need else -1
-    order = [room for room in allowed if room.free_mb >= need]
+    order = [room for room in candidates if room.free_mb >= need]
     order.sort(key=lambda room: (sign * room.free_mb, room.device.uuid))
     if available.preferred or available.members:  # the sort is stable: what a group prefers comes before that
         order.sort(key=lambda room: _for_group(requirements, available, room))
-    suitable = (room for room in order if suits(requirements, room, need, given))
-    chosen = list(itertools.islice(suitable, requirements.devices))
-    if len(chosen) == requirements.devices:
-        return _candidate(requirements, available, chosen)
-    reasons = [refusal(requirements, room, available.node.name, given) for room in allowed]
-    return too_few(requirements, [room.device for room in allowed], reasons)
+    suitable = (room for room in order if suits(requirements, room, need, offer))
+    selection = list(itertools.islice(suitable, requirements.devices))
+    if len(selection) == requirements.devices:
+        return _candidate(requirements, available, selection)
+    reasons = [refusal(requirements, room, available.node.name, offer) for room in candidates]
+    return too_few(requirements, [room.device for room in candidates], reasons)
 
 
 def _for_group(requirements: Requirements, available: Available, room: Room) -> tuple[bool, int, int]:
@@ -208,18 +210,18 @@ def _members_that_fit(members: Sequence[int], usable_mb: int) -> tuple[int, int]
     return sum(need <= usable_mb for need in members), sum(total <= usable_mb for total in sums)
 
 
-def _candidate(requirements: Requirements, available: Available, chosen: Sequence[Room]) -> Candidate:
-    total, needed = sum(room.free_mb for room in chosen), requirements.device_mb * requirements.devices
-    usable = min(requirements.usable_mb(room.device) for room in chosen)
+def _candidate(requirements: Requirements, available: Available, selection: Sequence[Room]) -> Candidate:
+    total, needed_mb = sum(room.free_mb for room in selection), requirements.device_mb * requirements.devices
+    usable = min(requirements.usable_mb(room.device) for room in selection)
     alone, together = _members_that_fit(available.members, usable)
     return Candidate(
         node=available.node.name,
         alone=alone,
         together=together,
-        vendor=chosen[0].device.vendor,
-        devices=tuple(room.device.uuid for room in chosen),
-        architecture=chosen[0].device.architecture,
-        slack=float(total - needed) if needed else -float(total),
-        score=100 * needed // max(1, total),
-        reason=f"{total} MiB free on {counted(len(chosen), 'device')}",
+        vendor=selection[0].device.vendor,
+        devices=tuple(room.device.uuid for room in selection),
+        architecture=selection[0].device.architecture,
+        slack=float(total - needed_mb) if needed_mb else -float(total),
+        score=100 * needed_mb // max(1, total),
+        reason=f"{total} MiB free on {counted(len(selection), 'device')}",
     )

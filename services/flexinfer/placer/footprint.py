@@ -44,11 +44,11 @@ def footprint(model: Model) -> Figure:
     gpu = model.spec.gpu
     if gpu is None or not gpu.devices:
         return _UNKNOWN
-    measured, stated = remembered(model), bounded(gpu.vram_estimate_mb or 0)
-    if stated and (measured is None or not _has_grown(stated, measured.footprint_mb)):
-        return Figure(stated, ESTIMATE)
-    if measured is not None:
-        return Figure(measured.footprint_mb, MEASURED)
+    measurement, estimate = remembered(model), bounded(gpu.vram_estimate_mb or 0)
+    if estimate and (measurement is None or not _has_grown(estimate, measurement.footprint_mb)):
+        return Figure(estimate, ESTIMATE)
+    if measurement is not None:
+        return Figure(measurement.footprint_mb, MEASURED)
     return _by_headers(model)
 
 
@@ -94,7 +94,7 @@ def subject(spec: ModelSpec) -> str:
 def recorded(placement: Placement, model: Model, devices: Sequence[Device]) -> Placement:
     """Return a placement with a Model's footprint, an equal part of it on each device; `devices` are those of its node."""
     totals = {device.uuid: device.total_mb for device in devices}
-    figure, kept = footprint(model), remembered(model) or Placement()
+    figure, previous = footprint(model), remembered(model) or Placement()
     each = -(-figure.mb // model.spec.devices) if model.spec.devices else 0
     return msgspec.structs.replace(
         placement,
@@ -104,8 +104,8 @@ def recorded(placement: Placement, model: Model, devices: Sequence[Device]) -> P
         ),
         footprint_mb=figure.mb,
         footprint_source=figure.source,
-        measured_at=kept.measured_at if figure.source == MEASURED else "",
-        measured_for=kept.measured_for if figure.source == MEASURED else "",
+        measured_at=previous.measured_at if figure.source == MEASURED else "",
+        measured_for=previous.measured_for if figure.source == MEASURED else "",
     )
 
 
@@ -118,12 +118,12 @@ def measured(model: Model, pods: Sequence[PodFacts], devices: Sequence[Device]) 
     ready = model.condition(conditions.READY)
     if ready is None or not model.is_true(conditions.READY) or not is_measured(model.spec):
         return None
-    held, previous = _held(model, pods, devices), footprint(model)
-    if not held or (previous.source in (MEASURED, ESTIMATE) and not _has_grown(previous.mb, held)):
+    held_mb, previous = _held(model, pods, devices), footprint(model)
+    if not held_mb or (previous.source in (MEASURED, ESTIMATE) and not _has_grown(previous.mb, held_mb)):
         return None
     placement = msgspec.structs.replace(
         model.status.placement or Placement(),
-        footprint_mb=held,
+        footprint_mb=held_mb,
         footprint_source=MEASURED,
         measured_at=ready.last_transition_time,
         measured_for=subject(model.spec),
@@ -137,8 +137,8 @@ def _held(model: Model, pods: Sequence[PodFacts], devices: Sequence[Device]) -> 
     own = [device for device in devices if any(process.pod_uid in uids for process in device.processes)]
     if len(own) != model.spec.devices or not all(device.healthy and device.processes_known for device in own):
         return 0
-    used = [sum(p.used_mb for p in device.processes if p.pod_uid in uids) for device in own]
-    return sum(used) if all(used) else 0
+    used_mb = [sum(p.used_mb for p in device.processes if p.pod_uid in uids) for device in own]
+    return sum(used_mb) if all(used_mb) else 0
 
 
 def _has_grown(previous_mb: int, held_mb: int) -> bool:

@@ -68,39 +68,39 @@ class FreeLists:
         return self
 
     def _take(self, gpus: Mapping[str, Sample]) -> None:
-        listed = self._listed
-        moved = [
-            name for name, sample in gpus.items() if name not in listed or listed[name].sample is not sample
+        entries = self._listed
+        changed_names = [
+            name for name, sample in gpus.items() if name not in entries or entries[name].sample is not sample
         ]
-        moved += [name for name in listed if name not in gpus]
+        changed_names += [name for name in entries if name not in gpus]
         self._gpus = gpus
-        if len(moved) * _REBUILT_SHARE > len(gpus):
+        if len(changed_names) * _REBUILT_SHARE > len(gpus):
             self._listed = {name: _listed(sample) for name, sample in gpus.items()}
             self._sort()
             return
-        for name in moved:
+        for name in changed_names:
             self._drop(name)
             if name in gpus:
                 self._add(name, gpus[name])
 
     def _sort(self) -> None:
         self._by_class = {}
-        for name, listed in self._listed.items():
-            for kind, amounts in listed.free.items():
+        for name, entry in self._listed.items():
+            for kind, amounts in entry.free.items():
                 self._by_class.setdefault(kind, []).extend((mb, name) for mb in amounts)
         for entries in self._by_class.values():
             entries.sort()
 
     def _drop(self, name: str) -> None:
-        listed = self._listed.pop(name, None)
-        for kind, amounts in listed.free.items() if listed is not None else ():
+        entry = self._listed.pop(name, None)
+        for kind, amounts in entry.free.items() if entry is not None else ():
             entries = self._by_class[kind]
             for mb in amounts:
                 del entries[bisect_left(entries, (mb, name))]
 
     def _add(self, name: str, sample: Sample) -> None:
-        listed = self._listed[name] = _listed(sample)
-        for kind, amounts in listed.free.items():
+        entry = self._listed[name] = _listed(sample)
+        for kind, amounts in entry.free.items():
             for mb in amounts:
                 insort(self._by_class.setdefault(kind, []), (mb, name))
 
@@ -116,23 +116,23 @@ class FreeLists:
 
     def deadlines(self, node_since: Mapping[str, float]) -> tuple[Sequence[float], Sequence[float]]:
         """Return, both sorted, when the samples of all nodes become stale, and until when the others may still send one, by when they were first seen."""
-        cached = self._deadlines
-        if cached is None or cached[0] is not node_since:
+        entry = self._deadlines
+        if entry is None or entry[0] is not node_since:
             stale = sorted(sample.at + STALE_SECONDS for sample in self._gpus.values())
             silent = [name for name in self._names if name not in self._gpus]
-            awaited = sorted(node_since.get(name, 0.0) + STALE_SECONDS for name in silent)
-            cached = self._deadlines = node_since, (stale, awaited)
-        return cached[1]
+            waits = sorted(node_since.get(name, 0.0) + STALE_SECONDS for name in silent)
+            entry = self._deadlines = node_since, (stale, waits)
+        return entry[1]
 
     def least_slack(self, requirements: Requirements) -> Iterator[Slack]:
         """Return all nodes by the least slack that measured memory allows; infinite where none is measured, or not enough.
 
         As far as it was looked at, the order is kept for all Models of the class.
         """
-        kept = self._orders.get(id(requirements))
-        if kept is None and len(self._orders) >= _MOST_CLASSES:
+        order = self._orders.get(id(requirements))
+        if order is None and len(self._orders) >= _MOST_CLASSES:
             self._orders.clear()
-        start, following = tee(kept[1] if kept is not None else self._in_order(requirements))
+        start, following = tee(order[1] if order is not None else self._in_order(requirements))
         self._orders[id(requirements)] = requirements, start
         return following
 
@@ -141,13 +141,13 @@ class FreeLists:
         if requirements.devices > 1 or not need_mb:
             yield from sorted((self._least(requirements, name), name) for name in self._names)
             return
-        seen: set[str] = set()
+        visited_names: set[str] = set()
         nodes = self._nodes
         for free, name in self._from(need_mb, requirements):
-            if name not in seen and name in nodes:
-                seen.add(name)
+            if name not in visited_names and name in nodes:
+                visited_names.add(name)
                 yield float(free - need_mb), name
-        yield from [(math.inf, name) for name in self._names if name not in seen]
+        yield from [(math.inf, name) for name in self._names if name not in visited_names]
 
     def _from(self, need_mb: int, requirements: Requirements) -> Iterator[_Entry]:
         """Yield the free memory of each device that has so much and that the engine can run on, with its node, the least first."""
@@ -159,10 +159,10 @@ class FreeLists:
         return parts[0] if len(parts) == 1 else heapq.merge(*parts)
 
     def _least(self, requirements: Requirements, name: str) -> float:
-        listed = self._listed.get(name)
-        if listed is None:
+        entry = self._listed.get(name)
+        if entry is None:
             return math.inf
-        usable = {kind: amounts for kind, amounts in listed.free.items() if requirements.can_use(*kind)}
+        usable = {kind: amounts for kind, amounts in entry.free.items() if requirements.can_use(*kind)}
         slacks = (
             _of_vendor(
                 requirements, sorted(chain.from_iterable(a for k, a in usable.items() if k[0] == vendor))

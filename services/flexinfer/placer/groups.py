@@ -32,18 +32,18 @@ def group_id(model: Model) -> tuple[str, str]:
     return (model.metadata.namespace, model.spec.group)
 
 
-def reserve_of(observed: ObservedState, model: Model) -> int:
+def reserve_of(state: ObservedState, model: Model) -> int:
     """Return what a Model's group never gives out of each device, in MiB; the default while it has no SharedGroup, 0 in no group."""
     if not model.spec.group:
         return 0
-    group = observed.group(*group_id(model))
+    group = state.group(*group_id(model))
     return (group.spec if group is not None else SharedGroupSpec(group=model.spec.group)).reserve_mb
 
 
-def turn_of(observed: ObservedState, model: Model) -> Holder | None:
+def turn_of(state: ObservedState, model: Model) -> Holder | None:
     """Return the turn that a Model holds, or has not released yet, of whatever group; None if it has none."""
-    keys = observed.holding.get(model.uid, ())
-    holders = (group.holder(model.uid) for key in keys if (group := observed.groups.get(key)) is not None)
+    keys = state.holding.get(model.uid, ())
+    holders = (group.holder(model.uid) for key in keys if (group := state.groups.get(key)) is not None)
     return next((holder for holder in holders if holder is not None), None)
 
 
@@ -58,27 +58,27 @@ class _HeldByNode(msgspec.Struct):
 _held_by_node = [_HeldByNode()]
 
 
-def held_on(observed: ObservedState, node: str) -> Sequence[tuple[str, str]]:
+def held_on(state: ObservedState, node: str) -> Sequence[tuple[str, str]]:
     """Return the groups whose devices on a node a Model holds, by uid of the Model: also one that no Model names any more.
 
     Computed once as long as the groups stay the same: each decision asks for many nodes.
     """
-    cached = _held_by_node[0]
-    if cached.holding is not observed.holding or cached.groups is not observed.groups:
-        cached = _held_by_node[0] = _HeldByNode(observed.holding, observed.groups, _by_node(observed))
-    return cached.by_node.get(node, ())
+    cache = _held_by_node[0]
+    if cache.holding is not state.holding or cache.groups is not state.groups:
+        cache = _held_by_node[0] = _HeldByNode(state.holding, state.groups, _by_node(state))
+    return cache.by_node.get(node, ())
 
 
-def is_unused(observed: ObservedState, node: NodeFacts) -> bool:
+def is_unused(state: ObservedState, node: NodeFacts) -> bool:
     """Tell whether nothing is subtracted of a node: no Model runs, starts or shares devices there, and no claim of others has any."""
-    used = node.name in observed.occupants or node.device_claims or (GROUPED, node.name) in observed.index
-    return not used and not held_on(observed, node.name)
+    is_used = node.name in state.occupants or node.device_claims or (GROUPED, node.name) in state.index
+    return not is_used and not held_on(state, node.name)
 
 
-def _by_node(observed: ObservedState) -> Mapping[str, Sequence[tuple[str, str]]]:
+def _by_node(state: ObservedState) -> Mapping[str, Sequence[tuple[str, str]]]:
     by_node: dict[str, list[tuple[str, str]]] = {}
-    for uid in sorted(observed.holding):
-        for group in (observed.groups[key] for key in observed.holding[uid]):
+    for uid in sorted(state.holding):
+        for group in (state.groups[key] for key in state.holding[uid]):
             for node in {holder.node for holder in group.status.holders}:
                 by_node.setdefault(node, []).append((group.metadata.namespace, group.name))
     return by_node
@@ -93,15 +93,15 @@ def held(group: str, holders: Sequence[Holder], members: Sequence[Model]) -> Gro
     here = [
         m for m in members if m.uid in uids and scheduled_to(m) == node and m.status.placement is not None
     ]
-    granted = dict.fromkeys(uuid for holder in holders if holder.node == node for uuid in holder.uuids)
-    placed = here[0].status.placement.uuids if here and here[0].status.placement is not None else ()
+    granted_uuids = dict.fromkeys(uuid for holder in holders if holder.node == node for uuid in holder.uuids)
+    placed_uuids = here[0].status.placement.uuids if here and here[0].status.placement is not None else ()
     needs = (requirements_of(m).devices for m in members if scheduled_to(m))
     return GroupPlacement(
         group=group,
         node=node,
         pinned=True,
-        devices=max(len(granted), *needs, 0),
-        uuids=tuple(granted) or placed,
+        devices=max(len(granted_uuids), *needs, 0),
+        uuids=tuple(granted_uuids) or placed_uuids,
     )
 
 

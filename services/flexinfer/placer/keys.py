@@ -107,9 +107,9 @@ def _of_groups(shares: Sequence[_Share], before: ObservedState, after: ObservedS
     }
     yield from (key for key in sorted(members) if key in after.models)
     others = [_share(key, state) for key in sorted(members) for state in (before, after)]
-    grouped = [share for share in (*shares, *others) if share is not None and share.groups]
+    group_shares = [share for share in (*shares, *others) if share is not None and share.groups]
     for node in {
-        node for share in grouped for node in (share.node, *(pod for pod, _, _ in share.pods)) if node
+        node for share in group_shares for node in (share.node, *(pod for pod, _, _ in share.pods)) if node
     }:
         yield from after.under(STARTING, node)
 

@@ -66,23 +66,23 @@ def rooms(
     devices: Sequence[Device],
     claims: Sequence[Claim],
     shared: Collection[str] = (),
-    reserved: Mapping[str, str] | None = None,
+    reservations: Mapping[str, str] | None = None,
 ) -> tuple[Room, ...]:
     """Return every device with its room.
 
-    `shared` are the uuids of the devices that several Pods may have, `reserved` the shared groups by the uuid of their devices.
+    `shared` are the uuids of the devices that several Pods may have, `reservations` the shared groups by the uuid of their devices.
     """
     pods = frozenset(uid for claim in claims for uid in claim.pods)
     attributed = any(process.pod_uid for device in devices for process in device.processes)
-    located = [_located(claim, devices) for claim in claims]
-    groups = reserved or {}
+    located_claims = [_located(claim, devices) for claim in claims]
+    groups = reservations or {}
     return tuple(
         Room(
             device=device,
-            free_mb=_free(device, located, pods, attributed=attributed),
-            uses=_uses(device, located, pods),
-            taken_by=_taker(device, located, shared=device.uuid in shared, foreign=False),
-            allocated_to=_taker(device, located, shared=device.uuid in shared, foreign=True),
+            free_mb=_free(device, located_claims, pods, attributed=attributed),
+            uses=_uses(device, located_claims, pods),
+            taken_by=_taker(device, located_claims, shared=device.uuid in shared, foreign=False),
+            allocated_to=_taker(device, located_claims, shared=device.uuid in shared, foreign=True),
             reserved_for=groups.get(device.uuid, ""),
         )
         for device in devices
@@ -105,19 +105,21 @@ def _located(claim: Claim, devices: Sequence[Device]) -> Claim:
     """Return a claim with the devices on which its processes are seen, wherever it was assigned to; a ResourceClaim has those that it has."""
     if claim.foreign:
         return claim
-    seen = tuple(d.uuid for d in devices if any(p.pod_uid in claim.pods for p in d.processes))
-    return msgspec.structs.replace(claim, uuids=seen) if len(seen) >= max(1, len(claim.uuids)) else claim
+    uuids = tuple(d.uuid for d in devices if any(p.pod_uid in claim.pods for p in d.processes))
+    return msgspec.structs.replace(claim, uuids=uuids) if len(uuids) >= max(1, len(claim.uuids)) else claim
 
 
 def _free(device: Device, claims: Sequence[Claim], pods: frozenset[str], *, attributed: bool) -> int:
     free = max(0, min(device.free_mb, device.total_mb))
-    returned = _returned(device, claims, pods, device.total_mb - free, attributed=attributed)
-    seen, staying = _is_seen(device), [claim for claim in claims if not claim.leaves]
-    pending = sum(_pending(device, claim) for claim in staying if seen or not claim.foreign)
-    left = min(device.total_mb, free + returned) - pending
-    promised = sum(claim.need_mb for claim in staying if device.uuid in claim.uuids)
+    returned_mb = _returned(device, claims, pods, device.total_mb - free, attributed=attributed)
+    is_visible, staying = _is_seen(device), [claim for claim in claims if not claim.leaves]
+    pending = sum(_pending(device, claim) for claim in staying if is_visible or not claim.foreign)
+    remaining_mb = min(device.total_mb, free + returned_mb) - pending
+    promised_mb = sum(claim.need_mb for claim in staying if device.uuid in claim.uuids)
     foreign = any(claim.foreign and device.uuid in claim.uuids for claim in staying)
-    return max(0, min(left, device.total_mb - promised) if foreign and not seen else left)
+    return max(
+        0, min(remaining_mb, device.total_mb - promised_mb) if foreign and not is_visible else remaining_mb
+    )
 
 
 def _is_seen(device: Device) -> bool:
@@ -135,22 +137,22 @@ def _pending(device: Device, claim: Claim) -> int:
 
 
 def _returned(
-    device: Device, claims: Sequence[Claim], pods: frozenset[str], used: int, *, attributed: bool
+    device: Device, claims: Sequence[Claim], pods: frozenset[str], used_mb: int, *, attributed: bool
 ) -> int:
     """Return what will be free before the Model starts.
 
     Where telemetry names the Pods of processes, that is what those of the leaving Models hold, and those of Pods that are gone. Elsewhere it
     is their footprint, or all that is in use if that is not known.
     """
-    counted = (c for c in claims if c.leaves and not (c.leased and device.processes_known))
-    leaving = [c for c in counted if not c.uuids or device.uuid in c.uuids]
-    seen = sum(_seen(device, claim) for claim in claims if claim.leaves)
+    relevant_claims = (c for c in claims if c.leaves and not (c.leased and device.processes_known))
+    leaving = [c for c in relevant_claims if not c.uuids or device.uuid in c.uuids]
+    visible_mb = sum(_seen(device, claim) for claim in claims if claim.leaves)
     if attributed:
-        ended = sum(p.used_mb for p in device.processes if p.pod_uid and p.pod_uid not in pods)
-        needs = [claim.need_mb or used for claim in leaving if not claim.pods]
-        return min(used, seen + min(ended, sum(needs)))
-    unseen = [claim.need_mb or used for claim in leaving if not _seen(device, claim)]
-    return min(used, seen + sum(unseen))
+        ended_mb = sum(p.used_mb for p in device.processes if p.pod_uid and p.pod_uid not in pods)
+        needs = [claim.need_mb or used_mb for claim in leaving if not claim.pods]
+        return min(used_mb, visible_mb + min(ended_mb, sum(needs)))
+    unseen = [claim.need_mb or used_mb for claim in leaving if not _seen(device, claim)]
+    return min(used_mb, visible_mb + sum(unseen))
 
 
 def _seen(device: Device, claim: Claim) -> int:
@@ -169,15 +171,15 @@ def _uses(device: Device, claims: Sequence[Claim], pods: frozenset[str]) -> tupl
         for claim in claims
         if not claim.leaves and device.uuid in claim.uuids
     ]
-    leased = {pid for claim in claims for pid in claim.pids}
+    lease_pids = {pid for claim in claims for pid in claim.pids}
     foreign = [
         Use(_named(p), p.used_mb, foreign=True)
         for p in device.processes
-        if p.pod_uid not in pods and p.pid not in leased
+        if p.pod_uid not in pods and p.pid not in lease_pids
     ]
     unseen = Use("", device.used_mb - sum(p.used_mb for p in device.processes))
-    named = [use for use in (*models, *foreign, unseen) if use.mb >= _SMALLEST_NAMED_MB]
-    return tuple(sorted(named, key=lambda use: (-use.mb, use.by))[:_MOST_NAMED])
+    uses = [use for use in (*models, *foreign, unseen) if use.mb >= _SMALLEST_NAMED_MB]
+    return tuple(sorted(uses, key=lambda use: (-use.mb, use.by))[:_MOST_NAMED])
 
 
 def _named(process: DeviceProcess) -> str:

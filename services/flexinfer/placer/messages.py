@@ -94,16 +94,16 @@ def _causes(reasons: Mapping[str, Unschedulable], room: int) -> str:
     by_message: dict[str, list[str]] = {}
     for name in sorted(reasons):
         by_message.setdefault(reasons[name].message, []).append(name)
-    ordered = sorted(by_message, key=lambda m: (-reasons[by_message[m][0]].rank, by_message[m]))
+    order = sorted(by_message, key=lambda m: (-reasons[by_message[m][0]].rank, by_message[m]))
     texts: list[str] = []
-    left = room
-    for index, message in enumerate(ordered):
+    remaining = room
+    for index, message in enumerate(order):
         text = f"{_names(by_message[message])}: {message}"
-        if texts and len(text) > left:
-            rest = sum(len(by_message[other]) for other in ordered[index:])
+        if texts and len(text) > remaining:
+            rest = sum(len(by_message[other]) for other in order[index:])
             return "; ".join([*texts, f"and {counted(rest, 'more node')}"])
-        texts.append(text if len(text) <= left else f"{text[: left - 1]}…")
-        left -= len(text) + 2
+        texts.append(text if len(text) <= remaining else f"{text[: remaining - 1]}…")
+        remaining -= len(text) + 2
     return "; ".join(texts)
 
 

@@ -70,32 +70,34 @@ def hardware_mismatch(
 
     Without telemetry only the number of a device plugin's is known, and only that can be a mismatch.
     """
-    given = offers.get(vendor, Offer())
-    reported = [device for device in devices if device.vendor == vendor]
-    if given.number < requirements.devices:
+    offer = offers.get(vendor, Offer())
+    vendor_devices = [device for device in devices if device.vendor == vendor]
+    if offer.number < requirements.devices:
         if not devices and any(driver_of(d.driver).vendor in ("", vendor) for d in node.dra):
             return _unnamed(node)
-        return _too_few(requirements, vendor, given, len(reported))
+        return _too_few(requirements, vendor, offer, len(vendor_devices))
     need = requirements.device_mb
-    fitting = (device for device in reported if could_suit(requirements, device, need, given))
-    if not reported or sum(1 for _ in islice(fitting, requirements.devices)) == requirements.devices:
+    fitting = (device for device in vendor_devices if could_suit(requirements, device, need, offer))
+    if not vendor_devices or sum(1 for _ in islice(fitting, requirements.devices)) == requirements.devices:
         return None
-    refusals = [static_refusal(requirements, d) or not_given(requirements, d, given) for d in reported]
-    return too_few(requirements, reported, refusals)
+    refusals = [static_refusal(requirements, d) or not_given(requirements, d, offer) for d in vendor_devices]
+    return too_few(requirements, vendor_devices, refusals)
 
 
-def _too_few(requirements: Requirements, vendor: str, given: Offer, reported: int) -> Unschedulable:
+def _too_few(requirements: Requirements, vendor: str, offer: Offer, device_count: int) -> Unschedulable:
     """Return that a node gives its Pods too few devices of a vendor, of those that telemetry reports."""
-    resource, requested = GPU_RESOURCES[vendor], f"{requirements.devices} requested"
-    if given.driver:
-        message = f"offers {counted(given.number, f'{vendor} device')} by the DRA driver {given.driver}, {requested}"
+    resource, request = GPU_RESOURCES[vendor], f"{requirements.devices} requested"
+    if offer.driver:
+        message = (
+            f"offers {counted(offer.number, f'{vendor} device')} by the DRA driver {offer.driver}, {request}"
+        )
         return Unschedulable(message, "use a node that offers them, or change spec.gpu.count", _FEWER)
-    if reported and not given.binding:
-        return _unoffered(vendor, reported)
+    if device_count and not offer.binding:
+        return _unoffered(vendor, device_count)
     return Unschedulable(
-        f"offers {given.number} {resource}, {requested}",
-        f"use a node that offers them, or change spec.gpu{'.count' if given.number else ''}",
-        _FEWER if given.number else Rank.LABEL,
+        f"offers {offer.number} {resource}, {request}",
+        f"use a node that offers them, or change spec.gpu{'.count' if offer.number else ''}",
+        _FEWER if offer.number else Rank.LABEL,
     )
 
 
@@ -105,9 +107,9 @@ def _unnamed(node: NodeFacts) -> Unschedulable:
     return Unschedulable(message, f"check that the agent runs on the node: {_AGENT}{node.name}", Rank.SILENT)
 
 
-def _unoffered(vendor: str, reported: int) -> Unschedulable:
+def _unoffered(vendor: str, device_count: int) -> Unschedulable:
     """Return that the devices of a node are seen by its agent, but given to Pods in no way."""
-    message = f"has {counted(reported, f'{vendor} device')}, but neither a device plugin nor a DRA driver gives Pods any"
+    message = f"has {counted(device_count, f'{vendor} device')}, but neither a device plugin nor a DRA driver gives Pods any"
     remedy = (
         f"install one of the two, or set FLEXINFER_RUNTIME_CLASS_{vendor.upper()} (docs/how-to/bind-a-gpu.md)"
     )

@@ -78,8 +78,8 @@ class NodeView:
     @cached_property
     def free(self) -> Mapping[str, int]:
         """What its Pods have not requested, in thousandths, by resource."""
-        requested = self.facts.requested
-        return {name: total - requested.get(name, 0) for name, total in self.facts.allocatable.items()}
+        requests = self.facts.requested
+        return {name: total - requests.get(name, 0) for name, total in self.facts.allocatable.items()}
 
     @cached_property
     def totals(self) -> Mapping[str, int]:

@@ -54,19 +54,19 @@ class Occupancy:
         return result.candidate if isinstance(result, KeptCandidate) else result
 
     def _result(self, node: str, view: NodeView) -> KeptCandidate | Unschedulable:
-        placements, observed = self._placements, self._placements.observed
-        held = observed.holding and held_on(observed, node)
-        if not self.alone or held or (GROUPED, node) in observed.index:
+        placements, state = self._placements, self._placements.observed
+        held = state.holding and held_on(state, node)
+        if not self.alone or held or (GROUPED, node) in state.index:
             self.like_others = False
             return self._evaluated(node)
         results = self._results(node, view)
         key = id(self.requirements), placements.telemetry.state(node)
-        kept = results.get(key)
-        if kept is None:
+        entry = results.get(key)
+        if entry is None:
             if len(results) >= _MOST_RESULTS:
                 results.clear()
-            kept = results[key] = self.requirements, self._evaluated(node)
-        return kept[1]
+            entry = results[key] = self.requirements, self._evaluated(node)
+        return entry[1]
 
     def _evaluated(self, node: str) -> KeptCandidate | Unschedulable:
         available = self._placements.available(self._model, node, assigned=False)
@@ -75,21 +75,21 @@ class Occupancy:
 
     def _results(self, node: str, view: NodeView) -> Results:
         """Return what is kept of a node: nothing yet, unless it and all that runs or starts there are as they were."""
-        observed = self._placements.observed
-        occupants = observed.occupants.get(node)
+        state = self._placements.observed
+        occupants = state.occupants.get(node)
         if not occupants:
             return view.results
         if self._model.key in occupants:
             self.like_others = False
             return {}
-        sample, occupied = observed.gpus.get(node), _occupied.get(node)
+        sample, entry = state.gpus.get(node), _occupied.get(node)
         if (
-            occupied is None
-            or occupied.view is not view
-            or occupied.sample is not sample
-            or occupied.occupants is not occupants
+            entry is None
+            or entry.view is not view
+            or entry.sample is not sample
+            or entry.occupants is not occupants
         ):
             if len(_occupied) >= _MOST_NODES:
                 _occupied.clear()
-            occupied = _occupied[node] = _Occupied(view, sample, occupants)
-        return occupied.results
+            entry = _occupied[node] = _Occupied(view, sample, occupants)
+        return entry.results

@@ -117,15 +117,17 @@ def offer(node: NodeFacts, devices: Sequence[Device], vendor: str) -> Offer:
     """Return how Pods get a vendor's devices on a node; `devices` are all that its telemetry shows."""
     own = [device for device in devices if device.vendor == vendor]
     resource = GPU_RESOURCES[vendor]
-    plugged = node.allocatable.get(resource, 0) // 1000
-    listed = _by_driver(node, own) if node.dra else {}
-    if listed:
-        return _by_dra(listed, len(own), plugged)
+    plugin_count = node.allocatable.get(resource, 0) // 1000
+    drivers = _by_driver(node, own) if node.dra else {}
+    if drivers:
+        return _by_dra(drivers, len(own), plugin_count)
     if resource in node.allocatable:
         uuids = frozenset(device.uuid for device in own)
-        shared = uuids if own and plugged > len(own) else frozenset[str]()
+        shared = uuids if own and plugin_count > len(own) else frozenset[str]()
         runtime = node.runtime_classes.get(vendor, "")
-        return Offer(binding=DEVICE_PLUGIN, number=plugged, uuids=uuids, shared=shared, runtime_class=runtime)
+        return Offer(
+            binding=DEVICE_PLUGIN, number=plugin_count, uuids=uuids, shared=shared, runtime_class=runtime
+        )
     nameable = frozenset(device.uuid for device in own if visible_name(vendor, device.uuid))
     if vendor in node.runtime_classes and nameable:
         return Offer(
@@ -138,13 +140,13 @@ def offer(node: NodeFacts, devices: Sequence[Device], vendor: str) -> Offer:
     return Offer()
 
 
-def _by_dra(listed: Mapping[str, Mapping[str, DraDevice]], present: int, plugged: int) -> Offer:
+def _by_dra(drivers: Mapping[str, Mapping[str, DraDevice]], present: int, plugin_count: int) -> Offer:
     """Return the offer of the driver that lists most of the devices that are present, the first by name."""
-    driver = min(listed, key=lambda name: (-len(listed[name]), name))
-    dra = listed[driver]
+    driver = min(drivers, key=lambda name: (-len(drivers[name]), name))
+    dra = drivers[driver]
     usable = frozenset(uuid for uuid, device in dra.items() if not device.tainted)
     # Where plugin and driver together offer more devices than there are, some are offered twice.
-    twice = tuple(sorted(dra)) if plugged and plugged + len(dra) > present else ()
+    twice = tuple(sorted(dra)) if plugin_count and plugin_count + len(dra) > present else ()
     return Offer(
         binding=DRA,
         number=len(usable),
@@ -160,11 +162,11 @@ def _by_driver(node: NodeFacts, devices: Sequence[Device]) -> dict[str, dict[str
     """Return driver -> uuid of telemetry -> what the driver says of that device; devices that are known by neither name are left out."""
     uuids = by_name(devices)
     drivers: dict[str, dict[str, DraDevice]] = {}
-    for listed in node.dra:
-        if uuid := uuids.get(listed.uuid) or uuids.get(listed.pci.lower(), ""):
-            of_driver = drivers.setdefault(listed.driver, {})
+    for dra_device in node.dra:
+        if uuid := uuids.get(dra_device.uuid) or uuids.get(dra_device.pci.lower(), ""):
+            of_driver = drivers.setdefault(dra_device.driver, {})
             if uuid not in of_driver or of_driver[uuid].tainted:
-                of_driver[uuid] = listed
+                of_driver[uuid] = dra_device
     return drivers
 
 

@@ -48,5 +48,5 @@ def write(model: Model, status: PlacedStatus) -> WriteStatus | None:
 def _with_current_message(condition: Condition, current: Condition) -> Condition:
     if not messages.nearly_equal(current.message, condition.message):
         return condition
-    unchanged = msgspec.structs.replace(condition, message=current.message)
-    return unchanged if conditions.same(current, unchanged) else condition
+    candidate = msgspec.structs.replace(condition, message=current.message)
+    return candidate if conditions.same(current, candidate) else condition

@@ -37,32 +37,32 @@ class _Messages:
 _messages = [_Messages(())]
 
 
-def _basis(observed: ObservedState) -> tuple[object, ...]:
+def _basis(state: ObservedState) -> tuple[object, ...]:
     """Return all that a refusal follows from where no group is on any node: the nodes, their telemetry, and who runs, starts or is grouped there."""
     return (
-        observed.nodes,
-        observed.gpus,
-        observed.occupants,
-        observed.index,
-        observed.groups,
-        observed.holding,
-        observed.node_since,
-        observed.connected_since,
+        state.nodes,
+        state.gpus,
+        state.occupants,
+        state.index,
+        state.groups,
+        state.holding,
+        state.node_since,
+        state.connected_since,
     )
 
 
-def kept(requirements: Requirements, observed: ObservedState, now: float) -> str | None:
+def kept(requirements: Requirements, state: ObservedState, now: float) -> str | None:
     """Return the message for a Model that nothing on any node sets apart from others of its class; None if it is not worked out."""
     messages = _messages[0]
     refusal = messages.by_class.get(id(requirements))
     if refusal is None or (refusal.until is not None and now >= refusal.until):
         return None
-    return refusal.message if messages.are_of(_basis(observed)) else None
+    return refusal.message if messages.are_of(_basis(state)) else None
 
 
-def keep(requirements: Requirements, observed: ObservedState, until: float | None, message: str) -> None:
+def keep(requirements: Requirements, state: ObservedState, until: float | None, message: str) -> None:
     """Keep a message until telemetry of a node counts otherwise for its age alone. Those of another state are void, and hold it in memory no longer."""
-    basis = _basis(observed)
+    basis = _basis(state)
     if not _messages[0].are_of(basis) or len(_messages[0].by_class) >= _MOST_KEPT:
         _messages[0] = _Messages(basis)
     _messages[0].by_class[id(requirements)] = _Kept(requirements, until, message)

@@ -100,9 +100,9 @@ def requirements_of(model: Model, reserve_mb: int = 0) -> Requirements:
     )
     figure = footprint(model)
     key = id(model.spec), excuse, figure.mb, figure.source, reserve_mb
-    cached = _cached.get(key)
-    if cached is not None and cached[0] is model.spec:
-        return cached[1]
+    entry = _cached.get(key)
+    if entry is not None and entry[0] is model.spec:
+        return entry[1]
     if len(_cached) >= _MOST_CACHED:
         _cached.clear()
     requirements = _of_equal(model, excuse, figure, reserve_mb)
@@ -173,8 +173,8 @@ def _rules(model: Model) -> tuple[_Rules, _Rules]:
 def _computed(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Requirements:
     gpu, backend = model.spec.gpu, backends.find(model.spec.backend)
     vendor = gpu.vendor if gpu is not None else "cpu"
-    supported = backend.vendors if backend is not None else tuple(GPU_RESOURCES)
-    gpu_vendors = tuple(v for v in GPU_RESOURCES if v in supported) or tuple(GPU_RESOURCES)
+    backend_vendors = backend.vendors if backend is not None else tuple(GPU_RESOURCES)
+    gpu_vendors = tuple(v for v in GPU_RESOURCES if v in backend_vendors) or tuple(GPU_RESOURCES)
     spec, (unsupported, experimental) = model.spec, _rules(model)
     return Requirements(
         devices=spec.devices,

@@ -38,16 +38,16 @@ def best_placement(model: Model, placements: PlacementState) -> Scheduled | str:
         message = refusals.kept(occupancy.requirements, placements.observed, placements.now)
         if message is not None:
             return message
-    refused: _Refused = {}
+    results: _Refused = {}
     local = _with_data(model, nodes, placements)
-    best = _first_that_fits(local, occupancy, refused) if local else None
+    best = _first_that_fits(local, occupancy, results) if local else None
     if best is None and occupancy.requirements.devices:
-        best = _tightest(nodes, local, occupancy, placements, refused)
+        best = _tightest(nodes, local, occupancy, placements, results)
     elif best is None:
         fewest = sorted((placements.models_on(name), name) for name in nodes)
-        best = _first_that_fits([name for _, name in fewest if name not in local], occupancy, refused)
+        best = _first_that_fits([name for _, name in fewest if name not in local], occupancy, results)
     if best is None:
-        return _refusal(refused, scope, occupancy, placements)
+        return _refusal(results, scope, occupancy, placements)
     return _scheduled(model, best, occupancy.requirements, placements)
 
 
@@ -56,17 +56,17 @@ def _with_data(model: Model, nodes: Sequence[str], placements: PlacementState) -
     with_data = placements.data_nodes()
     if not with_data:
         return ()
-    tried = set(nodes) if model.spec.group else placements.observed.nodes
-    return [name for name in with_data if name in tried]
+    candidates = set(nodes) if model.spec.group else placements.observed.nodes
+    return [name for name in with_data if name in candidates]
 
 
-def _first_that_fits(names: Iterable[str], occupancy: Occupancy, refused: _Refused) -> KeptCandidate | None:
+def _first_that_fits(names: Iterable[str], occupancy: Occupancy, results: _Refused) -> KeptCandidate | None:
     """Return the first of some nodes, the best first, that can run the Model."""
     for name in names:
         result = occupancy.candidate_unless_full(name)
         if isinstance(result, KeptCandidate):
             return result
-        refused[name] = result
+        results[name] = result
     return None
 
 
@@ -75,7 +75,7 @@ def _tightest(
     local: Sequence[str],
     occupancy: Occupancy,
     placements: PlacementState,
-    refused: _Refused,
+    results: _Refused,
 ) -> KeptCandidate | None:
     """Return the best of all nodes but those with the data, by `fit.Candidate.order`.
 
@@ -93,7 +93,7 @@ def _tightest(
             continue
         result = occupancy.candidate_unless_full(name)
         if not isinstance(result, KeptCandidate):
-            refused[name] = result
+            results[name] = result
             continue
         order = result.candidate.order(placements.models_on(name))
         if best is None or order < best[0]:
@@ -102,26 +102,26 @@ def _tightest(
 
 
 def _refusal(
-    refused: Mapping[str, Unschedulable | None], scope: str, occupancy: Occupancy, placements: PlacementState
+    results: Mapping[str, Unschedulable | None], scope: str, occupancy: Occupancy, placements: PlacementState
 ) -> str:
     """Return why no node can run the Model; of one that is full the words are made only now, since nothing but this message needs them."""
-    reasons = ((name, reason or occupancy.evaluate(name)) for name, reason in refused.items())
+    reasons = ((name, reason or occupancy.evaluate(name)) for name, reason in results.items())
     message = messages.no_node_fits({name: r for name, r in reasons if isinstance(r, Unschedulable)}, scope)
     if occupancy.like_others:
         refusals.keep(occupancy.requirements, placements.observed, placements.telemetry.first_due(), message)
     return message
 
 
-def _least_slack(requirements: Requirements, observed: ObservedState) -> Iterable[Slack]:
+def _least_slack(requirements: Requirements, state: ObservedState) -> Iterable[Slack]:
     """Return the nodes for a Model that has devices to itself by the least slack that a result there may have, the lowest first."""
-    lists = free_lists(observed.nodes, observed.gpus)
+    lists = free_lists(state.nodes, state.gpus)
     least = lists.least_slack(requirements)
     # What others will still take of a node makes a fit tighter than measured: perhaps perfect.
-    first = unsettled(observed)
+    first = unsettled(state)
     if not first and not lists.claimed:
         return least
     first |= lists.claimed
-    present = [(-math.inf, name) for name in sorted(first) if name in observed.nodes]
+    present = [(-math.inf, name) for name in sorted(first) if name in state.nodes]
     return chain(present, ((slack, name) for slack, name in least if name not in first))
 
 
@@ -150,17 +150,17 @@ def _scheduled(
 
 def _placement(requirements: Requirements, best: Candidate, view: NodeView) -> Placement:
     """Return the placement of every Model of a class on its best node."""
-    given = view.offers[best.vendor] if requirements.devices else _NO_OFFER
-    devices = given.placed(best.devices, requirements.device_mb, view.totals)
+    offer = view.offers[best.vendor] if requirements.devices else _NO_OFFER
+    devices = offer.placed(best.devices, requirements.device_mb, view.totals)
     return Placement(
         node=best.node,
         devices=devices,
         vendor=best.vendor,
         architecture=best.architecture,
-        binding=given.binding,
-        driver=given.driver,
-        runtime_class_name=given.runtime_class,
-        shared=given.shares(devices),
+        binding=offer.binding,
+        driver=offer.driver,
+        runtime_class_name=offer.runtime_class,
+        shared=offer.shares(devices),
         score=best.score,
         footprint_mb=requirements.vram_mb,
         footprint_source=requirements.footprint_source,

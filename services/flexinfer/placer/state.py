@@ -42,10 +42,10 @@ __all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run"]
 class PlacementState:
     """The observed state as a decision on one Model counts it: every other Model as it will be once written."""
 
-    def __init__(self, observed: ObservedState, model: Model, now: float) -> None:
-        self.observed, self.model, self.now, self._key = observed, model, now, model.key
-        self._workload = observed.workloads.get(self._key)
-        self.telemetry = Telemetry(observed, now)
+    def __init__(self, state: ObservedState, model: Model, now: float) -> None:
+        self.observed, self.model, self.now, self._key = state, model, now, model.key
+        self._workload = state.workloads.get(self._key)
+        self.telemetry = Telemetry(state, now)
         self._own: Requirements | None = None
         self._requirements: dict[str, tuple[Model, Requirements]] = {}
         self._groups: dict[tuple[str, str], GroupPlacement | None] = {}
@@ -64,11 +64,11 @@ class PlacementState:
             if self._own is None:
                 self._own = requirements_of(model, reserve_of(self.observed, model))
             return self._own
-        cached = self._requirements.get(model.uid)
-        if cached is None or cached[0] is not model:
+        entry = self._requirements.get(model.uid)
+        if entry is None or entry[0] is not model:
             requirements = requirements_of(model, reserve_of(self.observed, model))
-            cached = self._requirements[model.uid] = model, requirements
-        return cached[1]
+            entry = self._requirements[model.uid] = model, requirements
+        return entry[1]
 
     def view(self, node: str) -> NodeView:
         """Return what a node is, what is taken there aside."""
@@ -99,8 +99,8 @@ class PlacementState:
 
     def models_on(self, node: str) -> int:
         """Return how many other Models are scheduled to a node."""
-        scheduled = self.observed.under(SCHEDULED, node)
-        return len(scheduled) - (self._key in scheduled)
+        keys = self.observed.under(SCHEDULED, node)
+        return len(keys) - (self._key in keys)
 
     def occupying(self, node: str) -> Sequence[Model]:
         """Return the Models with a Pod on a node that has not ended."""
@@ -109,8 +109,8 @@ class PlacementState:
     def _groups_on(self, node: str) -> Iterator[tuple[tuple[str, str], GroupPlacement]]:
         """Yield the groups placed on a node, each once, in the order of their Models there."""
         models = self._models(self.observed.under(GROUPED, node))
-        named = [group for model in models for group in self._named(model)]
-        for group in dict.fromkeys((*named, *held_on(self.observed, node))):
+        model_groups = [group for model in models for group in self._named(model)]
+        for group in dict.fromkeys((*model_groups, *held_on(self.observed, node))):
             placement = self._group(group)
             if placement is not None and placement.node == node:
                 yield group, placement
@@ -156,12 +156,12 @@ class PlacementState:
         """
         holders, members = self.holders(*group), self._members_of(group)
         uids = {holder.uid for holder in holders}
-        placed = [m for m in members if node_of(m) and (m.uid in uids or self.turn(m) is None)]
-        if not placed:
+        placed_models = [m for m in members if node_of(m) and (m.uid in uids or self.turn(m) is None)]
+        if not placed_models:
             return held(group[1], holders, members)
-        first = min(placed, key=lambda m: (m.uid not in uids, not self.pods(m), m.key))
+        first = min(placed_models, key=lambda m: (m.uid not in uids, not self.pods(m), m.key))
         pinned = first.uid in uids or bool(self.pods(first))
-        return held(group[1], holders, members) or assigned(group[1], first, placed, pinned=pinned)
+        return held(group[1], holders, members) or assigned(group[1], first, placed_models, pinned=pinned)
 
     def turn(self, model: Model) -> Holder | None:
         """Return the turn that a Model holds, or has not released yet, of whatever group."""
@@ -194,16 +194,16 @@ class PlacementState:
                 only=only,
             )
         free = self._free(view, model, node, assigned=assigned)
-        reserved_for, reserved = self._reserve_for_groups(free, model, node)
+        reserved_for, reservations = self._reserve_for_groups(free, model, node)
         group = self.group_of(model)
         here = group if group is not None and group.node == node else None
         claims = list(claims_on(self, model, node, assigned=assigned)) if model.spec.devices else []
-        in_use = bool(claims or reserved)
+        in_use = bool(claims or reservations)
         shared = shareable(self.requirements(model), view.offers) if in_use else frozenset[str]()
         return Available(
             view=view,
             free=free,
-            rooms=rooms(view.devices, claims, shared, reserved) if in_use else view.rooms,
+            rooms=rooms(view.devices, claims, shared, reservations) if in_use else view.rooms,
             telemetry=self.telemetry.state(node),
             models=self.models_on(node),
             reserved_for=reserved_for,
@@ -248,10 +248,10 @@ class PlacementState:
                 continue
             uuids |= dict.fromkeys(placement.uuids, placement.group)
             members = self._members_of(key)
-            requested = sum(self.requirements(m).devices for m in members if self._runs_on(m, node))
+            count = sum(self.requirements(m).devices for m in members if self._runs_on(m, node))
             resource = self._group_resource(placement, members)
             if resource:
-                free[resource] = free.get(resource, 0) - 1000 * max(0, placement.devices - requested)
+                free[resource] = free.get(resource, 0) - 1000 * max(0, placement.devices - count)
                 first = first or placement.group
         return first, uuids
 

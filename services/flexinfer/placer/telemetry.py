@@ -15,8 +15,8 @@ class Telemetry:
 
     __slots__ = ("now", "observed")
 
-    def __init__(self, observed: ObservedState, now: float) -> None:
-        self.observed, self.now = observed, now
+    def __init__(self, state: ObservedState, now: float) -> None:
+        self.observed, self.now = state, now
 
     def state(self, node: str) -> str:
         """Return whether telemetry of a node is RECENT enough for a new start on a device, STALE, AWAITED or NONE.
@@ -32,8 +32,10 @@ class Telemetry:
 
     def _awaited_until(self, node: str) -> float:
         """Return until when a node without telemetry may still send some: its agent publishes far more often than that."""
-        connected = self.observed.connected_since
-        since = max(self.observed.node_since.get(node, 0.0), connected if connected is not None else self.now)
+        connected_at = self.observed.connected_since
+        since = max(
+            self.observed.node_since.get(node, 0.0), connected_at if connected_at is not None else self.now
+        )
         return since + STALE_SECONDS
 
     def silence(self, node: str, vendor: str) -> str:
@@ -54,12 +56,12 @@ class Telemetry:
 
     def first_due(self) -> float | None:
         """Return when that is so next of any node: thousands of decisions ask it of the same nodes."""
-        observed, connected = self.observed, self.observed.connected_since
-        stale, awaited = free_lists(observed.nodes, observed.gpus).deadlines(observed.node_since)
-        earliest = (connected if connected is not None else self.now) + STALE_SECONDS
+        state, connected_at = self.observed, self.observed.connected_since
+        stale, waits = free_lists(state.nodes, state.gpus).deadlines(state.node_since)
+        earliest = (connected_at if connected_at is not None else self.now) + STALE_SECONDS
         due = _next(stale, self.now)
-        if awaited:
-            silent = max(awaited[0], earliest) if earliest > self.now else _next(awaited, self.now)
+        if waits:
+            silent = max(waits[0], earliest) if earliest > self.now else _next(waits, self.now)
             due = min(due, silent)
         return due if due < math.inf else None
 

@@ -34,21 +34,21 @@ class _Last(msgspec.Struct, frozen=True):
 _last = [_Last()]
 
 
-def unsettled(observed: ObservedState) -> frozenset[str]:
+def unsettled(state: ObservedState) -> frozenset[str]:
     """Return the names of the nodes, known or not, on which a Model starts, or has not loaded when its node's last sample was taken."""
     last = _last[0]
-    if last.occupants is not observed.occupants or last.gpus is not observed.gpus:
-        by_node = {name: _node(last, observed, name) for name in observed.occupants}
+    if last.occupants is not state.occupants or last.gpus is not state.gpus:
+        by_node = {name: _node(last, state, name) for name in state.occupants}
         names = frozenset(name for name, node in by_node.items() if node.unsettled)
-        last = _last[0] = _Last(observed.occupants, observed.gpus, by_node, names)
+        last = _last[0] = _Last(state.occupants, state.gpus, by_node, names)
     return last.unsettled
 
 
-def _node(last: _Last, observed: ObservedState, name: str) -> _Node:
-    occupants, sample, previous = observed.occupants[name], observed.gpus.get(name), last.by_node.get(name)
+def _node(last: _Last, state: ObservedState, name: str) -> _Node:
+    occupants, sample, previous = state.occupants[name], state.gpus.get(name), last.by_node.get(name)
     if previous is not None and previous.occupants is occupants and previous.sample is sample:
         return previous
-    starting = observed.under(STARTING, name)
+    starting = state.under(STARTING, name)
     pending = any(
         takes_devices(occupant.model) and (key in starting or not _has_loaded(occupant, sample))
         for key, occupant in occupants.items()

@@ -53,8 +53,8 @@ def check_path(path: Path, files: Sequence[Path] = (), inside: Path | None = Non
 
 def with_figures(path: Path, files: Sequence[Path]) -> JobReport:
     """Return the part of a report that has the figures of a model's headers; empty if none can be read."""
-    named = dict.fromkeys([*([path] if path.is_file() else []), *files])
-    figures = headers.of_files([*named]) or (headers.of_folder(path) if path.is_dir() else {})
+    paths = dict.fromkeys([*([path] if path.is_file() else []), *files])
+    figures = headers.of_files([*paths]) or (headers.of_folder(path) if path.is_dir() else {})
     return {"headers": figures} if figures else {}
 
 
@@ -74,9 +74,9 @@ def _missing(files: Sequence[Path]) -> JobReport:
     missing = [path for path in files if not path.is_file()]
     if not missing:
         return {}
-    shown, more = ", ".join(map(str, missing[:_SHOWN])), len(missing) - _SHOWN
+    names, more = ", ".join(map(str, missing[:_SHOWN])), len(missing) - _SHOWN
     others = f" and {more} more" if more > 0 else ""
-    message = f"{shown}{others} does not exist ({len(missing)} of {len(files)} files are missing)"
+    message = f"{names}{others} does not exist ({len(missing)} of {len(files)} files are missing)"
     remedy = "add what is missing, or correct spec.source or spec.config"
     return {"reason": "FileNotFound", "message": f"{message}. Remedy: {remedy}"}
 

@@ -150,11 +150,11 @@ def _outdated(plan: Plan, job: JobFacts) -> bool:
 def _progress(model: Model, job: JobFacts, memory: Memory) -> status.JobProgress:
     """Return how far a Job that runs is."""
     phase = "Running" if job.active and not job.waiting else "Pending"
-    seen = memory.progress_of(model.uid, job.name)
-    if seen is None:
+    progress = memory.progress_of(model.uid, job.name)
+    if progress is None:
         return status.JobProgress(phase=phase)
     return status.JobProgress(
-        phase=phase, done=seen.bytes, total=seen.total_bytes, rate=seen.bytes_per_second
+        phase=phase, done=progress.bytes, total=progress.total_bytes, rate=progress.bytes_per_second
     )
 
 
@@ -223,12 +223,12 @@ def _obsolete_jobs(model: Model, plan: Plan, state: ObservedState) -> Iterator[D
     keeping = kept.plan_of(model, plan, state)
     current = [job.job_name(model) for job in (plan, keeping) if job is not None and job.kind]
     comparable = not plan.kind or (bool(plan.digest) and plan.kind != LIST)
-    recorded = _cache(model).job_name if _is_cached(model) else ""
+    recorded_job = _cache(model).job_name if _is_cached(model) else ""
     for job in state.workload(model).jobs:
         if not job.name.startswith(prefixes):
             continue
-        ended = job.complete or bool(job.failed_reason)
-        if (comparable and job.name not in current) or (ended and job.name == recorded):
+        has_ended = job.complete or bool(job.failed_reason)
+        if (comparable and job.name not in current) or (has_ended and job.name == recorded_job):
             yield DeleteJob(model=model, job=job)
 
 

@@ -63,11 +63,11 @@ def fault(path: Path) -> str:
         if not start.startswith(MAGIC):
             return f"{path.name} is not a GGUF file: {_beginning(start[:4])}"
         try:
-            promised = Header(file, size).promised
+            promised_bytes = Header(file, size).promised
         except LyingHeaderError as error:
             return f"{path.name} is not a valid GGUF file of {size:,} bytes: {error}"
-    if promised > size:
-        return f"{path.name} is incomplete: {size:,} of the {promised:,} bytes that its header promises"
+    if promised_bytes > size:
+        return f"{path.name} is incomplete: {size:,} of the {promised_bytes:,} bytes that its header promises"
     return ""
 
 
@@ -120,8 +120,8 @@ class Header:
             self._value(width)
         ends = [self._tensor(width) for _ in range(tensors)]
         alignment = self.values.get("general.alignment", 32)
-        aligned = max(1, alignment if isinstance(alignment, int) else 32)
-        start = -(-self._file.tell() // aligned) * aligned
+        step = max(1, alignment if isinstance(alignment, int) else 32)
+        start = -(-self._file.tell() // step) * step
         self.promised = start + max(ends) if ends else self._file.tell()
 
     def _value(self, width: str) -> None:

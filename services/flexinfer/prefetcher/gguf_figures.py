@@ -110,9 +110,9 @@ class _Shape:
         return self._number("attention.value_length") or self._key_length()
 
     def _feed_forward(self) -> int:
-        dense, used = self._number("feed_forward_length"), self._number("expert_used_count")
+        dense, used_experts = self._number("feed_forward_length"), self._number("expert_used_count")
         expert = self._number("expert_feed_forward_length") or dense
-        return used * expert if used else dense
+        return used_experts * expert if used_experts else dense
 
     def _cached(self, *, sliding: bool) -> int:
         """Return the bytes that a token takes in the KV caches of all layers of a kind."""

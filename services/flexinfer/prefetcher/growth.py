@@ -36,16 +36,16 @@ async def _grow(runtime: Runtime, model: Model, name: str, lacks: int) -> None:
     log.info("PVC %s/%s grows to %s: its weights need %d bytes more", namespace, name, size, lacks)
 
 
-def target(claim: kube.Claim, stated: Quantity | None, lacks: int) -> Quantity:
+def target(claim: kube.Claim, stated_size: Quantity | None, lacks: int) -> Quantity:
     """Return the size that a PVC is to have; empty if it has asked for as much already.
 
     Counted from the capacity that it has, so that a growth that is not complete yet is not added to.
     """
-    requested = claim.spec.resources.requests.get("storage", 0)
-    capacity = milli(claim.status.capacity.get("storage", requested)) // 1000
-    needed = -(-(capacity + lacks * (100 + _SPARE) // 100) // _GIB)
-    size: Quantity = stated if stated is not None else f"{needed}Gi"
-    return size if milli(size) > milli(requested) else ""
+    request = claim.spec.resources.requests.get("storage", 0)
+    capacity = milli(claim.status.capacity.get("storage", request)) // 1000
+    needed_gib = -(-(capacity + lacks * (100 + _SPARE) // 100) // _GIB)
+    size: Quantity = stated_size if stated_size is not None else f"{needed_gib}Gi"
+    return size if milli(size) > milli(request) else ""
 
 
 async def _may_grow(runtime: Runtime, claim: kube.Claim) -> bool:

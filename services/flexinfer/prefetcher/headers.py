@@ -19,8 +19,8 @@ _MOST_FILES, _LARGEST = 4096, 2**53
 def of_files(files: Sequence[Path]) -> Figures:
     """Return the figures of GGUF files that are loaded together: the parts of a model, and its projector; empty if they have none."""
     try:
-        read = [gguf.read(path) for path in files if gguf.is_gguf(path.name, _start(path))]
-        return _limited(gguf_figures.figures(read))
+        contents = [gguf.read(path) for path in files if gguf.is_gguf(path.name, _start(path))]
+        return _limited(gguf_figures.figures(contents))
     except (OSError, gguf.LyingHeaderError, ValueError, ArithmeticError):
         return {}
 

@@ -72,24 +72,24 @@ def verification(model: Model, location: Location, image: str) -> Json:
     return manifest
 
 
-def keeping(model: Model, kept: Plan, size: int, image: str) -> Json:
+def keeping(model: Model, plan: Plan, size: int, image: str) -> Json:
     """Return the Job that keeps weights of so many bytes in the page cache: what it requests is what the scheduler counts."""
     container = _container(
-        "keep", image, ["python", "-m", "flexinfer.prefetcher.keep"], [inert.text(kept.location.path)]
+        "keep", image, ["python", "-m", "flexinfer.prefetcher.keep"], [inert.text(plan.location.path)]
     )
     memory = f"{-(-size // _MIB) + _KEEPER_MIB}Mi"
     container |= {
-        "volumeMounts": pod.mounts(kept.location),
+        "volumeMounts": pod.mounts(plan.location),
         "resources": {
             "requests": {"cpu": "10m", "memory": memory},
             "limits": {"cpu": "1", "memory": memory},
         },
     }
-    manifest = _job(model, kept.job_name(model), kept.kind, container, None)
-    manifest["metadata"]["annotations"] = {FINGERPRINT_ANNOTATION: kept.fingerprint}
+    manifest = _job(model, plan.job_name(model), plan.kind, container, None)
+    manifest["metadata"]["annotations"] = {FINGERPRINT_ANNOTATION: plan.fingerprint}
     manifest["spec"]["template"]["spec"] |= {
-        **kept.runs,
-        "volumes": pod.volumes(kept.location),
+        **plan.runs,
+        "volumes": pod.volumes(plan.location),
         "securityContext": pod.security(),
     }
     return manifest

@@ -91,9 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--every", type=float, default=EVERY_SECONDS, help="seconds between two rounds")
     options = parser.parse_args(arguments)
-    ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    while not ended.is_set():
+    end = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: end.set())
+    while not end.is_set():
         try:
             total, absent = keep(options.folder)
         except OSError as error:
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         if absent:
             log.info("%d of %d bytes were read into the page cache", absent, total)
-        ended.wait(options.every)
+        end.wait(options.every)
     return 0
 
 

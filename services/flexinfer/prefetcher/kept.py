@@ -25,9 +25,11 @@ from flexinfer.state.observed import ObservedState
 def plan_of(model: Model, plan: Plan, state: ObservedState | None = None) -> Plan | None:
     """Return the plan of the Job that keeps the weights of a Model's plan; None if none is wanted."""
     cache, cached = model.status.cache or CacheStatus(), model.condition(conditions.CACHED)
-    recorded = cached is not None and cached.true and plan.digest and cache.job_name == plan.job_name(model)
-    wanted = plan.kind == FETCH and plan.strategy == fetched.MEMORY and recorded and cache.bytes
-    if not wanted or not model.is_true(conditions.PLACED) or _goes(model, plan, state):
+    is_recorded = (
+        cached is not None and cached.true and plan.digest and cache.job_name == plan.job_name(model)
+    )
+    is_due = plan.kind == FETCH and plan.strategy == fetched.MEMORY and is_recorded and cache.bytes
+    if not is_due or not model.is_true(conditions.PLACED) or _goes(model, plan, state):
         return None
     inputs = (plan.location.path, model.assigned_node, str(cache.bytes))
     return msgspec.structs.replace(plan, kind=KEEP, inputs=inputs, sized_by_files=False)
@@ -39,16 +41,16 @@ def _goes(model: Model, plan: Plan, state: ObservedState | None) -> bool:
     return any(claim.deleting for claim in claims if claim.name == plan.pvc)
 
 
-def job_of(model: Model, kept: Plan | None, state: ObservedState) -> JobFacts | None:
+def job_of(model: Model, plan: Plan | None, state: ObservedState) -> JobFacts | None:
     """Return the Job of a plan, as observed."""
-    name = kept.job_name(model) if kept is not None else ""
+    name = plan.job_name(model) if plan is not None else ""
     return next((job for job in state.workload(model).jobs if job.name == name), None)
 
 
-def message(model: Model, cached: str, kept: Plan | None, job: JobFacts | None) -> str:
+def message(model: Model, cached_message: str, plan: Plan | None, job: JobFacts | None) -> str:
     """Return the message of Cached with what the Job says; without one, the message alone."""
-    base = cached.partition(messages.IN_MEMORY)[0]
-    if kept is None or job is None:
+    base = cached_message.partition(messages.IN_MEMORY)[0]
+    if plan is None or job is None:
         return base
     if job.address:
         return f"{base}{messages.kept(model)}"
@@ -58,19 +60,19 @@ def message(model: Model, cached: str, kept: Plan | None, job: JobFacts | None) 
 
 
 def keep(
-    model: Model, kept: Plan, job: JobFacts | None, memory: Memory, now: float
+    model: Model, plan: Plan, job: JobFacts | None, memory: Memory, now: float
 ) -> Iterator[EnsureJob | DeleteJob | RequeueAt]:
     """Yield the creation of the Job; one that has ended is deleted to be made again, at once the first time and then with back-off."""
     ended = job is not None and bool(job.complete or job.failed_reason)
-    due = _retry_at(model, kept, memory) if ended else memory.ensure_at(model.uid, kept.digest)
+    due = _retry_at(model, plan, memory) if ended else memory.ensure_at(model.uid, plan.digest)
     if (job is not None and not ended) or (job is None and _starts(model)):
         return
     if now < due:
         yield RequeueAt(due)
     elif job is None:
-        yield EnsureJob(model=model, digest=kept.digest, kind=KEEP)
+        yield EnsureJob(model=model, digest=plan.digest, kind=KEEP)
     else:
-        yield DeleteJob(model=model, job=job, retried=kept.digest)
+        yield DeleteJob(model=model, job=job, retried=plan.digest)
 
 
 def _starts(model: Model) -> bool:
@@ -78,8 +80,8 @@ def _starts(model: Model) -> bool:
     return model.is_true(conditions.WANTED) and not model.is_true(conditions.READY)
 
 
-def _retry_at(model: Model, kept: Plan, memory: Memory) -> float:
-    retries = memory.retries(model.uid, kept.digest)
+def _retry_at(model: Model, plan: Plan, memory: Memory) -> float:
+    retries = memory.retries(model.uid, plan.digest)
     if not retries.number:
         return float("-inf")
-    return retries.at + memory.retry_seconds(model.uid, kept.digest)
+    return retries.at + memory.retry_seconds(model.uid, plan.digest)

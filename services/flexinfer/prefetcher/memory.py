@@ -77,20 +77,20 @@ class Memory(msgspec.Struct, frozen=True):
 
     def refusal_of(self, uid: str, claim_uid: str) -> str:
         """Return why a PVC has no volume, as last seen; empty if nothing was said."""
-        refused = self.refused.get(uid)
-        return refused.cause if refused is not None and refused.claim_uid == claim_uid else ""
+        refusal = self.refused.get(uid)
+        return refusal.cause if refusal is not None and refusal.claim_uid == claim_uid else ""
 
     def progress_of(self, uid: str, job: str) -> ProgressSeen | None:
         """Return how far a Job is, as last seen; None if it never was."""
-        seen = self.progress.get(uid)
-        return seen if seen is not None and seen.job == job else None
+        progress = self.progress.get(uid)
+        return progress if progress is not None and progress.job == job else None
 
     def ensure_at(self, uid: str, digest: str) -> float:
         """Return when the Job of these inputs may be created: at once unless that failed before."""
-        failed = self.failed.get(uid, Attempts())
-        if failed.digest != digest or not failed.number:
+        failure = self.failed.get(uid, Attempts())
+        if failure.digest != digest or not failure.number:
             return float("-inf")
-        return failed.at + _back_off(FIRST_BACK_OFF, failed.number - 1, LONGEST_BACK_OFF)
+        return failure.at + _back_off(FIRST_BACK_OFF, failure.number - 1, LONGEST_BACK_OFF)
 
     def retry_seconds(self, uid: str, digest: str) -> float:
         """Return how long a failure of the Job of these inputs stays before it is created again."""
@@ -98,8 +98,8 @@ class Memory(msgspec.Struct, frozen=True):
 
     def retries(self, uid: str, digest: str) -> Attempts:
         """Return how often the Job of these inputs was created again after it failed, and when last."""
-        retried = self.retried.get(uid, Attempts())
-        return retried if retried.digest == digest else Attempts()
+        attempts = self.retried.get(uid, Attempts())
+        return attempts if attempts.digest == digest else Attempts()
 
 
 def remember(memory: Memory, fact: Fact, at: float) -> Memory:
@@ -110,8 +110,8 @@ def remember(memory: Memory, fact: Fact, at: float) -> Memory:
             return msgspec.structs.replace(memory, failed={**memory.failed, uid: attempts})
         case JobRetried(uid=uid, digest=digest):
             attempts = memory.retried.get(uid, Attempts()).one_more(digest, at)
-            retried, progress = {**memory.retried, uid: attempts}, _without(memory.progress, uid)
-            return msgspec.structs.replace(memory, retried=retried, progress=progress)
+            retries, progress = {**memory.retried, uid: attempts}, _without(memory.progress, uid)
+            return msgspec.structs.replace(memory, retried=retries, progress=progress)
         case ProgressSeen(uid=uid):
             return msgspec.structs.replace(memory, progress={**memory.progress, uid: fact})
         case ClaimRefused(uid=uid):

@@ -34,8 +34,8 @@ def progress(done: int, total: int, eta: int) -> str:
     """Return how far a download is, such as `37% of 4.9 GB, 2m left`; sizes are bytes, `eta` is in seconds, 0 if unknown."""
     if done >= total:
         return size(total) if total else ""
-    left = f", {_duration(eta)} left" if eta else ""
-    return f"{100 * done // total}% of {size(total)}{left}"
+    remaining = f", {_duration(eta)} left" if eta else ""
+    return f"{100 * done // total}% of {size(total)}{remaining}"
 
 
 def size(number: int) -> str:
@@ -194,9 +194,9 @@ def kept(model: Model) -> str:
 
 def not_kept(model: Model, job: JobFacts, cause: str) -> str:
     """Return what is added where the Job that would keep them does not run."""
-    needed = size(model.status.cache.bytes) if model.status.cache is not None else "the size of the weights"
+    request = size(model.status.cache.bytes) if model.status.cache is not None else "the size of the weights"
     return (
-        f"{IN_MEMORY}not kept, the engine starts from the disk: the Pod of Job {job.name} requests {needed} on node {model.assigned_node} and does not "
+        f"{IN_MEMORY}not kept, the engine starts from the disk: the Pod of Job {job.name} requests {request} on node {model.assigned_node} and does not "
         f"run: {clause(cause)}. Remedy: free memory on the node (kubectl describe node {model.assigned_node}), or set "
         "spec.cache.strategy: SharedPVC"
     )

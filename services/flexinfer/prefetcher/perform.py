@@ -76,11 +76,11 @@ async def perform(runtime: Runtime, action: EnsureJob | DeleteJob) -> Sequence[A
 
 async def _ensure(runtime: Runtime, action: EnsureJob, settings: PrefetchSettings) -> list[AnyEvent | Fact]:
     """Create the PVC and the Job of a Model as it is now, and write the status. Raises ApiError."""
-    observed = action.model
-    model = await runtime.cluster.get(MODELS, observed.metadata.namespace, observed.metadata.name)
+    previous = action.model
+    model = await runtime.cluster.get(MODELS, previous.metadata.namespace, previous.metadata.name)
     replies: list[AnyEvent | Fact] = [events.ModelObserved(model=model)]
     plan = plan_of(model, settings)
-    replaced = model.uid != observed.uid or model.deleting or not model.is_true(conditions.ACCEPTED)
+    replaced = model.uid != previous.uid or model.deleting or not model.is_true(conditions.ACCEPTED)
     if replaced or plan is None or not plan.kind:
         return replies
     if action.kind == KEEP:

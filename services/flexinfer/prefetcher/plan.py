@@ -142,9 +142,9 @@ def _needed(model: Model, location: Location) -> tuple[str, ...]:
     folder, _, name = location.path.rpartition("/")
     is_file = name.lower().endswith(".gguf")
     root = folder if is_file else location.path
-    named = hf.named_files(model.spec)
-    needed = [*hf.split_parts(name), *_projector(model)] if is_file else named
-    return tuple(path if path.startswith("/") else f"{root}/{path}" for path in needed)
+    names = hf.named_files(model.spec)
+    paths = [*hf.split_parts(name), *_projector(model)] if is_file else names
+    return tuple(path if path.startswith("/") else f"{root}/{path}" for path in paths)
 
 
 def _projector(model: Model) -> list[str]:

@@ -99,8 +99,8 @@ class ProgressReader(TouchedKeys):
             previous = self._downloads.pop(key, None)
             if model is not None and job is not None:
                 same = previous is not None and previous.job.uid == job.uid
-                reported = previous.reported if same and previous is not None else float("-inf")
-                self._downloads[key] = _Download(model, job, reported)
+                reported_at = previous.reported if same and previous is not None else float("-inf")
+                self._downloads[key] = _Download(model, job, reported_at)
         self._touched.clear()
 
     async def _read(self, runtime: Runtime, download: _Download, remember: Remember) -> None:

@@ -22,15 +22,15 @@ def prepare(folder: Path, room: int) -> Sequence[Path]:
     files = sorted(
         (file for file in folder.iterdir() if file.is_file()), key=lambda file: file.stat().st_mtime
     )
-    deleted: list[Path] = []
-    left = sum(file.stat().st_size for file in files)
+    deletions: list[Path] = []
+    remaining = sum(file.stat().st_size for file in files)
     for file in files:
-        if left <= room:
+        if remaining <= room:
             break
-        left -= file.stat().st_size
+        remaining -= file.stat().st_size
         file.unlink()
-        deleted.append(file)
-    return deleted
+        deletions.append(file)
+    return deletions
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--room-mb", type=int, required=True)
     options = parser.parse_args(arguments)
     try:
-        deleted = prepare(options.folder, options.room_mb * _MB)
+        deletions = prepare(options.folder, options.room_mb * _MB)
     except OSError as error:
         log.warning("prompt caches are not kept: %s", error)
         return
-    log.info("%d prompt caches deleted, the oldest first", len(deleted))
+    log.info("%d prompt caches deleted, the oldest first", len(deletions))
 
 
 if __name__ == "__main__":

@@ -79,13 +79,13 @@ def _within_limits(report: JobReport) -> JobReport:
 
 def _headers(headers: Headers) -> Headers | None:
     """Return figures within the limits of the status; None for those of no weights at all."""
-    limited: dict[str, Any] = {
+    fields: dict[str, Any] = {
         name: conditions.one_line(value)[:_NAME_LIMIT]
         if isinstance(value, str)
         else max(0, min(value, _LARGEST_FIGURE))
         for name, value in msgspec.structs.asdict(headers).items()
     }
-    return Headers(**limited) if limited["weights_mb"] else None
+    return Headers(**fields) if fields["weights_mb"] else None
 
 
 def failure_cause(job: JobFacts) -> str:

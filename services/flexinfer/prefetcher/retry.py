@@ -33,13 +33,13 @@ def retry_of(model: Model, plan: Plan, state: ObservedState, memory: Memory) -> 
     if since is None:
         return Retry(seconds, None)
     if _of_older_spec(model):
-        retried = memory.retries(model.uid, plan.digest).number and since != state.changed(
+        is_retry = memory.retries(model.uid, plan.digest).number and since != state.changed(
             model, conditions.CACHED
         )
-        return Retry(seconds, since + LEAST_SECONDS if retried else since)
-    uid, requested = state.wakes.get(model.key, ("", 0.0))
-    if uid == model.uid and requested > since:
-        return Retry(seconds, min(since + seconds, max(requested, since + LEAST_SECONDS)))
+        return Retry(seconds, since + LEAST_SECONDS if is_retry else since)
+    uid, requested_at = state.wakes.get(model.key, ("", 0.0))
+    if uid == model.uid and requested_at > since:
+        return Retry(seconds, min(since + seconds, max(requested_at, since + LEAST_SECONDS)))
     return Retry(seconds, since + seconds)
 
 
@@ -50,11 +50,11 @@ def _seconds(model: Model, plan: Plan, memory: Memory) -> float:
 
 def _failed_since(model: Model, plan: Plan, state: ObservedState, memory: Memory) -> float | None:
     """Return since when the failure is written, or its Job was created again after it; None if it is not written."""
-    changed = state.changed(model, conditions.CACHED)
-    if not _is_failure(model) or changed is None:
+    changed_at = state.changed(model, conditions.CACHED)
+    if not _is_failure(model) or changed_at is None:
         return None
     retries = memory.retries(model.uid, plan.digest)
-    return max(changed, retries.at) if retries.number else changed
+    return max(changed_at, retries.at) if retries.number else changed_at
 
 
 def keeps_failure(model: Model, plan: Plan, memory: Memory) -> bool:

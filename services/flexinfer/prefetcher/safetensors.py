@@ -36,11 +36,11 @@ def figures(files: Sequence[Path], config: Path) -> dict[str, str | int]:
 
 def _sizes(file: Path) -> Counter[str]:
     """Return the bytes of the tensors of a file, by type."""
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
         if length > _LARGEST_HEADER:
             raise ValueError(f"{file.name} claims a header of {length:,} bytes")
-        tensors = json.loads(opened.read(length))
+        tensors = json.loads(stream.read(length))
     sizes: Counter[str] = Counter()
     for name, tensor in tensors.items():
         if name != "__metadata__":
@@ -104,12 +104,12 @@ class _Config:
         return 2 * self.kv_heads * self._head()
 
     def _feed_forward(self) -> int:
-        dense, used = (
+        dense, used_experts = (
             self._number("intermediate_size", "n_inner"),
             self._number("num_experts_per_tok", "moe_topk"),
         )
         expert = self._number("moe_intermediate_size") or dense
-        return used * expert if used else dense or 4 * self.embedding
+        return used_experts * expert if used_experts else dense or 4 * self.embedding
 
     def _kind(self, layer: int) -> str:
         kinds = self._values.get("layer_types")

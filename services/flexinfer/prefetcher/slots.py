@@ -51,8 +51,8 @@ def _queue(state: ObservedState, node: str) -> list[str]:
     """Return the Models that wait for a slot on a node, the longest waiting first."""
 
     def since(key: str) -> tuple[float, str]:
-        changed = state.changed(state.models[key], conditions.CACHED)
-        return (changed if changed is not None else float("inf"), key)
+        changed_at = state.changed(state.models[key], conditions.CACHED)
+        return (changed_at if changed_at is not None else float("inf"), key)
 
     return sorted(
         (key for key in _on_node(state, node, Reason.CHECK_QUEUED) if key in state.models), key=since

@@ -100,12 +100,12 @@ class ActivityReporter:
 
     def _next_due(self, heartbeat_at: float) -> float:
         """Return when something is to be published at the latest."""
-        changed = [
+        due_times = [
             a.published_at + MIN_INTERVAL_SECONDS
             for a in self._activities.values()
             if a.unpublished and a.changed
         ]
-        return min([heartbeat_at, *changed])
+        return min([heartbeat_at, *due_times])
 
     async def _publish_heartbeat(self) -> bool:
         return await self._runtime.bus.publish(
@@ -149,6 +149,6 @@ def _is_due(activity: _Activity, now: float, *, heartbeat: bool) -> bool:
     """Tell whether to publish; a deleted Model never: a later one of the same name has its subject."""
     if activity.route.deleted:
         return False
-    changed = activity.changed and now >= activity.published_at + MIN_INTERVAL_SECONDS
+    has_changed = activity.changed and now >= activity.published_at + MIN_INTERVAL_SECONDS
     beating = heartbeat and (activity.route.busy or activity.unpublished)
-    return changed or activity.due_now or beating
+    return has_changed or activity.due_now or beating

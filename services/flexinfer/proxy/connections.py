@@ -65,8 +65,8 @@ class Reuse:
         The end of a stream acknowledges what was received before it, a reset does not. EPIPE is a reset after the end.
         """
         ended = isinstance(error, aiohttp.ServerDisconnectedError) or _number(error) == errno.EPIPE
-        acked = self._acknowledged()
-        taken = not ended or acked is None or acked != self._acked
+        acked_bytes = self._acknowledged()
+        taken = not ended or acked_bytes is None or acked_bytes != self._acked
         return (ClosedError if taken else NotTakenError)(str(error) or type(error).__name__)
 
     def _acknowledged(self) -> int | None:

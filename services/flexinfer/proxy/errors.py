@@ -119,12 +119,12 @@ def _any_of(methods: Sequence[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def path_not_served(method: str, path: str, model: Model | None, served: Sequence[str]) -> RequestError:
-    """404: a path that the Model's backend does not serve, or no backend does; `served` are those that it does."""
-    subject, serves = "no backend serves", f"backends serve {', '.join(served)}"
+def path_not_served(method: str, path: str, model: Model | None, paths: Sequence[str]) -> RequestError:
+    """404: a path that the Model's backend does not serve, or no backend does; `paths` are those that it does."""
+    subject, serves = "no backend serves", f"backends serve {', '.join(paths)}"
     if model is not None:
         subject = f"model {model.metadata.name} does not serve"
-        serves = f"its backend {model.spec.backend} serves {', '.join(served)}"
+        serves = f"its backend {model.spec.backend} serves {', '.join(paths)}"
     return RequestError(404, f"{subject} {method} {path}; {serves}", "not_found")
 
 
@@ -193,19 +193,19 @@ def queue_full(model: Model, limit: str) -> RequestError:
     return _retryable(message, "queue_full")
 
 
-def not_ready_in_time(model: Model, waited: float) -> RequestError:
-    """503: the Model was not ready by the request's deadline; `waited` is in seconds."""
+def not_ready_in_time(model: Model, waited_seconds: float) -> RequestError:
+    """503: the Model was not ready by the request's deadline; `waited_seconds` is in seconds."""
     conditions = explain(model.status.conditions, model.metadata.generation)
     limit = f"coldStartTimeout {model.spec.serverless.cold_start_timeout}"
-    name, seconds = model.metadata.name, f"{round(waited, 1):g}s"
+    name, seconds = model.metadata.name, f"{round(waited_seconds, 1):g}s"
     message = f"model {name} was not ready within {seconds} ({limit}): {conditions}; retry in {RETRY_AFTER_SECONDS}s"
     return _retryable(message, "cold_start_timeout")
 
 
-def no_slot_in_time(model: Model, waited: float, in_flight: int) -> RequestError:
+def no_slot_in_time(model: Model, waited_seconds: float, in_flight: int) -> RequestError:
     """503: the Model is ready, but other requests used its whole capacity for as long as this one may queue."""
     message = (
-        f"model {model.metadata.name} is ready, but had no free slot within {waited:.0f}s (FLEXINFER_QUEUE_SECONDS): "
+        f"model {model.metadata.name} is ready, but had no free slot within {waited_seconds:.0f}s (FLEXINFER_QUEUE_SECONDS): "
         f"{counted(in_flight, 'request')} in flight; retry in {RETRY_AFTER_SECONDS}s"
     )
     return _retryable(message, "queue_timeout")

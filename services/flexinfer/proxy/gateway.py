@@ -97,13 +97,13 @@ class Gateway:
     ) -> ProxiedRequest:
         """Return what is sent to an engine; raises RequestError (400, 404, 405) for what names no Model, or what that does not serve."""
         match = self.match(path, host)
-        received = payload.read(method, body, content_type)
-        name = match.key or received.model
+        content = payload.read(method, body, content_type)
+        name = match.key or content.model
         if not name:
             raise errors.model_missing(method, match.path)
         model = self.find(name)
         self._require_served(method, match.path, model)
-        body = received.for_engine(_served_name(model))
+        body = content.for_engine(_served_name(model))
         if (
             len(body) > self.body_limit
         ):  # the engine's own name may be longer, and what is larger could not be queued
@@ -132,17 +132,17 @@ class Gateway:
                 except ConnectError as error:
                     log.info("%s at %s refused the connection: %s", route.model.key, address, error)
             self._view.recheck(route)
-            left = waits.left(Wait.COLD_START)
-            if attempt == MAX_ATTEMPTS or left <= _SHORTEST_WAIT_SECONDS:
+            remaining = waits.left(Wait.COLD_START)
+            if attempt == MAX_ATTEMPTS or remaining <= _SHORTEST_WAIT_SECONDS:
                 break
             with waits.spending(Wait.COLD_START, self.runtime.clock):
-                await route.wait_for_change(address, min(RECONNECT_SECONDS, left))
+                await route.wait_for_change(address, min(RECONNECT_SECONDS, remaining))
         raise errors.connections_refused(route.model, attempt)
 
     def connect_seconds(self, request: ProxiedRequest) -> float:
         """Return how long a connection to the engine may take: what is left of the time for a cold start."""
-        left = request.waits.left(Wait.COLD_START)
-        return min(_LONGEST_CONNECT_SECONDS, max(_SHORTEST_CONNECT_SECONDS, left))
+        remaining = request.waits.left(Wait.COLD_START)
+        return min(_LONGEST_CONNECT_SECONDS, max(_SHORTEST_CONNECT_SECONDS, remaining))
 
     @contextlib.asynccontextmanager
     async def acquire(self, request: ProxiedRequest) -> AsyncIterator[str]:
@@ -179,17 +179,17 @@ class Gateway:
         self._ensure_wakes(request.route)
         while not admission.done():
             wait = Wait.SLOT if request.route.address else Wait.COLD_START
-            left = request.waits.left(wait)
-            if left < _SHORTEST_WAIT_SECONDS:
+            remaining = request.waits.left(wait)
+            if remaining < _SHORTEST_WAIT_SECONDS:
                 raise self._timed_out(request, wait)
             with request.waits.spending(wait, self.runtime.clock):
-                await request.route.wait_for_admission(admission, left)
+                await request.route.wait_for_admission(admission, remaining)
 
     def _timed_out(self, request: ProxiedRequest, wait: Wait) -> RequestError:
-        route, waited = request.route, request.waits.spent[wait]
+        route, waited_seconds = request.route, request.waits.spent[wait]
         if wait is Wait.SLOT:
-            return errors.no_slot_in_time(route.model, waited, route.breaker.in_flight)
-        return errors.not_ready_in_time(route.model, waited)
+            return errors.no_slot_in_time(route.model, waited_seconds, route.breaker.in_flight)
+        return errors.not_ready_in_time(route.model, waited_seconds)
 
     def _ensure_wakes(self, route: Route) -> None:
         if route not in self._wakes:

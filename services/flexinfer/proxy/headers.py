@@ -66,26 +66,26 @@ _CORS = "access-control-"
 _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
-def to_engine(received: Mapping[str, str]) -> dict[str, str]:
+def to_engine(source: Mapping[str, str]) -> dict[str, str]:
     """Return the headers for the engine; raises RequestError (400) for one that cannot be sent.
 
     The proxy has decoded the body, and the engine's response passes as it is: neither has an encoding.
     """
-    options = _connection_options(received)
-    headers = {k: v for k, v in received.items() if k.lower() in TO_ENGINES - options}
+    options = _connection_options(source)
+    headers = {k: v for k, v in source.items() if k.lower() in TO_ENGINES - options}
     for name, value in headers.items():
         if not _is_text(value):
             raise errors.invalid_header(name, "holds bytes that are not text; send it as UTF-8 or ASCII")
     return headers | {"Accept-Encoding": "identity", "User-Agent": "flexinfer-proxy"}
 
 
-def to_client(received: CIMultiDictProxy[str]) -> CIMultiDict[str]:
+def to_client(source: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     """Return those headers of an engine that its client gets."""
-    dropped = _NOT_TO_CLIENTS | _connection_options(received)
+    exclusions = _NOT_TO_CLIENTS | _connection_options(source)
     return CIMultiDict(
         (name, value)
-        for name, value in received.items()
-        if name.lower() not in dropped and not name.lower().startswith(_CORS) and _is_text(value)
+        for name, value in source.items()
+        if name.lower() not in exclusions and not name.lower().startswith(_CORS) and _is_text(value)
     )
 
 

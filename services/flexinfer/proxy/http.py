@@ -75,25 +75,25 @@ class _Entrance:
         """Answer a page's preflight request, or any other, also one that fails."""
         if cors.is_preflight(request.method, request.headers):
             return web.Response(status=204, headers=self._origins.preflight(request.headers))
-        arrived = self._clock()
+        arrived_at = self._clock()
         try:
             self._admit(request)
             return await handler(request)
         except RequestError as error:
-            return self._refused(request, error, arrived)
+            return self._refused(request, error, arrived_at)
         except web.HTTPRequestEntityTooLarge:
-            return self._refused(request, errors.body_too_large(self._limit), arrived)
+            return self._refused(request, errors.body_too_large(self._limit), arrived_at)
         except web.HTTPException as error:
             message = f"{request.method} {request.rel_url.raw_path}: {error.reason}"
-            return self._refused(request, RequestError(error.status, message, "invalid_request"), arrived)
+            return self._refused(request, RequestError(error.status, message, "invalid_request"), arrived_at)
         except Exception:
             log.exception("%s %s failed", request.method, request.rel_url.raw_path)
             return error_response(errors.internal())
 
-    def _refused(self, request: web.Request, error: RequestError, arrived: float) -> web.Response:
-        model, waited = request.get(_MODEL, ""), self._clock() - arrived
-        refused = Refused(request.method, request.rel_url.raw_path, model, waited)
-        self._refusals.record(refused, error)
+    def _refused(self, request: web.Request, error: RequestError, arrived_at: float) -> web.Response:
+        model, waited_seconds = request.get(_MODEL, ""), self._clock() - arrived_at
+        refusal = Refused(request.method, request.rel_url.raw_path, model, waited_seconds)
+        self._refusals.record(refusal, error)
         return error_response(error)
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -164,26 +164,28 @@ class _Handlers:
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         """Forward a request to its Model's engine, as soon as that is ready."""
         body = b"" if request.method in READS else await _read_body(request)
-        proxied = self._gateway.resolve(
+        proxied_request = self._gateway.resolve(
             request.rel_url.raw_path,
             request.host,
             body,
             method=request.method,
             content_type=request.headers.get("Content-Type", ""),
         )
-        request[_MODEL] = proxied.route.model.key
-        return await self._gateway.forward(proxied, partial(self._send, request, proxied))
+        request[_MODEL] = proxied_request.route.model.key
+        return await self._gateway.forward(proxied_request, partial(self._send, request, proxied_request))
 
-    async def _send(self, request: web.Request, proxied: ProxiedRequest, address: str) -> web.StreamResponse:
+    async def _send(
+        self, request: web.Request, proxied_request: ProxiedRequest, address: str
+    ) -> web.StreamResponse:
         """Send a request to an engine and its response to the client.
 
         Again at once if the engine had closed an idle connection: that one is closed then, so it ends with a new one.
         Raises ConnectError, or RequestError (400, 502).
         """
-        model = proxied.route.model
+        model = proxied_request.route.model
         while True:
             try:
-                return await self._send_once(request, proxied, address)
+                return await self._send_once(request, proxied_request, address)
             except NotTakenError:
                 log.info("%s: its engine closed an idle connection; sending again", model.key)
             except (
@@ -198,31 +200,37 @@ class _Handlers:
                 raise errors.no_response(model, cause, retry=isinstance(error, ClosedError)) from error
 
     async def _send_once(
-        self, request: web.Request, proxied: ProxiedRequest, address: str
+        self, request: web.Request, proxied_request: ProxiedRequest, address: str
     ) -> web.StreamResponse:
         async with self._session.request(
-            proxied.method,
-            engine.url_of(proxied.path, request.rel_url.raw_query_string, address),
-            data=_sent(proxied),
+            proxied_request.method,
+            engine.url_of(proxied_request.path, request.rel_url.raw_query_string, address),
+            data=_sent(proxied_request),
             headers=headers.to_engine(request.headers),
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._gateway.connect_seconds(proxied)),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self._gateway.connect_seconds(proxied_request)
+            ),
         ) as upstream:
-            kind = begun_by(proxied.route, proxied.method, proxied.path)
+            kind = begun_by(proxied_request.route, proxied_request.method, proxied_request.path)
             if kind is None or upstream.status != HTTPStatus.OK:
-                return await engine.relay(request, upstream, proxied.route.model)
+                return await engine.relay(request, upstream, proxied_request.route.model)
             answer = Beginning()
             try:
-                return await engine.relay(request, upstream, proxied.route.model, answer.keep)
+                return await engine.relay(request, upstream, proxied_request.route.model, answer.keep)
             finally:  # also for a client that has left: the operation continues
-                self._watcher.follow(proxied.route, address, kind, bytes(answer.kept))
+                self._watcher.follow(proxied_request.route, address, kind, bytes(answer.kept))
 
 
-def _sent(proxied: ProxiedRequest) -> bytes | io.BytesIO | None:
+def _sent(proxied_request: ProxiedRequest) -> bytes | io.BytesIO | None:
     """Return what is sent as the body: nothing, not an empty one, for a method that has none."""
-    if proxied.method in READS:
+    if proxied_request.method in READS:
         return None
-    return proxied.body if len(proxied.body) < _CHUNKED_SIZE else io.BytesIO(proxied.body)
+    return (
+        proxied_request.body
+        if len(proxied_request.body) < _CHUNKED_SIZE
+        else io.BytesIO(proxied_request.body)
+    )
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -16,9 +16,9 @@ def authorize(headers: CIMultiDictProxy[str], key: str) -> None:
     """
     tokens = [_token(value) for value in headers.getall("Authorization", ())]
     tokens += [value.strip(_SPACE) for value in headers.getall("x-api-key", ())]
-    expected = key.encode()
+    key_bytes = key.encode()
     if key and not any(
-        hmac.compare_digest(token.encode(errors="surrogateescape"), expected) for token in tokens
+        hmac.compare_digest(token.encode(errors="surrogateescape"), key_bytes) for token in tokens
     ):
         raise errors.invalid_api_key()
 

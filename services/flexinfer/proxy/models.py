@@ -83,19 +83,19 @@ class ModelTable:
         self._claim(current, None)
         return Change(current, None)
 
-    def replace(self, observed: Iterable[events.AnyEvent]) -> list[Change]:
+    def replace(self, replay: Iterable[events.AnyEvent]) -> list[Change]:
         """Replace all Models by a replay of the stream, but for those with a newer answer."""
-        replayed = ModelTable()
-        for event in observed:
-            replayed.apply(event)
+        new_table = ModelTable()
+        for event in replay:
+            new_table.apply(event)
         for key in self._answered:
-            model, other = self._models[key], replayed.models.get(key)
+            model, other = self._models[key], new_table.models.get(key)
             newer = other is not None and other.metadata.version < model.metadata.version
             if other is not None and other.uid == model.uid and newer:
-                replayed.confirm(model)
-        self._streamed, self._answered = replayed._streamed, replayed._answered
-        self.version = replayed.version
-        return list(self._become(replayed.models))
+                new_table.confirm(model)
+        self._streamed, self._answered = new_table._streamed, new_table._answered
+        self.version = new_table.version
+        return list(self._become(new_table.models))
 
     def apply(self, event: events.AnyEvent) -> Change | None:
         """Apply an event of the stream; None if that changes nothing."""
@@ -148,8 +148,8 @@ class ModelTable:
 
 def version_of(metadata: Metadata) -> int | None:
     """Return the resourceVersion of an object that an API server can hold, else None."""
-    named = metadata.uid and metadata.name and metadata.namespace
-    if not named or max(len(metadata.name), len(metadata.namespace)) > _LONGEST_NAME:
+    has_name = metadata.uid and metadata.name and metadata.namespace
+    if not has_name or max(len(metadata.name), len(metadata.namespace)) > _LONGEST_NAME:
         return None
     return whole_number(metadata.resource_version)
 

@@ -40,9 +40,9 @@ class RefusalLog:
             tuple[str, str], tuple[float, int]
         ] = {}  # when the last line was, how many were left out since
 
-    def record(self, refused: Refused, error: RequestError) -> None:
+    def record(self, refusal: Refused, error: RequestError) -> None:
         """Log a refusal, or count it if a line like it is younger than 10 s. A warning is what the client did not cause."""
-        cause, now = (refused.model, error.code), self._clock()
+        cause, now = (refusal.model, error.code), self._clock()
         at, left_out = self._lines.pop(cause, (now - LINE_SECONDS, 0))
         if now - at < LINE_SECONDS:
             self._lines[cause] = (at, left_out + 1)
@@ -51,14 +51,14 @@ class RefusalLog:
             del self._lines[next(iter(self._lines))]
         self._lines[cause] = (now, 0)
         level = logging.WARNING if error.status >= _SERVER_ERROR else logging.INFO
-        log.log(level, "%s", _line(refused, error, left_out))
+        log.log(level, "%s", _line(refusal, error, left_out))
 
 
-def _line(refused: Refused, error: RequestError, left_out: int) -> str:
+def _line(refusal: Refused, error: RequestError, left_out: int) -> str:
     """Return the line in ASCII: a path and a message may quote bytes that are not text."""
     line = (
-        f"{refused.method} {refused.path[:_PATH_LIMIT]} refused with {error.status} {error.code} after {refused.waited:.1f}s, "
-        f"model {refused.model or 'unknown'}"
+        f"{refusal.method} {refusal.path[:_PATH_LIMIT]} refused with {error.status} {error.code} after {refusal.waited:.1f}s, "
+        f"model {refusal.model or 'unknown'}"
     )
     if error.status >= _SERVER_ERROR:
         line += f": {error.message[:_MESSAGE_LIMIT]}"

@@ -45,19 +45,19 @@ def match_request(path: str, host: str, keys: Container[str]) -> RouteMatch:
 
 def served_paths(model: Model | None) -> Sequence[str]:
     """Return what a Model's backend serves to clients: paths for POST, and `GET <path>`; without a Model, that of all backends."""
-    served = _backends(model)
-    posted = [path for backend in served for path in backend.api_paths]
-    read = [f"GET {path}" for backend in served for path in backend.read_paths]
-    return tuple(dict.fromkeys((*posted, *read)))
+    backends = _backends(model)
+    posts = [path for backend in backends for path in backend.api_paths]
+    gets = [f"GET {path}" for backend in backends for path in backend.read_paths]
+    return tuple(dict.fromkeys((*posts, *gets)))
 
 
 def served_methods(path: str, model: Model | None) -> Sequence[str]:
     """Return the methods by which a Model's backend serves a normalised path to clients; without a Model, any backend."""
     if not paths.is_plain(path):
         return ()
-    served = _backends(model)
-    read = any(backend.serves(path, read=True) for backend in served)
-    return (*(("GET", "HEAD") if read else ()), *(("POST",) if any(b.serves(path) for b in served) else ()))
+    backends = _backends(model)
+    read = any(backend.serves(path, read=True) for backend in backends)
+    return (*(("GET", "HEAD") if read else ()), *(("POST",) if any(b.serves(path) for b in backends) else ()))
 
 
 def _backends(model: Model | None) -> Sequence[Backend]:
@@ -83,11 +83,11 @@ def find_model(name: str, table: ModelTable, default_namespace: str) -> Model | 
     """
     namespace, _, short = name.partition("/")
     readings = [(default_namespace, name), *([(namespace, short)] if short else []), ("", name)]
-    for reading, wanted in readings:
+    for reading, model_name in readings:
         for keys, choose in (
-            (table.keys_of_name(wanted), _only),
-            (table.keys_of_alias(wanted), _only),
-            (table.keys_of_label(wanted), _best),
+            (table.keys_of_name(model_name), _only),
+            (table.keys_of_alias(model_name), _only),
+            (table.keys_of_label(model_name), _best),
         ):
             models = [m for m in map(table.models.__getitem__, keys) if reading in {"", m.metadata.namespace}]
             if len({m.metadata.namespace for m in models}) == 1:
@@ -118,10 +118,10 @@ def further_names(table: ModelTable, default_namespace: str) -> dict[str, Model]
     for model in sorted(table.models.values(), key=lambda m: m.key):
         for name in (*aliases(model), *model.spec.service_labels):
             for form in (name, f"{model.metadata.namespace}/{name}"):
-                reached = find_model(form, table, default_namespace)
-                if reached is not None and _has(reached, name, model.metadata.namespace):
-                    label = name.casefold() in labels(reached)
-                    names.setdefault(form.casefold() if label else form, (form, reached))
+                target = find_model(form, table, default_namespace)
+                if target is not None and _has(target, name, model.metadata.namespace):
+                    label = name.casefold() in labels(target)
+                    names.setdefault(form.casefold() if label else form, (form, target))
                     break
     return dict(sorted(names.values(), key=lambda entry: entry[0]))
 

@@ -214,13 +214,13 @@ class ModelView:
                 return
 
     def _take_answer(self, route: Route, model: Model | None) -> None:
-        held = route.model
+        current = route.model
         if route.deleted:
             return
         if model is not None:
             self._apply(self.table.confirm(model))
         else:
-            self._apply(self.table.delete(held.key, held.uid))
+            self._apply(self.table.delete(current.key, current.uid))
 
     def _apply(self, change: Change | None) -> None:
         """Bring the route of a Model up to date; an unexpected error costs this Model, and nothing else."""

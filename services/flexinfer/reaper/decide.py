@@ -106,13 +106,13 @@ def wanted_condition(item: ModelState, context: Context) -> Condition:
         return _false(item, Reason.NOT_ACCEPTED, f"waiting for {conditions.ACCEPTED}")
     if not model.spec.serverless.enabled:
         return _true(item, Reason.ALWAYS_ON, "serverless.enabled is false: always running")
-    requested = has_new_request(item, context.state)
+    has_request = has_new_request(item, context.state)
     # A retry is seen by a change of Wanted: what is Requested already becomes StartFailed first.
     unseen = item.is_wanted and item.reason in _IN_USE and not item.was_retried
-    retried = requested or (item.demand.busy and item.was_retried)
-    if failure is not None and (unseen or not retried):
+    is_retry = has_request or (item.demand.busy and item.was_retried)
+    if failure is not None and (unseen or not is_retry):
         return _failed(item, failure)
-    if item.demand.busy or requested:
+    if item.demand.busy or has_request:
         return _requested(item, context)
     if item.reason == Reason.NOT_ACCEPTED and item.is_ready:
         return _true(item, Reason.ACTIVE, serving_message(item))  # its engine has served the spec before
@@ -198,12 +198,12 @@ def _emit(
 
 def _write(item: ModelState, memory: Memory, condition: Condition) -> WriteStatus | RecordActivity | None:
     """Return the write of a changed condition, or of activity that is newer than what the status holds."""
-    model, last, written = item.model, item.demand.last_request, memory.written.get(item.model.uid)
+    model, last, written_at = item.model, item.demand.last_request, memory.written.get(item.model.uid)
     changed = not conditions.same(item.wanted, condition)
-    if last is None or (written is not None and last <= written + _NEWER_SECONDS):
+    if last is None or (written_at is not None and last <= written_at + _NEWER_SECONDS):
         status = WantedStatus(condition=condition, last_active_time=model.status.last_active_time)
         return WriteStatus(model=model, status=status, gates=_gates(condition)) if changed else None
-    if not changed and written is not None and last - written < WRITE_SECONDS:
+    if not changed and written_at is not None and last - written_at < WRITE_SECONDS:
         return None
     status = WantedStatus(condition=condition, last_active_time=MonotonicTime(last))
     write = WriteStatus(model=model, status=status, gates=_gates(condition), quiet=not changed)

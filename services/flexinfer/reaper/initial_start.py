@@ -35,9 +35,9 @@ def wait_of(item: ModelState, state: ObservedState, now: float) -> Wait | None:
     other = next(((one, until) for one, until in initial if one.start_failure is None), None)
     if other is not None:
         return Wait(f"the initial start of {other[0].key} is running on node {item.node}", other[1])
-    requested = next(_starting(item, state, now, Reason.REQUESTED), None)
-    if requested is not None:
-        return Wait(f"{requested[0].key} is starting for a request on node {item.node}", requested[1])
+    request_start = next(_starting(item, state, now, Reason.REQUESTED), None)
+    if request_start is not None:
+        return Wait(f"{request_start[0].key} is starting for a request on node {item.node}", request_start[1])
     return None
 
 

@@ -37,9 +37,9 @@ def _queued_behind(
     """
     if _start(before) == _start(after) and not settled:
         return
-    queued = state.with_reason(conditions.WANTED, Reason.FIRST_START_QUEUED)
+    keys = state.with_reason(conditions.WANTED, Reason.FIRST_START_QUEUED)
     for node in {model.assigned_node for model in (before, after) if model is not None}:
-        yield from (key for key in queued if key in state.on_node(node))
+        yield from (key for key in keys if key in state.on_node(node))
 
 
 def _start(model: Model | None) -> tuple[object, ...] | None:

@@ -45,5 +45,5 @@ def remember(memory: Memory, fact: Fact, _at: float) -> Memory:
 
 def forget(memory: Memory, uid: str) -> Memory:
     """Return the memory without a Model."""
-    written = {other: last for other, last in memory.written.items() if other != uid}
-    return msgspec.structs.replace(memory, written=written)
+    times = {other: last for other, last in memory.written.items() if other != uid}
+    return msgspec.structs.replace(memory, written=times)

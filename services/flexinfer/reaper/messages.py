@@ -44,9 +44,11 @@ def last_request(item: ModelState, clock_offset: float | None) -> str:
     What no proxy has reported since this process started is read from lastActiveTime: it then has no proxy's
     name.
     """
-    demand, written = item.demand, item.model.status.last_active_time
+    demand, last_active = item.demand, item.model.status.last_active_time
     if demand.last_request is None:
-        return f"last request {_time_of(written)}" if written else "no request since its initial start"
+        return (
+            f"last request {_time_of(last_active)}" if last_active else "no request since its initial start"
+        )
     time = f" {_time_of_day(demand.last_request + clock_offset)}" if clock_offset is not None else ""
     return f"last request{time}{f' by {demand.proxy}' if demand.proxy else ''}"
 

@@ -126,11 +126,11 @@ def has_new_request(item: ModelState, state: ObservedState) -> bool:
     """Tell whether a request came that the conditions do not answer yet."""
     if item.is_wanted and item.start_failure is None:
         return False
-    answered = item.changed_at
+    answered_at = item.changed_at
     uid, wake_at = state.wakes.get(item.key, ("", 0.0))
-    if uid == item.model.uid and (answered is None or wake_at > answered):
+    if uid == item.model.uid and (answered_at is None or wake_at > answered_at):
         return True
     return item.demand.busy and any(
-        activity.waiting and (answered is None or activity.at > answered)
+        activity.waiting and (answered_at is None or activity.at > answered_at)
         for activity in state.activity_of(item.model).values()
     )

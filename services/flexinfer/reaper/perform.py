@@ -24,10 +24,10 @@ async def compare_clocks(runtime: Runtime, remember: Callable[[Fact], None]) -> 
     It moves when the wall clock is set, and when a machine that was suspended resumes: the monotonic clock
     stands still meanwhile.
     """
-    remembered: float | None = None
+    previous: float | None = None
     while True:
         offset = runtime.utc_now().timestamp() - runtime.clock()
-        if remembered is None or abs(offset - remembered) > _TOLERANCE_SECONDS:
-            remembered = offset
+        if previous is None or abs(offset - previous) > _TOLERANCE_SECONDS:
+            previous = offset
             remember(ClockOffset(offset))
         await runtime.sleep(_COMPARE_SECONDS)

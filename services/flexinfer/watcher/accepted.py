@@ -115,8 +115,8 @@ def _quantities(spec: ModelSpec) -> Iterator[str]:
 
 def warnings(spec: ModelSpec) -> Iterator[str]:
     """Yield what a user should know of a valid spec: what has no effect, and what goes to the engine unchecked."""
-    if unused := "; ".join(without_effect(spec)):
-        yield f"without effect: {unused}"
+    if fields := "; ".join(without_effect(spec)):
+        yield f"without effect: {fields}"
     if extra := arguments.appended(spec.config):
         yield (
             f"unchecked: spec.config.{arguments.EXTRA} ({counted(len(extra), 'argument')}) goes to {spec.backend} as it is; "
@@ -128,8 +128,8 @@ def _above_limits(spec: ModelSpec) -> Iterator[str]:
     """Yield requests above the limit of the same resource: the API server would refuse the Pod."""
     resources = spec.resources or Resources()
     for name, amount in resources.requests.items():
-        requested, limit = _milli(amount), _milli(resources.limits.get(name, amount))
-        if requested is not None and limit is not None and requested > limit:
+        request, limit = _milli(amount), _milli(resources.limits.get(name, amount))
+        if request is not None and limit is not None and request > limit:
             yield (
                 f"spec.resources.requests.{name} {amount} is more than its limit of {resources.limits[name]}; "
                 f"lower it, or raise spec.resources.limits.{name}"
@@ -176,9 +176,9 @@ def _unused_cache(spec: ModelSpec) -> Iterator[str]:
         "size": cache.size,
         "reclaimPolicy": cache.reclaim_policy,
     }
-    unused = [name for name, value in fields.items() if value]
-    if unused:
-        yield f"spec.cache.{', '.join(unused)} (only strategies SharedPVC and Memory use a PVC)"
+    names = [name for name, value in fields.items() if value]
+    if names:
+        yield f"spec.cache.{', '.join(names)} (only strategies SharedPVC and Memory use a PVC)"
 
 
 def _scheme(spec: ModelSpec) -> str:

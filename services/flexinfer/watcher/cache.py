@@ -104,8 +104,8 @@ class ClusterCache:
         """Take a list of a kind, with its version; returns the subjects that it affects."""
         self._unlisted.discard(kind.plural)
         self.versions[kind.plural] = whole_number(version) or 0
-        changed = self._index(kind).replace_all(items)
-        return {key for item in changed for key in self._affected(item)}
+        changed_items = self._index(kind).replace_all(items)
+        return {key for item in changed_items for key in self._affected(item)}
 
     def upsert(self, kind: Kind[T], item: T) -> set[SubjectKey]:
         """Take an object that was added or changed; returns the subjects that it affects."""
@@ -119,9 +119,9 @@ class ClusterCache:
         """Take an object that was deleted; returns the subjects that it affects."""
         self.versions[kind.plural] = item.metadata.version
         index, key = self._index(kind), item.metadata.key
-        affected = self._affected(index.find(key))
+        subjects = self._affected(index.find(key))
         index.remove(key)
-        return affected
+        return subjects
 
     def model(self, key: str) -> Model | None:
         """Return a Model, or None."""
@@ -198,24 +198,24 @@ class ClusterCache:
         claims = [self._claims.find(f"{meta.namespace}/{name}") for name in _claim_names(model)]
         # Pods of a Job are the Job's: a download must not look like an engine.
         engines = [pod for pod in pods if not job_uid(pod)][:_MOST_CHILDREN]
-        observed = events.WorkloadObserved(
+        event = events.WorkloadObserved(
             namespace=meta.namespace,
             name=meta.name,
             pods=tuple(map(workload.pod_facts, engines)),
             jobs=tuple(workload.job_facts(job, _pods_of(job, pods)) for job in jobs),
             claims=tuple(workload.claim_facts(claim) for claim in claims if claim is not None),
         )
-        return observed if observed.pods or observed.jobs or observed.claims else None
+        return event if event.pods or event.jobs or event.claims else None
 
     def _node(self, node: kube.Node) -> events.NodeObserved:
-        requested: dict[str, int] = {}
+        requests: dict[str, int] = {}
         for pod in self._pods.tagged(f"node/{node.metadata.name}"):
             for name, amount in requests_of(pod).items():
-                requested[name] = requested.get(name, 0) + amount
+                requests[name] = requests.get(name, 0) + amount
         slices = self._slices.tagged(node.metadata.name)
         pools = sorted({pool_of(one) for one in slices})
         claims = {one.metadata.key: one for pool in pools for one in self._device_claims.tagged(pool)}
-        facts = node_facts(node, requested, slices, tuple(claims.values()), self._runtime_classes)
+        facts = node_facts(node, requests, slices, tuple(claims.values()), self._runtime_classes)
         return events.NodeObserved(name=node.metadata.name, node=facts)
 
 

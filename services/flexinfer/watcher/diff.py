@@ -40,67 +40,72 @@ def subject_of(key: SubjectKey) -> str:
 
 
 def pending_event(
-    cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey, reached: Versions = _UNKNOWN
+    cache: ClusterCache,
+    entries: Mapping[str, StreamEntry],
+    key: SubjectKey,
+    api_versions: Versions = _UNKNOWN,
 ) -> StateEvent | None:
     """Return the fact to publish about a subject, or its deletion; None if the stream never held a fact."""
-    observed = cache.event(key)
-    if observed is not None:
-        return observed
-    entry = held.get(subject_of(key))
-    if entry is None or entry.body is None or _is_behind(cache, held, key, reached):
+    event = cache.event(key)
+    if event is not None:
+        return event
+    entry = entries.get(subject_of(key))
+    if entry is None or entry.body is None or _is_behind(cache, entries, key, api_versions):
         return None
     return _deletion(key, entry.body, cache)
 
 
 def differing(
-    cache: ClusterCache, held: Mapping[str, StreamEntry], reached: Versions = _UNKNOWN
+    cache: ClusterCache, entries: Mapping[str, StreamEntry], api_versions: Versions = _UNKNOWN
 ) -> set[SubjectKey]:
     """Return the subjects of which the stream does not hold what the API server holds, deletions included."""
-    published = {
-        key for subject, entry in held.items() if entry.body is not None and (key := key_of(subject))
+    published_keys = {
+        key for subject, entry in entries.items() if entry.body is not None and (key := key_of(subject))
     }
-    return {key for key in published | set(cache.subjects()) if _differs(cache, held, key, reached)}
+    return {
+        key for key in published_keys | set(cache.subjects()) if _differs(cache, entries, key, api_versions)
+    }
 
 
-def ahead(cache: ClusterCache, held: Mapping[str, StreamEntry]) -> Versions:
+def ahead(cache: ClusterCache, entries: Mapping[str, StreamEntry]) -> Versions:
     """Return the highest version that the stream holds of each kind, where it differs and the cache is behind it."""
     highest: dict[str, int] = {}
-    for key in differing(cache, held, _NOTHING_REACHED):
-        plural, version = _object_version(held, key)
+    for key in differing(cache, entries, _NOTHING_REACHED):
+        plural, version = _object_version(entries, key)
         if version > max(cache.versions.get(plural, 0), highest.get(plural, 0)):
             highest[plural] = version
     return highest
 
 
 def _differs(
-    cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey, reached: Versions
+    cache: ClusterCache, entries: Mapping[str, StreamEntry], key: SubjectKey, api_versions: Versions
 ) -> bool:
-    observed, entry = cache.event(key), held.get(subject_of(key))
-    published = entry.body if entry is not None else None
-    if observed is None:
-        return published is not None and not _is_behind(cache, held, key, reached)
-    if published is None:
+    event, entry = cache.event(key), entries.get(subject_of(key))
+    body = entry.body if entry is not None else None
+    if event is None:
+        return body is not None and not _is_behind(cache, entries, key, api_versions)
+    if body is None:
         return True
-    return published != codec.encode(observed) and not _is_behind(cache, held, key, reached)
+    return body != codec.encode(event) and not _is_behind(cache, entries, key, api_versions)
 
 
 def _is_behind(
-    cache: ClusterCache, held: Mapping[str, StreamEntry], key: SubjectKey, reached: Versions
+    cache: ClusterCache, entries: Mapping[str, StreamEntry], key: SubjectKey, api_versions: Versions
 ) -> bool:
     """Tell whether the stream holds a version that the cache has not reached: what it lacks is not deleted.
 
     A watcher that was suspended and reads back what its successor published must not publish that as deleted. A
     version that the API server itself has not reached is void: it was restored to a state before that.
     """
-    plural, version = _object_version(held, key)
-    return cache.versions.get(plural, 0) < version <= reached.get(plural, version)
+    plural, version = _object_version(entries, key)
+    return cache.versions.get(plural, 0) < version <= api_versions.get(plural, version)
 
 
-def _object_version(held: Mapping[str, StreamEntry], key: SubjectKey) -> tuple[str, int]:
+def _object_version(entries: Mapping[str, StreamEntry], key: SubjectKey) -> tuple[str, int]:
     """Return the kind that orders a subject, and the version of its object that the stream holds."""
     plural = _PLURALS.get(key.kind, MODELS.plural)
     of = key if key.kind in _PLURALS else key._replace(kind="model")
-    return plural, _version(held.get(subject_of(of)))
+    return plural, _version(entries.get(subject_of(of)))
 
 
 def _version(entry: StreamEntry | None) -> int:

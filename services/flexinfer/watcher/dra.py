@@ -38,7 +38,7 @@ def device_claims(
     """Return which cards of a node, or parts of them, claims have that are not a Model's, by the names of the claims; at most 256."""
     cards = {f"{pool}/{facts.name}": facts for pool, facts in _named(slices, node)}
     parts = {f"{pool}/{facts.name}": facts for pool, facts in _named(slices, node, card_of_part)}
-    taken = [
+    entries = [
         _taken(claim, result, card, part=name in parts)
         for claim in claims
         for result in devices_of(claim)
@@ -47,7 +47,7 @@ def device_claims(
             or parts.get(name)
         )
     ]
-    return tuple(sorted(taken, key=lambda one: (one.name, one.uuid, one.pci))[:_MOST_CLAIMS])
+    return tuple(sorted(entries, key=lambda one: (one.name, one.uuid, one.pci))[:_MOST_CLAIMS])
 
 
 def nodes_of(resource_slice: resource_api.ResourceSlice) -> set[str]:

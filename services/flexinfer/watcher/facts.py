@@ -29,12 +29,12 @@ def requests_of(pod: kube.Pod) -> dict[str, int]:
 
 def node_facts(
     node: kube.Node,
-    requested: Mapping[str, int],
+    requests: Mapping[str, int],
     slices: Sequence[resource_api.ResourceSlice] = (),
     claims: Sequence[resource_api.ResourceClaim] = (),
     runtime_classes: Mapping[str, str] = MappingProxyType({}),
 ) -> NodeFacts:
-    """Condense a Node; `requested` is the sum over its Pods, in thousandths.
+    """Condense a Node; `requests` is the sum over its Pods, in thousandths.
 
     `slices` are the ResourceSlices that name it, `claims` the ResourceClaims that have devices of their pools. `runtime_classes` are those of
     the settings, by vendor. Which handlers a node has is in its status with containerd 2.0 and CRI-O 1.31 or newer; a RuntimeClass is taken
@@ -51,7 +51,7 @@ def node_facts(
         labels=node.metadata.labels,
         taints=tuple(Taint(key=t.key, value=t.value, effect=t.effect) for t in node.spec.taints),
         allocatable=_amounts(node.status.allocatable),
-        requested={name: bounded(requested[name]) for name in sorted(requested)},
+        requested={name: bounded(requests[name]) for name in sorted(requests)},
         runtime_classes={v: name for v, name in sorted(runtime_classes.items()) if name in handlers},
         dra=dra_devices(slices, node.metadata.name),
         device_claims=device_claims(slices, claims, node.metadata.name),

@@ -29,14 +29,14 @@ class WatchHandler:
         observed of its former life is void, and all is compared again. One without a version is of a kind that is not served.
         """
         restored = bool(listing.version) and int(listing.version) < self._cache.versions.get(kind.plural, 0)
-        affected = self._cache.replace_all(kind, listing.items, listing.version)
-        for key in affected:
+        subjects = self._cache.replace_all(kind, listing.items, listing.version)
+        for key in subjects:
             if key.kind == "model" and self._cache.model(key.object_key) is None:
                 self._status.remove(key.object_key)
         for item in listing.items:
             if isinstance(item, Model):
                 self._status.upsert(item, restored=restored)
-        self._publisher.enqueue(affected)
+        self._publisher.enqueue(subjects)
         if restored:
             log.warning("the API server went back to version %s of %s", listing.version, kind.plural)
             self._publisher.compare()

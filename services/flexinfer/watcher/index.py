@@ -61,11 +61,11 @@ class Index(Generic[T]):
 
         Returns what changed: previous and new states, and what the list lacks.
         """
-        listed = {item.metadata.key: item for item in items}
-        changed = [item for key in self._objects.keys() - listed.keys() if (item := self.remove(key))]
-        for key, item in listed.items():
+        by_key = {item.metadata.key: item for item in items}
+        changed_items = [item for key in self._objects.keys() - by_key.keys() if (item := self.remove(key))]
+        for key, item in by_key.items():
             previous = self._objects.get(key)
             if previous != item:
-                changed += [previous, item] if previous is not None else [item]
+                changed_items += [previous, item] if previous is not None else [item]
                 self.upsert(item)
-        return changed
+        return changed_items

@@ -121,9 +121,9 @@ class StatePublisher:
         if not self._missing:
             self._tried.set()
 
-    async def reconcile(self, synced: asyncio.Event) -> None:
+    async def reconcile(self, sync_event: asyncio.Event) -> None:
         """Compare the synced cache with the stream, at intervals and when it is suspect; until cancelled."""
-        await synced.wait()
+        await sync_event.wait()
         while True:
             await self._compare()
             self._runtime.set_ready(True)
@@ -172,13 +172,13 @@ class StatePublisher:
         for each comparison: a version is void only until the API server reaches it again.
         """
         later = ahead(self._cache, self._stream.held)
-        reached = {
+        versions = {
             "models": await self._version_of(MODELS) if "models" in later else None,
             "nodes": await self._version_of(NODES) if "nodes" in later else None,
             "sharedgroups": await self._version_of(SHARED_GROUPS) if "sharedgroups" in later else None,
             "gpuleases": await self._version_of(GPU_LEASES) if "gpuleases" in later else None,
         }
-        for plural, version in reached.items():
+        for plural, version in versions.items():
             if version is not None and version < later[plural]:
                 log.warning(
                     "the API server is at version %d, below %d of %s in the stream: it was restored; the stream follows",
@@ -186,7 +186,7 @@ class StatePublisher:
                     later[plural],
                     plural,
                 )
-        return {plural: version for plural, version in reached.items() if version is not None}
+        return {plural: version for plural, version in versions.items() if version is not None}
 
     async def _version_of(self, kind: Kind[T]) -> int | None:
         """Return the version of a list made now; None without an answer."""

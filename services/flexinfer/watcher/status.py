@@ -59,20 +59,20 @@ class StatusReconciler:
 
         `restored`: the API server went back, so that a newer state is void.
         """
-        observed = self._observed.get(model.key)
-        if observed is None:
-            observed = self._observed[model.key] = _Observed(model, asyncio.Event())
-        elif observed.model.metadata.version < model.metadata.version or restored:
-            observed.model = model
-        affected = self._claim(model.key, names.claims(observed.model))
-        for key in (model.key, *affected):
+        entry = self._observed.get(model.key)
+        if entry is None:
+            entry = self._observed[model.key] = _Observed(model, asyncio.Event())
+        elif entry.model.metadata.version < model.metadata.version or restored:
+            entry.model = model
+        keys = self._claim(model.key, names.claims(entry.model))
+        for key in (model.key, *keys):
             self._reconsider(key)
 
     def remove(self, key: str) -> None:
         """Forget a deleted Model."""
-        observed = self._observed.pop(key, None)
-        if observed is not None:
-            observed.changed.set()
+        entry = self._observed.pop(key, None)
+        if entry is not None:
+            entry.changed.set()
             for other in self._claim(key, ()):
                 self._reconsider(other)
 
@@ -107,13 +107,13 @@ class StatusReconciler:
         """Write until the status is right: at once, but for a write that was refused, or that another writer reverts."""
         await self._make_readable(key)
         back_off, previous = _FIRST_BACK_OFF, None
-        while (observed := self._observed.get(key)) is not None:
-            observed.changed.clear()
-            action = self._decide(observed)
+        while (entry := self._observed.get(key)) is not None:
+            entry.changed.clear()
+            action = self._decide(entry)
             if action is None:
                 break
             if isinstance(action, RequeueAt):
-                await self._until(action.at, observed.changed)
+                await self._until(action.at, entry.changed)
                 continue
             outcome = await self._write(action)
             if outcome == _Outcome.REFUSED or (outcome == _Outcome.WRITTEN and action.status == previous):
@@ -122,31 +122,31 @@ class StatusReconciler:
             previous = action.status if outcome == _Outcome.WRITTEN else previous
         self._reconciling.discard(key)
 
-    def _decide(self, observed: _Observed) -> WriteStatus | RequeueAt | None:
-        model, now, conflicts = observed.model, self._runtime.clock(), self._conflicts(observed.model)
+    def _decide(self, entry: _Observed) -> WriteStatus | RequeueAt | None:
+        model, now, conflicts = entry.model, self._runtime.clock(), self._conflicts(entry.model)
         due = due_next(model, conflicts)
-        if due != observed.due:
-            observed.due, observed.due_since = due, now if due else None
-        return next_write(model, observed.due_since, now, conflicts)
+        if due != entry.due:
+            entry.due, entry.due_since = due, now if due else None
+        return next_write(model, entry.due_since, now, conflicts)
 
     async def _make_readable(self, key: str) -> None:
         """Take out of a Model's status what cannot be read of it, as of an earlier release: until then no owner can write."""
-        while (observed := self._observed.get(key)) is not None and observed.model.unreadable_status:
-            lost = "; ".join(observed.model.unreadable_status)[:_LOST_LOGGED]
-            log.warning("Model %s: what cannot be read of its status is taken out: %s", key, lost)
+        while (entry := self._observed.get(key)) is not None and entry.model.unreadable_status:
+            fields = "; ".join(entry.model.unreadable_status)[:_LOST_LOGGED]
+            log.warning("Model %s: what cannot be read of its status is taken out: %s", key, fields)
             try:
-                model = await replace_status(self._runtime, observed.model)
+                model = await replace_status(self._runtime, entry.model)
             except ApiError as error:
                 log.info("status of %s not replaced: %s; retrying", key, error)
                 await self._runtime.sleep(_LONGEST_BACK_OFF * (0.5 + self._runtime.random()))
             else:
                 self._apply([events.ModelObserved(model=model)])
 
-    async def _until(self, at: float, changed: asyncio.Event) -> None:
+    async def _until(self, at: float, change: asyncio.Event) -> None:
         """Return at a time of the monotonic clock, or at the next change."""
         try:
             async with asyncio.timeout(max(0.0, at - self._runtime.clock())):
-                await changed.wait()
+                await change.wait()
         except TimeoutError:
             return
 
@@ -176,5 +176,5 @@ class StatusReconciler:
                     continue
 
     def _is_current(self, key: str, uid: str) -> bool:
-        observed = self._observed.get(key)
-        return observed is not None and observed.model.uid == uid
+        entry = self._observed.get(key)
+        return entry is not None and entry.model.uid == uid

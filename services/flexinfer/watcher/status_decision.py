@@ -75,8 +75,8 @@ def _summary(
     before = CONDITIONS[: CONDITIONS.index(cause.type)]
     in_line = sorted((c for c in current if c.type in before), key=lambda c: before.index(c.type))
     quotes = [(c.reason, conditions.one_line(described(c))) for c in in_line]
-    kept = (status.reason, status.message)
-    return kept if kept in quotes else quotes[-1]
+    previous = (status.reason, status.message)
+    return previous if previous in quotes else quotes[-1]
 
 
 def _may_start(cause: Cause) -> bool:
@@ -95,6 +95,6 @@ def _stalled(model: Model, current: Sequence[Condition]) -> Condition | None:
     if model.deleting or failure_of(current, generation) is None:
         return None
     cause = cause_of(current, generation)
-    failed = [f"{cause.condition.type} is False"] if cause.condition is not None else []
-    message = ": ".join((*failed, *([cause.message] if cause.message else [])))
+    causes = [f"{cause.condition.type} is False"] if cause.condition is not None else []
+    message = ": ".join((*causes, *([cause.message] if cause.message else [])))
     return actions.true(model, conditions.STALLED, cause.reason, message)

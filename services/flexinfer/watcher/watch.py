@@ -74,28 +74,28 @@ async def _watch(runtime: Runtime, kind: Kind[T], version: str, handler: Handler
     Raises ApiError.
     """
     due = runtime.clock() + runtime.varied(runtime.settings.relist_seconds)
-    while (left := due - runtime.clock()) > 0:
+    while (remaining := due - runtime.clock()) > 0:
         started_at, previous = runtime.clock(), version
-        async for change in _until_silent(runtime, kind, version, left):
+        async for change in _until_silent(runtime, kind, version, remaining):
             version = change.version or version
             if change.object is not None:
                 handler.on_change(kind, change)
-        too_short = runtime.clock() - started_at < min(_SHORTEST_WATCH_SECONDS, left)
+        too_short = runtime.clock() - started_at < min(_SHORTEST_WATCH_SECONDS, remaining)
         if too_short and version == previous:
             await runtime.sleep(_FIRST_BACK_OFF)  # else this would be a tight loop of requests
 
 
 async def _until_silent(
-    runtime: Runtime, kind: Kind[T], version: str, left: float
+    runtime: Runtime, kind: Kind[T], version: str, remaining: float
 ) -> AsyncIterator[Change[T]]:
-    """Yield changes for at most `left` seconds; ends sooner with the stream, or when it falls silent.
+    """Yield changes for at most `remaining` seconds; ends sooner with the stream, or when it falls silent.
 
     Raises ApiError.
     """
     silence, loop = runtime.settings.silence_seconds, asyncio.get_running_loop()
-    end = loop.time() + left
+    end = loop.time() + remaining
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(min(silence, left)) as deadline:
+        async with asyncio.timeout(min(silence, remaining)) as deadline:
             async for change in runtime.cluster.watch(kind, version):
                 yield change
                 deadline.reschedule(min(loop.time() + silence, end))

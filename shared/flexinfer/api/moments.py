@@ -37,7 +37,7 @@ def _date(days: int) -> tuple[int, int, int]:
     era, rest = divmod(days + _SHIFT, _ERA_DAYS)
     of_era = (rest - rest // 1_460 + rest // 36_524 - rest // 146_096) // 365
     of_year = rest - (365 * of_era + of_era // 4 - of_era // 100)
-    shifted = (5 * of_year + 2) // 153
-    month = (shifted + 2) % 12 + 1
+    march_month = (5 * of_year + 2) // 153
+    month = (march_month + 2) % 12 + 1
     year = era * 400 + of_era + (month <= 2)  # noqa: PLR2004
-    return year, month, of_year - (153 * shifted + 2) // 5 + 1
+    return year, month, of_year - (153 * march_month + 2) // 5 + 1

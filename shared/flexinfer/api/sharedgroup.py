@@ -86,8 +86,8 @@ class Holder(Resource, frozen=True, kw_only=True):
 
     def is_on(self, placement: Placement | None) -> bool:
         """Tell whether a placement names the node and the devices of this turn: its memory is looked for there alone."""
-        placed = placement or Placement()
-        return placed.node == self.node and sorted(placed.uuids) == sorted(self.uuids)
+        assignment = placement or Placement()
+        return assignment.node == self.node and sorted(assignment.uuids) == sorted(self.uuids)
 
 
 class GroupDevice(Resource, frozen=True, kw_only=True):
@@ -174,8 +174,8 @@ class SharedGroup(Resource, frozen=True, kw_only=True, omit_defaults=False):
     @property
     def initialized(self) -> bool:
         """Whether the arbiter has looked at Pods since this object was made: before that nothing is granted, started or stopped."""
-        initialized = self.condition(INITIALIZED)
-        return self.counts and initialized is not None and initialized.true
+        condition = self.condition(INITIALIZED)
+        return self.counts and condition is not None and condition.true
 
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of that type, or None."""

@@ -89,8 +89,8 @@ class GrantedStatus(OwnedStatus, frozen=True, kw_only=True):
         """Return the status with its expected time."""
         if self.expected_at is None or self.shared_group is None:
             return self
-        expected = msgspec.structs.replace(self.shared_group, expected_time=wall(self.expected_at))
-        return msgspec.structs.replace(self, shared_group=expected)
+        shared_group = msgspec.structs.replace(self.shared_group, expected_time=wall(self.expected_at))
+        return msgspec.structs.replace(self, shared_group=shared_group)
 
 
 class ReadyStatus(OwnedStatus, frozen=True, kw_only=True):

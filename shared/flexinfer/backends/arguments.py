@@ -54,15 +54,15 @@ class Extra(msgspec.Struct, frozen=True, kw_only=True):
         for pattern, why in self.denied.items():
             if fnmatchcase(name, pattern):
                 return f"{why}; remove it"
-        for key, declared in keys.items():
-            if name in declared.sets:
+        for key, definition in keys.items():
+            if name in definition.sets:
                 return f"{key} sets it; use spec.config.{key}"
         return self._why_not_short(name, keys)
 
     def _why_not_short(self, name: str, keys: Mapping[str, Key]) -> str:
         """Say of which refused flag a name may be an abbreviation."""
-        refused = [*self.denied, *(flag for key in keys.values() for flag in key.sets), *self.spellings]
-        whole = next((flag for flag in refused if flag.startswith(name) and name.startswith("--")), "")
+        denied_flags = [*self.denied, *(flag for key in keys.values() for flag in key.sets), *self.spellings]
+        whole = next((flag for flag in denied_flags if flag.startswith(name) and name.startswith("--")), "")
         return f"it could be read as {whole}; write the flag in full" if self.abbreviated and whole else ""
 
 

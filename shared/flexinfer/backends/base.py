@@ -202,10 +202,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     def environment(self, serving: Serving) -> Mapping[str, str]:
         """Return the variables that the engine is started with, those of the spec aside."""
-        chosen = {variable.name for variable in serving.spec.env}
+        spec_names = {variable.name for variable in serving.spec.env}
         threads = {"OMP_NUM_THREADS": str(serving.threads)} if serving.threads else {}
         tuning = {**threads, **self.tuning(serving)}
-        return {**{k: v for k, v in tuning.items() if k not in chosen}, **self.env(serving)}
+        return {**{k: v for k, v in tuning.items() if k not in spec_names}, **self.env(serving)}
 
     def serves(self, path: str, *, read: bool = False) -> bool:
         """Return whether clients may POST to a path of the engine, given without its query; with `read`, whether they may GET it."""
@@ -223,10 +223,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         An override for a generation, such as sm_5, holds for each architecture that begins with it; the longest one counts.
         """
         ends = [architecture[:length] for length in range(len(architecture), _SHORTEST_PREFIX - 1, -1)]
-        chosen = (
+        candidates = (
             overrides.get("_".join((self.image_key, *end))) for end in (*((e,) for e in ends), (vendor,), ())
         )
-        return next((image for image in chosen if image), self.images.get(vendor, ""))
+        return next((image for image in candidates if image), self.images.get(vendor, ""))
 
     def refuse(self, spec: ModelSpec) -> tuple[Problem, ...]:
         """Return why a spec cannot be served by this engine; empty when it can."""
@@ -281,8 +281,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     def _env(self, spec: ModelSpec) -> list[Problem]:
         if not spec.env:
             return []
-        owned = variables.owned(self.keys, self._own_variables(), self.denied_variables)
-        return [Problem(Reason.INVALID_SPEC, sentence) for sentence in variables.faults(spec.env, owned)]
+        reserved_names = variables.owned(self.keys, self._own_variables(), self.denied_variables)
+        return [
+            Problem(Reason.INVALID_SPEC, sentence) for sentence in variables.faults(spec.env, reserved_names)
+        ]
 
     def _own_variables(self) -> set[str]:
         """Return the variables that the engine is started with on any GPU, whatever its spec says."""

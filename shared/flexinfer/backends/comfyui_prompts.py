@@ -75,12 +75,12 @@ def _cause(messages: object) -> str:
     for message in messages if isinstance(messages, list) else ():
         if isinstance(message, list) and len(message) == len(("event", "data")) and message[0] in _FAILED:
             values = {"node_type": "a node", "exception_message": "no cause", **_object(message[1])}
-            shown = {
+            texts = {
                 name: " ".join(str(value).split())
                 for name, value in values.items()
                 if name in ("node_type", "exception_message")
             }
-            return _FAILED[message[0]].format(**shown)[:_LONGEST_CAUSE]
+            return _FAILED[message[0]].format(**texts)[:_LONGEST_CAUSE]
     return ""
 
 

@@ -129,8 +129,8 @@ def _on_the_cpu(spec: ModelSpec) -> Iterator[str]:
         return
     for key, why in _NEED_A_GPU.items():
         if value := spec.config.get(key):
-            written = options.written(value)
-            yield f"spec.config.{key} is {written}, but the Model has no GPU, and {why}; remove it, or set spec.gpu, such as {{vendor: auto}}"
+            text = options.written(value)
+            yield f"spec.config.{key} is {text}, but the Model has no GPU, and {why}; remove it, or set spec.gpu, such as {{vendor: auto}}"
 
 
 def _without_nf4(spec: ModelSpec) -> Iterator[str]:
@@ -152,10 +152,10 @@ which alone is on the GPU with cpuOffload (80 % in SD 1.5, 73 % in SDXL, 71 % in
 def demand(spec: ModelSpec, headers: Headers) -> Demand:
     """Return how a pipeline uses memory: all of its parts are loaded, or one at a time, and an image is computed beside them."""
     config, stored = spec.config, _STORED_BITS.get(headers.quantization, 0.0)
-    loaded = min(stored, 16.0) if config.get("useFp16") else stored
-    factor = loaded / stored if stored else 1.0
-    bits = _QUANTISED_BITS.get(str(config.get("quantization")), loaded)
-    if stored and bits < loaded:
+    loaded_bits = min(stored, 16.0) if config.get("useFp16") else stored
+    factor = loaded_bits / stored if stored else 1.0
+    bits = _QUANTISED_BITS.get(str(config.get("quantization")), loaded_bits)
+    if stored and bits < loaded_bits:
         factor = factor * (1 - _QUANTISED_SHARE) + bits / stored * _QUANTISED_SHARE
     factor *= _LARGEST_PART if config.get("cpuOffload") else 1.0
     return Demand(weights_factor=factor, overhead_mb=CUDA_CONTEXT_MB + IMAGE_MB)

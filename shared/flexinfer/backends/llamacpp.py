@@ -102,11 +102,13 @@ def demand(spec: ModelSpec, headers: Headers) -> Demand:
     A context that the spec leaves open is made as large as there is room for; the least of it is needed.
     """
     config, open_ = spec.config, takes_free(spec)
-    trained = min(headers.context_length or FIT_CONTEXT, FIT_CONTEXT) if open_ else headers.context_length
+    context_length = (
+        min(headers.context_length or FIT_CONTEXT, FIT_CONTEXT) if open_ else headers.context_length
+    )
     layers = options.whole(config, "nGPULayers", ALL_LAYERS)
     batch = min(options.whole(config, "batchSize", BATCH), options.whole(config, "ubatchSize", UBATCH))
     return Demand(
-        context=options.whole(config, "contextSize", 0) or trained,
+        context=options.whole(config, "contextSize", 0) or context_length,
         sequences=capacity(spec),
         batch=batch,
         key_share=_cache_share(config.get("cacheTypeK")),

@@ -118,5 +118,5 @@ def _feed_forward(headers: Headers) -> int:
 def _attention(headers: Headers) -> int:
     """Return the values of a token while attention is computed: query, key, value, and what they become with their position."""
     query = headers.heads * headers.key_length
-    cached = headers.kv_heads * (2 * headers.key_length + headers.value_length)
-    return query + max(query, cached) + _RESIDUAL * headers.embedding_length
+    key_values = headers.kv_heads * (2 * headers.key_length + headers.value_length)
+    return query + max(query, key_values) + _RESIDUAL * headers.embedding_length

@@ -141,8 +141,8 @@ def args(serving: base.Serving) -> Sequence[str]:
 
 def _library(serving: base.Serving) -> str:
     """Return the compiled library that is loaded; empty: MLC looks for it, or compiles it."""
-    if named := serving.config.get("modelLibPath"):
-        return str(named)
+    if path := serving.config.get("modelLibPath"):
+        return str(path)
     if _on_maxwell(serving):
         return maxwell_library(serving.name)
     if serving.vendor == base.AMD and serving.architecture and serving.config.get("jitPolicy") == "READONLY":

@@ -31,7 +31,7 @@ def args(_serving: base.Serving) -> Sequence[str]:
 def env(serving: base.Serving) -> Mapping[str, str]:
     """Return Ollama's settings; it never unloads the model by itself, since FlexInfer stops the whole engine."""
     config = serving.config
-    fixed = {
+    environment = {
         "OLLAMA_HOST": "$(POD_IP):11434",
         "OLLAMA_KEEP_ALIVE": "-1",
         "OLLAMA_NUM_PARALLEL": str(capacity(serving.spec)),
@@ -40,12 +40,12 @@ def env(serving: base.Serving) -> Mapping[str, str]:
         "OLLAMA_NO_CLOUD": "1",  # what it serves is in the store; else it asks ollama.com for more at each start
     }
     if "contextSize" in config:
-        fixed["OLLAMA_CONTEXT_LENGTH"] = str(options.whole(config, "contextSize", 0))
+        environment["OLLAMA_CONTEXT_LENGTH"] = str(options.whole(config, "contextSize", 0))
     if serving.devices > 1:
-        fixed["OLLAMA_SCHED_SPREAD"] = "1"  # over all GPUs, also if fewer would hold the model
+        environment["OLLAMA_SCHED_SPREAD"] = "1"  # over all GPUs, also if fewer would hold the model
     if serving.vendor == base.AMD:
-        fixed |= {variable: str(config[key]) for key, variable in DEVICES.items() if key in config}
-    return fixed
+        environment |= {variable: str(config[key]) for key, variable in DEVICES.items() if key in config}
+    return environment
 
 
 def tuning(serving: base.Serving) -> Mapping[str, str]:
@@ -65,10 +65,10 @@ def demand(spec: ModelSpec, headers: Headers) -> Demand | None:
     None where the spec leaves the context open: it is then 4,096 tokens, 32,768 or 262,144, by all memory of the GPUs that it gets
     (server/routes.go), which is not known before it is placed.
     """
-    stated = options.whole(spec.config, "contextSize", 0)
-    if not stated:
+    context_size = options.whole(spec.config, "contextSize", 0)
+    if not context_size:
         return None
-    context = min(stated, headers.context_length or stated)
+    context = min(context_size, headers.context_length or context_size)
     requests = capacity(spec)
     return Demand(
         context=context * requests, sequences=requests, batch=min(BATCH, context), looks_up_on_cpu=True

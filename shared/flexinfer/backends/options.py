@@ -112,10 +112,10 @@ def whole(config: Mapping[str, Any], name: str, default: int) -> int:
 
 def unknown(name: str, value: object, keys: Mapping[str, Key], owner: str) -> str:
     """Return what is wrong with a key that is none of the owner's `keys`, with the nearest of them, as the end of a sentence."""
-    folded = {_folded(key): key for key in keys}
-    near = nearest(_folded(name), folded)
+    spellings = {_folded(key): key for key in keys}
+    near = nearest(_folded(name), spellings)
     if near:
-        key = folded[near]
+        key = spellings[near]
         remedy = f"did you mean {key}, {form(keys[key])}?"
     else:
         remedy = f"remove it, or use one of {', '.join(sorted(keys))}" if keys else "remove it"
@@ -124,8 +124,8 @@ def unknown(name: str, value: object, keys: Mapping[str, Key], owner: str) -> st
 
 def fault(key: Key, value: object) -> str:
     """Return what is wrong with a value, as the end of a sentence; empty when it is valid."""
-    expected = _expected(key, value)
-    return f"is {shown(value)}{_kind(value)}; it {expected}" if expected else ""
+    rule = _expected(key, value)
+    return f"is {shown(value)}{_kind(value)}; it {rule}" if rule else ""
 
 
 def form(key: Key) -> str:

@@ -44,19 +44,19 @@ def amd_torch(vendor: str, architecture: str) -> Mapping[str, str]:
     return {**rocm, "PYTORCH_ROCM_ARCH": architecture}
 
 
-def owned(keys: Mapping[str, Key], own: Iterable[str], denied: Iterable[str]) -> Mapping[str, str]:
+def owned(keys: Mapping[str, Key], own: Iterable[str], denied_variables: Iterable[str]) -> Mapping[str, str]:
     """Return which variables a spec may not set, as names or patterns, and why; a key that stands for one is named."""
     by_key = {
         name: f"spec.config.{key} sets it; use that"
-        for key, declared in keys.items()
-        for name in declared.sets
+        for key, definition in keys.items()
+        for name in definition.sets
         if _NAME.fullmatch(name)
     }
-    ours = {**dict.fromkeys(own, _OURS), **dict.fromkeys(denied, _TAKES_OVER)}
+    ours = {**dict.fromkeys(own, _OURS), **dict.fromkeys(denied_variables, _TAKES_OVER)}
     return {**ours, **EVERYWHERE, **by_key}
 
 
-def faults(env: Iterable[EnvVar], owned: Mapping[str, str]) -> Iterator[str]:
+def faults(env: Iterable[EnvVar], reserved_names: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence on each variable of a spec that cannot be set."""
     names: set[str] = set()
     for index, variable in enumerate(env):
@@ -66,7 +66,9 @@ def faults(env: Iterable[EnvVar], owned: Mapping[str, str]) -> Iterator[str]:
         names.add(variable.name)
         if not _NAME.fullmatch(variable.name):
             yield f"{path}.name is {variable.name[:40]!r}; use letters, digits and `_`, not beginning with a digit"
-        elif why := next((why for name, why in owned.items() if fnmatchcase(variable.name, name)), ""):
+        elif why := next(
+            (why for name, why in reserved_names.items() if fnmatchcase(variable.name, name)), ""
+        ):
             yield f"{path} may not set {variable.name}: {why}; remove it"
         elif fault := _value_fault(variable):
             yield f"{path} ({variable.name}) {fault}"

@@ -124,14 +124,14 @@ def served_name(name: str, spec: ModelSpec) -> str:
 
 def env(serving: base.Serving) -> Mapping[str, str]:
     """Return vLLM's environment."""
-    chosen = {
+    selection = {
         key.becomes: options.written(serving.config[name], key.type)
         for name, key in VARIABLES.items()
         if name in serving.config
     }
-    fixed = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    defaults = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     home = base.HOME_AND_USER if serving.vendor != base.AMD else {}
-    return {**fixed, **home, **chosen}
+    return {**defaults, **home, **selection}
 
 
 def tuning(serving: base.Serving) -> Mapping[str, str]:

@@ -21,9 +21,9 @@ _LINE = "(%(processName)s pid=%(process)d) %(levelname)s %(asctime)s [%(filename
 
 def files(serving: base.Serving) -> Mapping[str, str]:
     """Return vLLM's logging configuration, with the level that a spec chooses; none for a spec that chooses more of it."""
-    chosen = {variable.name: variable.value for variable in serving.spec.env}
-    level = (chosen.pop(_LEVEL, "") or "INFO").upper()
-    if any(name.startswith(_OWN) for name in chosen):
+    variables = {variable.name: variable.value for variable in serving.spec.env}
+    level = (variables.pop(_LEVEL, "") or "INFO").upper()
+    if any(name.startswith(_OWN) for name in variables):
         return {}
     return {FILE: json.dumps(_config(level))}
 

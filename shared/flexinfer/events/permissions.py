@@ -62,8 +62,8 @@ def _component(row: Component) -> Permissions:
         publish.append(_consumer(STATE_STREAM, f"{ROOT}.>"))
     publish += [_consumer(LIVE_STREAM, f"{ROOT}.{prefix}.>") for prefix in row.live]
     hints = [f"{ROOT}.{hint}.>" for hint in row.hints]
-    changed = [f"{ROOT}.changed.{owner}.>" for owner in row.hears]
-    return Permissions(tuple(publish), (*hints, *changed, *_inbox(row.name)))
+    changed_subjects = [f"{ROOT}.changed.{owner}.>" for owner in row.hears]
+    return Permissions(tuple(publish), (*hints, *changed_subjects, *_inbox(row.name)))
 
 
 def _published(kind: str) -> str:

@@ -104,7 +104,7 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
     """
     labels, container = pod.metadata.labels, _engine(pod)
     state = container.state if container else kube.ContainerState()
-    ended = state.terminated or (container.last_state.terminated if container else None)
+    termination = state.terminated or (container.last_state.terminated if container else None)
     reason, message = _why(pod, state)
     return PodFacts(
         name=pod.metadata.name,
@@ -124,18 +124,21 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         restarts=container.restart_count if container else 0,
         reason=reason[:_TEXT_LIMIT],
         message=message[:_TEXT_LIMIT],
-        exit_code=ended.exit_code if ended else None,
+        exit_code=termination.exit_code if termination else None,
         devices=_devices(container),
-        last=_last(ended),
-        output=ended.message[-_OUTPUT_LIMIT:] if ended and ended.exit_code else "",
+        last=_last(termination),
+        output=termination.message[-_OUTPUT_LIMIT:] if termination and termination.exit_code else "",
     )
 
 
 def _devices(container: kube.ContainerStatus | None) -> tuple[str, ...]:
     """Return the ids of a container's GPUs; the replica of a device that is shared by time (`GPU-1::0`) is that device."""
-    given = container.allocated_resources_status if container else ()
+    allocation = container.allocated_resources_status if container else ()
     ids = (
-        one.resource_id for entry in given if entry.name in GPU_RESOURCES.values() for one in entry.resources
+        one.resource_id
+        for entry in allocation
+        if entry.name in GPU_RESOURCES.values()
+        for one in entry.resources
     )
     return tuple(dict.fromkeys(text.partition("::")[0][:_HASH_LIMIT] for text in ids))[:_DEVICES_LIMIT]
 
@@ -156,9 +159,9 @@ def _number(text: str, otherwise: int = 0) -> int:
     return otherwise if number is None else number
 
 
-def _last(ended: kube.ContainerState.Terminated | None) -> str:
-    lines = ended.message.strip().splitlines() if ended else []
-    words = (ended.reason if ended else "", lines[-1] if lines else "")
+def _last(termination: kube.ContainerState.Terminated | None) -> str:
+    lines = termination.message.strip().splitlines() if termination else []
+    words = (termination.reason if termination else "", lines[-1] if lines else "")
     return ": ".join(word for word in words if word)[:_TEXT_LIMIT]
 
 
@@ -169,10 +172,12 @@ def _engine(pod: kube.Pod) -> kube.ContainerStatus | None:
 def _init_failure(pod: kube.Pod) -> tuple[str, str] | None:
     """Return why an init container failed: its reason, and the last line of its message."""
     for container in pod.status.init_container_statuses:
-        ended = container.state.terminated or container.last_state.terminated
-        if ended is not None and ended.exit_code:
-            last = ended.message.strip().splitlines()
-            return f"Init{ended.reason or 'Error'}", last[-1] if last else f"exit code {ended.exit_code}"
+        termination = container.state.terminated or container.last_state.terminated
+        if termination is not None and termination.exit_code:
+            last = termination.message.strip().splitlines()
+            return f"Init{termination.reason or 'Error'}", last[
+                -1
+            ] if last else f"exit code {termination.exit_code}"
     return None
 
 
@@ -192,19 +197,19 @@ def _eviction(pod: kube.Pod) -> tuple[str, str] | None:
 
 def _why(pod: kube.Pod, state: kube.ContainerState) -> tuple[str, str]:
     """Return reason and message of the state that a Pod is in, the cause before its consequences."""
-    if pod.status.phase in _ENDED and (ended := _eviction(pod)) is not None:
-        return ended  # what its containers say is a consequence
-    if state.running is None and (failed := _init_failure(pod)) is not None:
-        return failed
+    if pod.status.phase in _ENDED and (eviction := _eviction(pod)) is not None:
+        return eviction  # what its containers say is a consequence
+    if state.running is None and (failure := _init_failure(pod)) is not None:
+        return failure
     if state.waiting is not None:
         return state.waiting.reason, state.waiting.message
     if state.terminated is not None:
         return state.terminated.reason, state.terminated.message
-    unscheduled = next(
+    scheduling = next(
         (c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None
     )
-    if unscheduled is not None:
-        return unscheduled.reason, unscheduled.message
+    if scheduling is not None:
+        return scheduling.reason, scheduling.message
     return pod.status.reason, pod.status.message
 
 
@@ -217,12 +222,12 @@ def job_facts(job: kube.Job, pods: tuple[kube.Pod, ...] = ()) -> JobFacts:
     report, waiting, address = "", "", ""
     for pod in sorted(pods, key=lambda p: p.metadata.version):
         container = _engine(pod)
-        ended = container.state.terminated or container.last_state.terminated if container else None
-        report = ended.message if ended and ended.message else report
+        termination = container.state.terminated or container.last_state.terminated if container else None
+        report = termination.message if termination and termination.message else report
         reason, message = _why(pod, container.state if container else kube.ContainerState())
-        waiting = f"{reason}: {message}" if reason and not ended else ""
+        waiting = f"{reason}: {message}" if reason and not termination else ""
         address = pod.status.pod_ip if container is not None and container.state.running is not None else ""
-    failed = conditions.get("Failed")
+    failure = conditions.get("Failed")
     return JobFacts(
         name=job.metadata.name,
         uid=job.metadata.uid,
@@ -231,7 +236,7 @@ def job_facts(job: kube.Job, pods: tuple[kube.Pod, ...] = ()) -> JobFacts:
         succeeded=job.status.succeeded,
         failed=job.status.failed,
         complete="Complete" in conditions,
-        failed_reason=f"{failed.reason}: {failed.message}"[:_TEXT_LIMIT] if failed else "",
+        failed_reason=f"{failure.reason}: {failure.message}"[:_TEXT_LIMIT] if failure else "",
         report=report[-_REPORT_LIMIT:],
         waiting=waiting[:_TEXT_LIMIT],
         address=address,

@@ -76,9 +76,9 @@ async def confirm(
 
 async def _read(runtime: Runtime, state: ObservedState, key: str) -> Read:
     """GET a Model; its events lead to how it is now, none without an answer."""
-    observed = state.models.get(key)
-    if observed is not None:
-        return Read(key, observed, await reread(runtime, observed))
+    previous = state.models.get(key)
+    if previous is not None:
+        return Read(key, previous, await reread(runtime, previous))
     namespace, _, name = key.partition("/")
     try:
         current = await runtime.cluster.get(MODELS, namespace, name)

@@ -141,9 +141,9 @@ class ControllerLoop(Generic[A, F, M]):
             self.confirmation.returned(observation.event.model.key)
         before, after = self._state, apply_events(self._state, [observation])
         self._state = after
-        touched = self._touch(before, observation.event)
+        keys = self._touch(before, observation.event)
         if after.deleted_versions is not before.deleted_versions:
-            self._forget(before, touched)
+            self._forget(before, keys)
 
     def _take_read(self, item: Read) -> None:
         """Apply what was read of a Model, unless another version of it was observed meanwhile."""
@@ -157,11 +157,11 @@ class ControllerLoop(Generic[A, F, M]):
         self._queue.touch(keys)
         return keys
 
-    def _forget(self, before: ObservedState, touched: Iterable[str]) -> None:
+    def _forget(self, before: ObservedState, keys: Iterable[str]) -> None:
         """Drop what belongs to what one event deleted, which it touched."""
         for uid in self._state.deleted_versions.keys() - before.deleted_versions.keys():
             self._memory = self._controller.forget(self._memory, uid)
-        for key in touched:
+        for key in keys:
             if key in before.models and key not in self._state.models:
                 self._queue.forget(key)
 
@@ -169,9 +169,9 @@ class ControllerLoop(Generic[A, F, M]):
         """Replace the state by a replay, and decide on everything."""
         before = self._state
         self._state = resync(before, snapshot, self._runtime.clock())
-        left = {model.uid for model in self._state.models.values()}
+        uids = {model.uid for model in self._state.models.values()}
         for model in before.models.values():
-            if model.uid not in left:
+            if model.uid not in uids:
                 self._memory = self._controller.forget(self._memory, model.uid)
         self._queue.touch(sorted(self._controller.keys(before)))
         self._behind.clear()
@@ -179,17 +179,17 @@ class ControllerLoop(Generic[A, F, M]):
         self._synced = True
         self._runtime.set_ready(True)
 
-    def _finish(self, finished: Finished[F]) -> None:
+    def _finish(self, result: Finished[F]) -> None:
         """Apply what an effect taught; its key is dirty."""
-        if finished.model:
-            self._settle(finished.model)
+        if result.model:
+            self._settle(result.model)
         now = self._runtime.clock()
-        for reply in finished.replies:
+        for reply in result.replies:
             if is_fact(reply):
                 self._learn(reply, now)
             elif is_event(reply):
                 self._observe(Observation(reply, now, reply=True))
-        self._queue.finish(finished.action_key)
+        self._queue.finish(result.action_key)
 
     def _settle(self, key: str) -> None:
         """Count a Model as it is observed again; what that touches is dirty."""
@@ -225,11 +225,11 @@ class ControllerLoop(Generic[A, F, M]):
         """Decide on a key; one whose decision raises an error is left alone for a while."""
         now = self._runtime.clock()
         try:
-            decided = list(self._controller.decide(self._state, self._memory, key, now))
+            actions = list(self._controller.decide(self._state, self._memory, key, now))
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is this key's alone
             self._queue.wait(key, self._failed(key, error))
             return
-        for action in decided:
+        for action in actions:
             if isinstance(action, RequeueAt):
                 self._queue.wait(key, max(action.at, now + _SHORTEST_WAIT))
             elif isinstance(action, CatchUp):
@@ -269,8 +269,8 @@ class ControllerLoop(Generic[A, F, M]):
         before, self._state = self._state, assume(self._state, model)
         self._touch(before, events.ModelObserved(model=model), but=write.key)
 
-    async def _perform(self, started: Started[A], attempt: Attempt[A | WriteStatus]) -> None:
-        key, action = started.key, started.action
+    async def _perform(self, execution: Started[A], attempt: Attempt[A | WriteStatus]) -> None:
+        key, action = execution.key, execution.action
         replies: Sequence[AnyEvent | F] = ()
         try:
             replies = await self._effect(action)
@@ -285,7 +285,7 @@ class ControllerLoop(Generic[A, F, M]):
             attempt.until = max(attempt.until, self._runtime.clock() + delay)
         except Exception as error:  # noqa: BLE001 -- whatever it is, it is this key's alone
             attempt.until = max(attempt.until, self._failed(key, error))
-        self.inbox.put(Finished(action.key, started.model, replies))
+        self.inbox.put(Finished(action.key, execution.model, replies))
 
     async def _effect(self, action: A | WriteStatus) -> Sequence[AnyEvent | F]:
         if isinstance(action, WriteStatus):

@@ -42,8 +42,8 @@ class Health:
 
     def _failures(self) -> str:
         """Return the unexpected errors of the components, as an addition to `ready`."""
-        counted = [(component.name, component.failures()) for component in self._components]
-        return "".join(f"; {name}: {failures}" for name, failures in counted if failures)
+        counts = [(component.name, component.failures()) for component in self._components]
+        return "".join(f"; {name}: {failures}" for name, failures in counts if failures)
 
     def answer(self, path: str) -> tuple[int, str]:
         """Return HTTP status and body for a path."""
@@ -85,11 +85,11 @@ async def served(health: Health, host: str, port: int, port_file: str = "") -> A
         writer.close()
 
     server = await asyncio.start_server(answer, host, port, limit=_HEAD_BYTES)
-    bound: int = server.sockets[0].getsockname()[1]
+    actual_port: int = server.sockets[0].getsockname()[1]
     if port_file:
-        publish_port(port_file, bound)
+        publish_port(port_file, actual_port)
     try:
-        yield bound
+        yield actual_port
     finally:
         server.close()
 

@@ -95,8 +95,8 @@ class LeaderElector:
         lease = await runtime.cluster.get(LEASES, SYSTEM_NAMESPACE, self._name)
         if lease.spec.holder_identity == self._identity:
             spec = msgspec.structs.replace(lease.spec, holder_identity=None)
-            released = msgspec.structs.replace(lease, spec=spec)
-            await runtime.cluster.replace(LEASES, SYSTEM_NAMESPACE, self._name, released)
+            body = msgspec.structs.replace(lease, spec=spec)
+            await runtime.cluster.replace(LEASES, SYSTEM_NAMESPACE, self._name, body)
 
     async def _acquire_or_renew(self, runtime: Runtime) -> None:
         now = runtime.clock()
@@ -129,8 +129,8 @@ class LeaderElector:
 
         `now` is taken before the request, so that the replica never acts longer than allowed.
         """
-        renewed = msgspec.structs.replace(lease, spec=self._spec(lease.spec, timestamp))
-        self._written = await runtime.cluster.replace(LEASES, SYSTEM_NAMESPACE, self._name, renewed)
+        body = msgspec.structs.replace(lease, spec=self._spec(lease.spec, timestamp))
+        self._written = await runtime.cluster.replace(LEASES, SYSTEM_NAMESPACE, self._name, body)
         self._renewed_at = now
 
     def _available(self, lease: kube.Lease, now: float) -> bool:

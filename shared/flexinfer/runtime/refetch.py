@@ -24,18 +24,18 @@ async def refetch(runtime: Runtime, namespace: str, name: str) -> Observation | 
     return Observation(events.ModelObserved(model=model), runtime.clock(), reply=True)
 
 
-async def reread(runtime: Runtime, observed: Model | None) -> Sequence[AnyEvent]:
+async def reread(runtime: Runtime, previous: Model | None) -> Sequence[AnyEvent]:
     """GET a Model after a conflict; returns the events that lead to how it is now, none without an answer.
 
     Another uid means that the observed one was deleted.
     """
-    if observed is None:
+    if previous is None:
         return ()
     try:
-        current = await runtime.cluster.get(MODELS, observed.metadata.namespace, observed.metadata.name)
+        current = await runtime.cluster.get(MODELS, previous.metadata.namespace, previous.metadata.name)
     except NotFoundError:
-        return (model_deleted(observed),)
+        return (model_deleted(previous),)
     except ApiError:
         return ()
-    event = model_observed(observed, current)
-    return [model_deleted(observed), event] if current.uid != observed.uid else [event]
+    event = model_observed(previous, current)
+    return [model_deleted(previous), event] if current.uid != previous.uid else [event]

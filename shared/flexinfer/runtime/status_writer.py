@@ -45,9 +45,9 @@ async def write_status(
     base = action.model
     for attempt in range(_ATTEMPTS):
         try:
-            written = await _apply(runtime, action.status, base)
+            latest = await _apply(runtime, action.status, base)
             for manager in former_managers.get(runtime.name, ()):
-                written = await _release_fields(runtime, written, manager)
+                latest = await _release_fields(runtime, latest, manager)
         except ConflictError:
             current = await _read(runtime, base)
             if current is None:
@@ -60,8 +60,8 @@ async def write_status(
         except NotFoundError:
             return [model_deleted(base)]
         else:
-            await _publish_transition(runtime, action, base, written)
-            return [events.ModelObserved(model=written)]
+            await _publish_transition(runtime, action, base, latest)
+            return [events.ModelObserved(model=latest)]
     return [events.ModelObserved(model=base)]
 
 
@@ -70,9 +70,9 @@ async def write_status_once(runtime: Runtime, action: WriteStatus) -> Model:
 
     Raises ConflictError if the Model was written since, NotFoundError, ApiError.
     """
-    written = await _apply(runtime, action.status, action.model)
-    await _publish_transition(runtime, action, action.model, written)
-    return written
+    current = await _apply(runtime, action.status, action.model)
+    await _publish_transition(runtime, action, action.model, current)
+    return current
 
 
 async def replace_status(runtime: Runtime, model: Model) -> Model:
@@ -124,7 +124,7 @@ def _body(model: Model) -> Json:
 
 async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
     now = rfc3339(runtime)
-    written = [
+    entries = [
         conditions.stamped(condition, base.condition(kind), now)
         for kind, condition in status.conditions.items()
         if condition is not None
@@ -132,7 +132,7 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
     body = _body(base) | {
         "status": {
             **_fields(runtime, status.timed(partial(_wall, runtime))),
-            "conditions": msgspec.to_builtins(written),
+            "conditions": msgspec.to_builtins(entries),
         },
     }
     manager = f"flexinfer-{runtime.name}"
@@ -207,21 +207,21 @@ def _gate(model: Model, kind: str, *, quotes: bool) -> tuple[str, str, int, str]
     return (condition.status, condition.reason, condition.observed_generation, message)
 
 
-async def _publish_transition(runtime: Runtime, action: WriteStatus, base: Model, written: Model) -> None:
+async def _publish_transition(runtime: Runtime, action: WriteStatus, base: Model, current: Model) -> None:
     """Publish a hint for the next component, and record a transition in the background.
 
     Neither after a quiet write.
     """
     if action.quiet:
         return
-    meta, condition = written.metadata, action.condition
+    meta, condition = current.metadata, action.condition
     hint = events.StatusChanged(
         owner=runtime.name, namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version
     )
     await runtime.bus.publish(hint)
     previous = base.condition(condition.type)
     if previous is None or (previous.status, previous.reason) != (condition.status, condition.reason):
-        runtime.spawn_background(record_transition(runtime, written, condition))
+        runtime.spawn_background(record_transition(runtime, current, condition))
 
 
 async def record_transition(

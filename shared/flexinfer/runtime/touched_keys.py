@@ -11,6 +11,6 @@ class TouchedKeys:
 
     def touch(self, keys: Iterable[str]) -> Iterable[str]:
         """Look at these Models when the newest state has come; returns the keys."""
-        touched = tuple(keys)
-        self._touched.update(touched)
-        return touched
+        touched_keys = tuple(keys)
+        self._touched.update(touched_keys)
+        return touched_keys

@@ -48,12 +48,12 @@ def parse(uri: str) -> Source | SourceError:
         )
     fault = "it is not one printable line" if not uri.isprintable() else ""
     fault = fault or (f"it is longer than {_MAX_LENGTH} characters" if len(uri) > _MAX_LENGTH else "")
-    parsed = fault or parser.parse(rest)
-    if isinstance(parsed, str):
+    source = fault or parser.parse(rest)
+    if isinstance(source, str):
         return SourceError(
-            Reason.INVALID_SOURCE, f"spec.source {_shown(uri)}: {parsed}; the form is {parser.form}"
+            Reason.INVALID_SOURCE, f"spec.source {_shown(uri)}: {source}; the form is {parser.form}"
         )
-    return parsed
+    return source
 
 
 def _shown(uri: str) -> str:

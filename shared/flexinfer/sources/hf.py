@@ -36,8 +36,8 @@ def files(spec: ModelSpec) -> Files:
 
 def named_files(spec: ModelSpec) -> tuple[str, ...]:
     """Return the files that a spec names, each once: all parts of a split one, and `mmproj`."""
-    named = [str(spec.config[key]) for key in ("ggufFile", "modelFile", "mmproj") if spec.config.get(key)]
-    return tuple(dict.fromkeys(part for name in named for part in split_parts(name)))
+    names = [str(spec.config[key]) for key in ("ggufFile", "modelFile", "mmproj") if spec.config.get(key)]
+    return tuple(dict.fromkeys(part for name in names for part in split_parts(name)))
 
 
 def split_parts(name: str) -> tuple[str, ...]:
@@ -58,10 +58,10 @@ def locate(model: Model, _source: Source) -> Location:
 
 def _patterns(config: Mapping[str, Any], key: str) -> tuple[str, ...]:
     value = config.get(key) or ()
-    listed = value if isinstance(value, list) else ()  # anything else is refused by the watcher
-    parts = value.split(",") if isinstance(value, str) else listed
-    stripped = (str(part).strip().removeprefix("/") for part in parts)
-    return tuple(dict.fromkeys(p for p in stripped if p and ".." not in p.split("/")))
+    entries = value if isinstance(value, list) else ()  # anything else is refused by the watcher
+    parts = value.split(",") if isinstance(value, str) else entries
+    patterns = (str(part).strip().removeprefix("/") for part in parts)
+    return tuple(dict.fromkeys(p for p in patterns if p and ".." not in p.split("/")))
 
 
 SCHEME = Scheme(name="HF", form="HF://<organisation>/<repository>", parse=parse, locate=locate)

@@ -47,8 +47,8 @@ def parse(rest: str) -> Source | str:
         return f"{rest!r} is not a name of the Ollama registry"
     host = name_of(rest).host
     if host not in (REGISTRY, *HUB_HOSTS):
-        accepted = ", ".join((REGISTRY, *HUB_HOSTS))
-        return f"{host} is not one of the registries {accepted} (a mirror is a setting of FlexInfer)"
+        registries = ", ".join((REGISTRY, *HUB_HOSTS))
+        return f"{host} is not one of the registries {registries} (a mirror is a setting of FlexInfer)"
     return Source(scheme="ollama", name=rest)
 
 

@@ -120,8 +120,8 @@ def runs(model: Model, defaults: PodDefaults, device_class: str = "") -> Json:
 
 def _toleration(toleration: Toleration) -> Json:
     """Return a toleration of the spec as a Pod has it."""
-    written: Json = msgspec.to_builtins(toleration)
-    return written
+    body: Json = msgspec.to_builtins(toleration)
+    return body
 
 
 def security(*, root: bool = False, writes: bool = False) -> Json:
@@ -210,9 +210,9 @@ def fetch_volumes(model: Model, location: Location, hub: Hub) -> list[Json]:
 
 def _secret(model: Model, location: Location) -> str:
     """Return the name of the Secret with the token; a hub's own is not for registries."""
-    named = model.spec.source_secret_ref.name if model.spec.source_secret_ref is not None else ""
+    secret = model.spec.source_secret_ref.name if model.spec.source_secret_ref is not None else ""
     default = TOKEN_SECRET if location.files is not None and not location.files.registry else ""
-    return named or default
+    return secret or default
 
 
 def _secret_arguments(model: Model, location: Location) -> list[str]:

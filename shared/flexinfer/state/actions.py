@@ -128,14 +128,14 @@ def unwritten_before(model: Model, kind: str) -> bool:
     return any(model.condition(earlier) is None for earlier in preceding)
 
 
-def first_write_due(model: Model, kind: str, first_seen: float | None, now: float) -> float | None:
+def first_write_due(model: Model, kind: str, first_seen_at: float | None, now: float) -> float | None:
     """Return until when the first value of a condition that waits for nothing is delayed; None: write it now.
 
     Six owners that write at once would conflict with each other.
     """
-    if model.condition(kind) is not None or not unwritten_before(model, kind) or first_seen is None:
+    if model.condition(kind) is not None or not unwritten_before(model, kind) or first_seen_at is None:
         return None
-    due = first_seen + FIRST_WRITE_TIMEOUT
+    due = first_seen_at + FIRST_WRITE_TIMEOUT
     return due if now < due else None
 
 

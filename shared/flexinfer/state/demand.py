@@ -53,10 +53,10 @@ def demand_of(model: Model, state: ObservedState, now: float) -> Demand:
     idle_since = observing_since
     if observing_since is not None:
         # A Model that has just become ready gets the whole timeout, however long it took to load.
-        ready_changed = state.changed(model, conditions.READY) or 0.0
+        ready_changed_at = state.changed(model, conditions.READY) or 0.0
         # What proxies reported of a Model is forgotten with it: one that was wrongly taken for deleted is counted from then on.
-        first_seen = state.first_seen.get(model.uid, 0.0)
-        idle_since = max(observing_since, ready_changed, first_seen, *(at for at, _ in requests))
+        first_seen_at = state.first_seen.get(model.uid, 0.0)
+        idle_since = max(observing_since, ready_changed_at, first_seen_at, *(at for at, _ in requests))
     recent = [(a, name) for a, name in traffic if now < a.at + HEARTBEAT_GAP]
     busy_until = max((a.at + HEARTBEAT_GAP for a, _ in recent if a.in_flight or a.waiting), default=None)
     queued_since, queued_by = min(((a.last, name) for a, name in recent if a.waiting), default=(None, ""))
@@ -80,15 +80,15 @@ def _observing_since(state: ObservedState, now: float) -> tuple[float | None, fl
         return None, None, None
     running = [proxy for proxy in state.proxies.values() if not proxy.final]
     live = [proxy for proxy in running if now < proxy.last + HEARTBEAT_GAP]
-    vanished = [proxy.last + VANISHED_SECONDS for proxy in running if now >= proxy.last + HEARTBEAT_GAP]
+    vanish_times = [proxy.last + VANISHED_SECONDS for proxy in running if now >= proxy.last + HEARTBEAT_GAP]
     late_at = min((proxy.last + LATE_SECONDS for proxy in live), default=None)
     if late_at is not None and now >= late_at:
         return None, now + 1.0, None
-    pending = [until for until in vanished if until > now]
+    pending = [until for until in vanish_times if until > now]
     if pending or not live:
         return None, max(pending, default=None), None
     since = min(proxy.since for proxy in live)
-    return max(state.connected_since, since, *vanished, 0.0), None, late_at
+    return max(state.connected_since, since, *vanish_times, 0.0), None, late_at
 
 
 def any_heard_again(before: ObservedState, after: ObservedState) -> bool:

@@ -42,12 +42,12 @@ class Draft(Leases):
         """Return the state with the maps that were changed."""
         for key in self._moved:
             self.note_occupant(key, state)
-        changed: dict[str, object] = {**self.changed()}
+        changes: dict[str, object] = {**self.changed()}
         if (self._leaving, self._suppressed) != (state.leaving, state.suppressed):
-            changed |= {"leaving": self._leaving, "suppressed": self._suppressed}
-        if not changed:
+            changes |= {"leaving": self._leaving, "suppressed": self._suppressed}
+        if not changes:
             return state
-        after = msgspec.structs.replace(state, **changed)
+        after = msgspec.structs.replace(state, **changes)
         return without_forgotten(after) if after.deleted_versions is not state.deleted_versions else after
 
     def apply(self, observation: Observation) -> None:
@@ -124,8 +124,8 @@ class Draft(Leases):
 
     def lose(self, key: str, before: events.WorkloadObserved | None) -> None:
         """Note the Pods that a Model had and has no more: what was read of them earlier is void."""
-        if lost := pods_lost(before, self.workloads.read().get(key)):
-            self.lost_pods.write()[key] = lost
+        if pods := pods_lost(before, self.workloads.read().get(key)):
+            self.lost_pods.write()[key] = pods
 
     def _reindex(self, key: str, before: Model | None, after: Model | None) -> None:
         """Move a Model to where it is found from now on."""
@@ -180,12 +180,14 @@ class Draft(Leases):
 
     def _conditions(self, previous: Model | None, model: Model, at: float) -> None:
         """Note when status or reason of each condition changed, by the reader's own clock."""
-        recorded = self.changed_at.read().get(model.uid, {})
-        changed = {
-            c.type: at for c in model.status.conditions if c.type not in recorded or moved(previous, model, c)
+        previous_times = self.changed_at.read().get(model.uid, {})
+        new_times = {
+            c.type: at
+            for c in model.status.conditions
+            if c.type not in previous_times or moved(previous, model, c)
         }
-        if changed:
-            self.changed_at.write()[model.uid] = {**recorded, **changed}
+        if new_times:
+            self.changed_at.write()[model.uid] = {**previous_times, **new_times}
 
     def _model_deleted(self, event: events.ModelDeleted, *, reply: bool) -> None:
         key = f"{event.namespace}/{event.name}"
@@ -206,12 +208,12 @@ class Draft(Leases):
         """Apply a SharedGroup unless something newer is known; what the stream, or `counts`, takes back counts, as for a Model."""
         version, current = group.metadata.version, self.groups.read().get(group.key)
         restored = not reply and self._streamed(streamed_group(group.key), version)
-        cached = current.metadata.version if current is not None else None
-        if self._is_outdated(group.metadata.uid, version, cached, counts=restored or counts):
+        cached_version = current.metadata.version if current is not None else None
+        if self._is_outdated(group.metadata.uid, version, cached_version, counts=restored or counts):
             return
-        released = released_at(current, group, self.step_since.read(), at)
-        if released is not None:
-            self.released_at.write()[group.key] = released
+        release_time = released_at(current, group, self.step_since.read(), at)
+        if release_time is not None:
+            self.released_at.write()[group.key] = release_time
         self._reindex_group(group.key, current, group)
         self.groups.write()[group.key] = group
         for holder in group.status.holders:
@@ -264,10 +266,10 @@ class Draft(Leases):
         if self._is_gone(key, event.uid):
             return
         proxies = self.proxies.read()
-        kept = {
+        reports = {
             p: a for p, a in self.activity.read().get(key, {}).items() if p in proxies and a.uid == event.uid
         }
-        self.activity.write()[key] = {**kept, event.proxy: report}
+        self.activity.write()[key] = {**reports, event.proxy: report}
 
     def _heartbeat(self, proxy: str, at: float, *, final: bool, version: int | None = None) -> None:
         current = self.proxies.read().get(proxy) or ProxyHeartbeat(at, final=True, since=at)
@@ -275,7 +277,7 @@ class Draft(Leases):
         gap = current.final or at - current.last > HEARTBEAT_GAP
         since = at if gap else current.since
         proxies = self.proxies.write()
-        seen = (current.version, current.version_at) if version is None else (version, at)
-        proxies[proxy] = ProxyHeartbeat(at, final, since, *seen)
+        versions = (current.version, current.version_at) if version is None else (version, at)
+        proxies[proxy] = ProxyHeartbeat(at, final, since, *versions)
         for name in [name for name, one in proxies.items() if at - one.last > _PROXY_KEPT_SECONDS]:
             del proxies[name]

@@ -40,8 +40,8 @@ UNGRANTED = "ungranted"
 def entries(model: Model, workload: WorkloadObserved | None = None) -> frozenset[tuple[str, str]]:
     """Return the entries of the index under which a Model with its workload stands."""
     pods = workload.pods if workload is not None else ()
-    occupied = ((OCCUPYING, pod.node) for pod in pods if pod.node and not pod.ended)
-    return frozenset((*_entries(model), *_on_its_node(model, workload), *occupied))
+    occupancies = ((OCCUPYING, pod.node) for pod in pods if pod.node and not pod.ended)
+    return frozenset((*_entries(model), *_on_its_node(model, workload), *occupancies))
 
 
 def used_nodes(model: Model, workload: WorkloadObserved | None) -> frozenset[str]:

@@ -37,8 +37,8 @@ class Leases(Versions):
         """Apply a lease unless something newer is known; what the stream, or `counts`, takes back counts, as for a Model."""
         version, current = lease.metadata.version, self.leases.read().get(lease.key)
         restored = not reply and self._streamed(streamed_lease(lease.key), version)
-        cached = current.metadata.version if current is not None else None
-        if self._is_outdated(lease.uid, version, cached, counts=restored or counts):
+        cached_version = current.metadata.version if current is not None else None
+        if self._is_outdated(lease.uid, version, cached_version, counts=restored or counts):
             return
         if lease.uid not in self.first_seen.read():
             self.first_seen.write()[lease.uid] = at
@@ -83,9 +83,9 @@ def is_outside_pods(process: DeviceProcess) -> bool:
     return bool(process.started and process.name) and not process.pod_uid
 
 
-def processes_of(held: HeldDevice, device: Device) -> Sequence[DeviceProcess]:
+def processes_of(entry: HeldDevice, device: Device) -> Sequence[DeviceProcess]:
     """Return the processes on a device that belong to the lease which holds it: those outside of Pods that came since its grant."""
-    before = {(process.pid, process.name) for process in held.other_processes}
+    before = {(process.pid, process.name) for process in entry.other_processes}
     return [p for p in device.processes if is_outside_pods(p) and (p.pid, p.name) not in before]
 
 
@@ -98,7 +98,7 @@ def leased_on(state: ObservedState, node: str) -> Mapping[int, str]:
         for group in state.groups.values()
         for holder in group.status.holders
         if holder.lease and holder.node == node
-        for held in holder.devices
-        if held.uuid in devices
-        for process in processes_of(held, devices[held.uuid])
+        for entry in holder.devices
+        if entry.uuid in devices
+        for process in processes_of(entry, devices[entry.uuid])
     }

@@ -19,6 +19,10 @@ def released_at(
     """
     if before is None:
         return at if after.status.turn else None
-    listed = {holder.uid for holder in after.status.holders}
-    ended = [step_since.get((after.key, h.uid)) for h in before.status.holders if h.uid not in listed]
-    return max((step.at if step is not None and step.step == STOPPED else at for step in ended), default=None)
+    holder_uids = {holder.uid for holder in after.status.holders}
+    last_steps = [
+        step_since.get((after.key, h.uid)) for h in before.status.holders if h.uid not in holder_uids
+    ]
+    return max(
+        (step.at if step is not None and step.step == STOPPED else at for step in last_steps), default=None
+    )

@@ -27,8 +27,8 @@ def touches_its_model(_before: ObservedState, _after: ObservedState, event: AnyE
 def touches_group_members(before: ObservedState, after: ObservedState, event: AnyEvent) -> Iterator[str]:
     """Yield the keys of the Models in a group, and of those that hold its devices, if an event is about its SharedGroup."""
     match event:
-        case events.GroupObserved(group=observed):
-            key = observed.key
+        case events.GroupObserved(group=shared_group):
+            key = shared_group.key
         case events.GroupDeleted(namespace=namespace, name=name):
             key = f"{namespace}/{name}"
         case _:

@@ -18,8 +18,8 @@ class Versions(Parts):
 
     def _streamed(self, key: str, version: int) -> bool:
         """Note a version that the stream delivered; tell whether it is below the one before."""
-        before, streamed = self.streamed_versions.read().get(key), self.streamed_versions.write()
-        streamed[key] = version
+        before, versions = self.streamed_versions.read().get(key), self.streamed_versions.write()
+        versions[key] = version
         return before is not None and version < before
 
     def _is_outdated(self, uid: str, version: int, current: int | None, *, counts: bool) -> bool:
@@ -30,14 +30,14 @@ class Versions(Parts):
         if counts:
             self.deleted_versions.drop(uid)
             return False
-        deleted = self.deleted_versions.read().get(uid, -1)
-        return version <= deleted or (current is not None and current > version)
+        deleted_version = self.deleted_versions.read().get(uid, -1)
+        return version <= deleted_version or (current is not None and current > version)
 
     def _note_deleted(self, uid: str, version: int) -> None:
-        deleted = self.deleted_versions.write()
-        deleted[uid] = max(version, deleted.get(uid, 0))
-        if len(deleted) > _DELETIONS_KEPT:
-            deleted.pop(next(iter(deleted)))
+        versions = self.deleted_versions.write()
+        versions[uid] = max(version, versions.get(uid, 0))
+        if len(versions) > _DELETIONS_KEPT:
+            versions.pop(next(iter(versions)))
         self.first_seen.drop(uid)
         self.changed_at.drop(uid)
 
@@ -56,10 +56,10 @@ class Versions(Parts):
         old = used_nodes(previous, before.workloads.get(key)) if previous is not None else frozenset[str]()
         new = used_nodes(model, workload) if model is not None else frozenset[str]()
         for node in old - new:
-            left = Map(self.occupants.read().get(node, {}))
-            left = left.delete(key) if key in left else left
-            if left:
-                self.occupants.write()[node] = left
+            remaining = Map(self.occupants.read().get(node, {}))
+            remaining = remaining.delete(key) if key in remaining else remaining
+            if remaining:
+                self.occupants.write()[node] = remaining
             else:
                 self.occupants.drop(node)
         if model is not None and new:
@@ -84,11 +84,13 @@ def without_forgotten(state: ObservedState) -> ObservedState:
 
     Every key is looked at, so it waits until there are many.
     """
-    streamed, deleted = state.streamed_versions, state.deleted_versions
+    stream_versions, deletions = state.streamed_versions, state.deleted_versions
     present = len(state.models) + len(state.groups) + len(state.leases)
-    if len(deleted) < _DELETIONS_KEPT or len(streamed) <= present + 2 * _DELETIONS_KEPT:
+    if len(deletions) < _DELETIONS_KEPT or len(stream_versions) <= present + 2 * _DELETIONS_KEPT:
         return state
-    kept = {*state.models, *map(streamed_group, state.groups), *map(streamed_lease, state.leases)}
-    oldest = min(deleted.values())
-    left = {key: version for key, version in streamed.items() if key in kept or version >= oldest}
-    return msgspec.structs.replace(state, streamed_versions=left)
+    present_keys = {*state.models, *map(streamed_group, state.groups), *map(streamed_lease, state.leases)}
+    oldest = min(deletions.values())
+    versions = {
+        key: version for key, version in stream_versions.items() if key in present_keys or version >= oldest
+    }
+    return msgspec.structs.replace(state, streamed_versions=versions)

@@ -43,7 +43,7 @@ async def perform(
 ) -> Sequence[Any]:
     """Perform an effect with the settings of these tests; as a process that has just started unless its `fences` are given."""
     return await perform_effect(
-        runtime, action, settings=SETTINGS, gone=gone or PodsGone(), fences=fences or Fences()
+        runtime, action, settings=SETTINGS, pod_deletions=gone or PodsGone(), fences=fences or Fences()
     )
 
 

@@ -62,7 +62,7 @@ def test_a_port_that_our_own_process_has_is_kept(tmp_path: Path) -> None:
     """An adopted process continues listening where it does."""
     former = ensure(tmp_path)
     with listening(former.ports.api):
-        assert ensure(tmp_path, held=frozenset({"api"})).ports == former.ports
+        assert ensure(tmp_path, own_ports=frozenset({"api"})).ports == former.ports
 
 
 @pytest.mark.usefixtures("alone")

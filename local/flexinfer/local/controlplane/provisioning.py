@@ -125,9 +125,9 @@ def objects() -> Iterator[Object]:
 
 def _manifests() -> str:
     """Return the manifests: inside the package when installed from a wheel, in the repository's deploy/ otherwise."""
-    packaged = files("flexinfer.local") / "install.yaml"
+    package_file = files("flexinfer.local") / "install.yaml"
     here = Path(__file__).resolve().parents[4] / "deploy" / "install.yaml"
-    return packaged.read_text() if packaged.is_file() else here.read_text()
+    return package_file.read_text() if package_file.is_file() else here.read_text()
 
 
 async def make_claim(instance: Instance) -> None:

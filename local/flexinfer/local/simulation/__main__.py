@@ -15,10 +15,10 @@ def boot() -> None:
     parser = argparse.ArgumentParser(prog="python -m flexinfer.local.simulation", description=__doc__)
     parser.add_argument("--state", type=Path, required=True, help="state folder of the instance")
     parser.add_argument("--port-file", default="", help="file to write the port of /readyz to")
-    parsed = parser.parse_args()
+    flags = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(drive(instances.load(parsed.state), parsed.port_file))
+        asyncio.run(drive(instances.load(flags.state), flags.port_file))
 
 
 if __name__ == "__main__":

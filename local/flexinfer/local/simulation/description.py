@@ -77,10 +77,10 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def resources(self) -> dict[str, list[str]]:
         """Return the extended resources that a device plugin would offer: the uuids of the cards of each vendor."""
-        offered: dict[str, list[str]] = {}
+        resources: dict[str, list[str]] = {}
         for index, gpu in enumerate(self.gpus):
-            offered.setdefault(GPU_RESOURCES[gpu.card.vendor], []).append(self.uuid(index))
-        return offered
+            resources.setdefault(GPU_RESOURCES[gpu.card.vendor], []).append(self.uuid(index))
+        return resources
 
 
 class Foreign(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -111,7 +111,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def description_of(content: object) -> Description:
     """Return the description that a decoded YAML document holds. Raises DescriptionError."""
     try:
-        described = msgspec.convert(content, Description)
+        description = msgspec.convert(content, Description)
     except msgspec.ValidationError as error:
         form = _FIELD.fullmatch(str(error))
         field = ((form["field"] if form else None) or "").removeprefix("$").removeprefix(".")
@@ -119,23 +119,23 @@ def description_of(content: object) -> Description:
         raise DescriptionError(
             f"{field or 'the file'}: {problem}; see examples/simulated/homelab.yaml"
         ) from error
-    problem = next(_problems(described), "")
+    problem = next(_problems(description), "")
     if problem:
         raise DescriptionError(problem)
-    return described
+    return description
 
 
-def _problems(described: Description) -> Iterator[str]:
-    if not described.nodes:
+def _problems(description: Description) -> Iterator[str]:
+    if not description.nodes:
         yield "nodes: the list is empty; describe at least one node, such as {name: tower, gpus: []}"
-    names = [node.name for node in described.nodes]
-    for index, node in enumerate(described.nodes):
+    names = [node.name for node in description.nodes]
+    for index, node in enumerate(description.nodes):
         field = f"nodes[{index}]"
         if names.index(node.name) < index:
             yield f"{field}.name: there are two nodes named {node.name!r}; give each a name of its own"
         yield from _node_problems(field, node)
-    for index, foreign in enumerate(described.foreign):
-        yield from _foreign_problems(f"foreign[{index}]", foreign, described)
+    for index, foreign in enumerate(description.foreign):
+        yield from _foreign_problems(f"foreign[{index}]", foreign, description)
 
 
 def _node_problems(field: str, node: Node) -> Iterator[str]:
@@ -166,10 +166,10 @@ def _nearest(profile: str) -> str:
     return f"{hint}Choose one of: {', '.join(PROFILES)}"
 
 
-def _foreign_problems(field: str, foreign: Foreign, described: Description) -> Iterator[str]:
-    node = described.node(foreign.node)
+def _foreign_problems(field: str, foreign: Foreign, description: Description) -> Iterator[str]:
+    node = description.node(foreign.node)
     if node is None:
-        names = ", ".join(each.name for each in described.nodes)
+        names = ", ".join(each.name for each in description.nodes)
         yield f"{field}.node: no node is named {foreign.node[:40]!r}; choose one of: {names}"
     elif not 0 <= foreign.gpu < len(node.gpus):
         number = len(node.gpus)

@@ -61,28 +61,28 @@ class SimulatedDevices:
         return min((one.until for late in self._releasing.values() for one in late), default=math.inf)
 
     def step(
-        self, described: Description, holders: Iterable[Holder], now: float
+        self, description: Description, holders: Iterable[Holder], now: float
     ) -> Mapping[str, tuple[Device, ...]]:
         """Return the cards of each node at a time, in seconds of a monotonic clock; `holders` are the processes that run then."""
         running = list(holders)
-        return {node.name: tuple(self._cards(node, running, now)) for node in described.nodes}
+        return {node.name: tuple(self._cards(node, running, now)) for node in description.nodes}
 
     def _cards(self, node: Node, running: Sequence[Holder], now: float) -> Iterator[Device]:
         for index, gpu in enumerate(node.gpus):
             uuid = node.uuid(index)
-            held = {
+            entries = {
                 (holder.pid, holder.started): _Held(_process(holder), seconds(gpu.release_delay))
                 for holder in running
                 if uuid in holder.devices
             }
-            self._release(uuid, held, now)
-            yield _device(gpu, uuid, index, held, self._releasing[uuid])
+            self._release(uuid, entries, now)
+            yield _device(gpu, uuid, index, entries, self._releasing[uuid])
 
-    def _release(self, uuid: str, held: dict[tuple[int, int], _Held], now: float) -> None:
+    def _release(self, uuid: str, entries: dict[tuple[int, int], _Held], now: float) -> None:
         """Note what the processes that have ended since the last step leave behind for a while."""
-        ended = [was for key, was in self._held.get(uuid, {}).items() if key not in held]
-        leaving = [_Releasing(was.process.used_mb, now + was.delay) for was in ended]
-        self._held[uuid] = held
+        last_entries = [was for key, was in self._held.get(uuid, {}).items() if key not in entries]
+        leaving = [_Releasing(was.process.used_mb, now + was.delay) for was in last_entries]
+        self._held[uuid] = entries
         self._releasing[uuid] = [r for r in (*self._releasing.get(uuid, ()), *leaving) if r.until > now]
 
 
@@ -97,11 +97,11 @@ def _process(holder: Holder) -> DeviceProcess:
 
 
 def _device(
-    gpu: Gpu, uuid: str, index: int, held: Mapping[tuple[int, int], _Held], releasing: Sequence[_Releasing]
+    gpu: Gpu, uuid: str, index: int, entries: Mapping[tuple[int, int], _Held], releasing: Sequence[_Releasing]
 ) -> Device:
-    in_use = sum(one.process.used_mb for one in held.values()) + sum(one.memory_mb for one in releasing)
-    used = min(gpu.total_mb, in_use)
-    card, busy = gpu.card, bool(held)
+    in_use = sum(one.process.used_mb for one in entries.values()) + sum(one.memory_mb for one in releasing)
+    used_mb = min(gpu.total_mb, in_use)
+    card, busy = gpu.card, bool(entries)
     return Device(
         uuid=uuid,
         name=card.name,
@@ -109,9 +109,9 @@ def _device(
         architecture=card.architecture,
         pci=f"0000:{index + 1:02x}:00.0",
         total_mb=gpu.total_mb,
-        free_mb=gpu.total_mb - used,
-        used_mb=used,
+        free_mb=gpu.total_mb - used_mb,
+        used_mb=used_mb,
         power_watts=round(_BUSY_SHARE * card.limit_watts) if busy else card.idle_watts,
         temperature=_BUSY_CELSIUS if busy else _IDLE_CELSIUS,
-        processes=tuple(held[key].process for key in sorted(held)),
+        processes=tuple(entries[key].process for key in sorted(entries)),
     )

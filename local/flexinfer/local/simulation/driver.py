@@ -98,25 +98,25 @@ class Source:
             stat = self._file.stat()
         except OSError:
             return  # removed: the instance continues with what it was started with
-        changed = (stat.st_mtime_ns, stat.st_size)
-        if changed == self._changed:
+        version = (stat.st_mtime_ns, stat.st_size)
+        if version == self._changed:
             return
-        self._changed = changed
+        self._changed = version
         try:
             self._use(files.read(self._file))
         except SimulationError as error:
             self.problem = f"{error}; the simulation continues with the last valid file"
             log.warning("%s", self.problem)
 
-    def _use(self, described: Description) -> None:
-        cards = [(node.name, [gpu.profile for gpu in node.gpus]) for node in described.nodes]
+    def _use(self, description: Description) -> None:
+        cards = [(node.name, [gpu.profile for gpu in node.gpus]) for node in description.nodes]
         if cards != [(node.name, [gpu.profile for gpu in node.gpus]) for node in self._started.nodes]:
             self.problem = (
                 f"{self._file} describes other nodes or cards; they apply at the next `flexinfer up`"
             )
             log.warning("%s", self.problem)
             return
-        self.described, self.problem = described, ""
+        self.described, self.problem = description, ""
         log.info("%s is in use", self._file)
 
 
@@ -146,12 +146,12 @@ class Driver:
         return min(PERIOD_SECONDS, max(0.0, self._devices.due - time.monotonic()))
 
     def _engine(self, engine: Engine) -> Holder:
-        stated = self._source.described.footprint(engine.namespace, engine.model)
+        stated_mb = self._source.described.footprint(engine.namespace, engine.model)
         return Holder(
             devices=engine.devices,
             pid=engine.identity.pid,
             started=engine.identity.started,
-            memory_mb=stated or self.estimates.of(engine),
+            memory_mb=stated_mb or self.estimates.of(engine),
             name=program(engine.identity),
             pod_uid=engine.pod_uid,
         )
@@ -162,13 +162,13 @@ class Driver:
             key: self._foreign.get(key) or _ticks() for key in enumerate(self._source.described.foreign)
         }
         self._foreign = present
-        for (index, foreign), started in present.items():
+        for (index, foreign), started_at in present.items():
             node = self._source.described.node(foreign.node)
             if node is not None:
                 yield Holder(
                     devices=(node.uuid(foreign.gpu),),
                     pid=FOREIGN_PIDS + index,
-                    started=started,
+                    started=started_at,
                     memory_mb=foreign.memory_mb,
                     name=foreign.name,
                 )
@@ -199,9 +199,9 @@ class NodeClient(Protocol):
         ...
 
 
-async def delete_other_nodes(client: NodeClient, described: Description) -> None:
+async def delete_other_nodes(client: NodeClient, description: Description) -> None:
     """Delete the Nodes of an earlier simulation that are no longer described; retries until the API server has answered."""
-    names = {node.name for node in described.nodes}
+    names = {node.name for node in description.nodes}
     while True:
         try:
             for node in (await client.get(_NODES, labelSelector=SIMULATED_LABEL))["items"]:

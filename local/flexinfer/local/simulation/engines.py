@@ -59,9 +59,9 @@ class Checkpoints:
         self._records = records
 
     def _record(self, path: Path) -> tuple[int, PodRecord]:
-        changed_ns, cached = path.stat().st_mtime_ns, self._records.get(path)
-        if cached is not None and cached[0] == changed_ns:
-            return cached
+        changed_ns, record = path.stat().st_mtime_ns, self._records.get(path)
+        if record is not None and record[0] == changed_ns:
+            return record
         return changed_ns, msgspec.json.decode(path.read_bytes(), type=PodRecord)
 
 
@@ -84,9 +84,9 @@ def _engines(record: PodRecord) -> Iterator[Engine]:
 
 def _devices(container: Mapping[str, Any], record: PodRecord) -> tuple[str, ...]:
     limits = (container.get("resources") or {}).get("limits") or {}
-    allocated = [uuid for name, ids in sorted(record.device_ids.items()) if name in limits for uuid in ids]
-    if allocated:
-        return tuple(allocated)
+    uuids = [uuid for name, ids in sorted(record.device_ids.items()) if name in limits for uuid in ids]
+    if uuids:
+        return tuple(uuids)
     values = {entry["name"]: str(entry.get("value") or "") for entry in container.get("env") or ()}
     visible = next((values[name] for name in VISIBLE if values.get(name)), "")
     return tuple(visible.split(",")) if visible else ()

@@ -45,6 +45,6 @@ class Exits:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._ended.wait()
-        ended = self._ended.is_set()
+        has_ended = self._ended.is_set()
         self._ended.clear()
-        return ended
+        return has_ended

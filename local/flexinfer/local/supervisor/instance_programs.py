@@ -52,10 +52,10 @@ def _programs(instance: Instance, *, separate: bool) -> list[Program]:
         if instance.api == LOCAL and not separate:
             return [_nats(instance), _kubernetes(instance), *components]
         return [_nats(instance), *server, _node(instance), *components]
-    described = simulation.described.nodes
-    nodes = [_simulated_node(instance, node) for node in described]
+    descriptions = simulation.described.nodes
+    nodes = [_simulated_node(instance, node) for node in descriptions]
     components = _components(instance, separate=separate, simulated=True)
-    agents = [_simulated_agent(instance, node.name) for node in described]
+    agents = [_simulated_agent(instance, node.name) for node in descriptions]
     return [_nats(instance), *server, *nodes, _simulated_gpus(instance), *components, *agents]
 
 

@@ -34,16 +34,16 @@ class Process:
     async def ended(self) -> None:
         """Return once it has ended and, if it is a child, has been reaped."""
         loop = asyncio.get_running_loop()
-        exited: asyncio.Future[None] = loop.create_future()
+        exit_future: asyncio.Future[None] = loop.create_future()
 
         def note() -> None:
             loop.remove_reader(self._descriptor)
-            if not exited.done():
-                exited.set_result(None)
+            if not exit_future.done():
+                exit_future.set_result(None)
 
         loop.add_reader(self._descriptor, note)
         try:
-            await exited
+            await exit_future
         finally:
             loop.remove_reader(self._descriptor)
         if self._child is not None:

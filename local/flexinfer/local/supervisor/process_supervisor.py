@@ -26,9 +26,9 @@ def next_delay(previous: float, alive_seconds: float) -> float:
 class ProcessSupervisor:
     """One program and its current process. The next process starts only after the previous one has been reaped."""
 
-    def __init__(self, program: Program, instance: str, log: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, program: Program, instance: str, log: Path, on_change: Callable[[], None]) -> None:
         self.program = program
-        self._instance, self._log, self._changed = instance, log, changed
+        self._instance, self._log, self._changed = instance, log, on_change
         self.process: Process | None = None
         self.restarts = 0
         self.started = False

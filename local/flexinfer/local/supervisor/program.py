@@ -35,15 +35,17 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         content = msgspec.json.encode([self.argv, dict(self.variables)], order="deterministic")
         return hashlib.sha256(content).hexdigest()[:16]
 
-    def environment(self, inherited: Mapping[str, str], instance: str) -> dict[str, str]:
+    def environment(self, user_environment: Mapping[str, str], instance: str) -> dict[str, str]:
         """Return the whole environment: the user's, `variables`, and the marker that identifies the process.
 
         Of the user's FlexInfer settings only those that name the programs of engines are kept.
         """
-        kept = {
-            k: v for k, v in inherited.items() if not k.startswith(PREFIX) or k.startswith(PROGRAM_PREFIX)
+        base = {
+            k: v
+            for k, v in user_environment.items()
+            if not k.startswith(PREFIX) or k.startswith(PROGRAM_PREFIX)
         }
-        return kept | dict(self.variables) | {MARKER_VARIABLE: self.marker(instance)}
+        return base | dict(self.variables) | {MARKER_VARIABLE: self.marker(instance)}
 
     def marker(self, instance: str) -> str:
         """Return the value of MARKER_VARIABLE: instance, program and fingerprint."""

@@ -33,9 +33,9 @@ class Supervisor:
         instance: Instance,
         programs: Sequence[Program],
         before: Mapping[int, Provision] | None = None,
-        started: record.Started | None = None,
+        launch: record.Started | None = None,
     ) -> None:
-        self._instance, self._before, self._started = instance, dict(before or {}), started
+        self._instance, self._before, self._started = instance, dict(before or {}), launch
         self._files = PatientWriter()
         self.processes = {
             program.name: ProcessSupervisor(
@@ -49,7 +49,7 @@ class Supervisor:
         self._files.write(self._instance.record, self._record)
 
     def _record(self) -> bytes:
-        entries = tuple(managed.entry for managed in self.processes.values())
+        entries = tuple(member.entry for member in self.processes.values())
         return record.encode(record.Record(boot=record.boot_id(), entries=entries, started=self._started))
 
     async def adopt(self) -> None:
@@ -60,26 +60,26 @@ class Supervisor:
             running = process.adopt(entry.identity) if entry.identity else None
             if running is None:
                 continue
-            managed = self.processes.get(entry.name)
-            if managed is None or entry.fingerprint != managed.program.fingerprint:
+            member = self.processes.get(entry.name)
+            if member is None or entry.fingerprint != member.program.fingerprint:
                 leftovers.append(running)
             else:
-                managed.adopt(running, entry.restarts)
+                member.adopt(running, entry.restarts)
         leftovers += self._unrecorded({entry.identity.pid for entry in previous.entries if entry.identity})
-        self.adopted = [name for name, managed in self.processes.items() if managed.process]
+        self.adopted = [name for name, member in self.processes.items() if member.process]
         await _stop_all(leftovers)
         self._write()
 
-    def _unrecorded(self, recorded: set[int]) -> Iterator[Process]:
+    def _unrecorded(self, recorded_pids: set[int]) -> Iterator[Process]:
         """Adopt processes whose supervisor was killed before it could record them; yield the surplus ones."""
         by_marker = {each.program.marker(self._instance.identity): each for each in self.processes.values()}
-        for marked in process_identity.find(MARKER_VARIABLE):
-            managed = by_marker.get(marked.value)
-            if managed is None or marked.argv != managed.program.argv or marked.identity.pid in recorded:
+        for match in process_identity.find(MARKER_VARIABLE):
+            member = by_marker.get(match.value)
+            if member is None or match.argv != member.program.argv or match.identity.pid in recorded_pids:
                 continue  # an engine inherits the variable, but not the command line
-            running = process.adopt(marked.identity)
-            if running is not None and managed.process is None:
-                managed.adopt(running, 0)
+            running = process.adopt(match.identity)
+            if running is not None and member.process is None:
+                member.adopt(running, 0)
             elif running is not None:
                 yield running
 
@@ -92,31 +92,31 @@ class Supervisor:
                 if stage in self._before:
                     await self._before[stage]()
                 members = self._members(stage)
-                for managed in members:
-                    tasks.create_task(managed.run())
+                for member in members:
+                    tasks.create_task(member.run())
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(STAGE_SECONDS):
-                        await self.until_ready(managed.program.name for managed in members)
+                        await self.until_ready(member.program.name for member in members)
 
     async def until_ready(self, names: Iterable[str] | None = None) -> None:
         """Return once each of these programs (default: all) is ready."""
-        selected = list(self.processes) if names is None else list(names)
+        selection = list(self.processes) if names is None else list(names)
         async with asyncio.TaskGroup() as tasks:
-            for name in selected:
+            for name in selection:
                 tasks.create_task(until_ready(self.processes[name].program.probe))
 
     async def stop(self) -> None:
         """Stop all processes, the last stage first."""
         for stage in reversed(self._stages()):
             async with asyncio.TaskGroup() as tasks:
-                for managed in self._members(stage):
-                    tasks.create_task(managed.stop())
+                for member in self._members(stage):
+                    tasks.create_task(member.stop())
 
     def _stages(self) -> list[int]:
-        return sorted({managed.program.stage for managed in self.processes.values()})
+        return sorted({member.program.stage for member in self.processes.values()})
 
     def _members(self, stage: int) -> list[ProcessSupervisor]:
-        return [managed for managed in self.processes.values() if managed.program.stage == stage]
+        return [member for member in self.processes.values() if member.program.stage == stage]
 
 
 async def _stop_all(leftovers: Sequence[Process]) -> None:
@@ -132,13 +132,13 @@ async def supervised(
     instance: Instance,
     programs: Sequence[Program],
     before: Mapping[int, Provision] | None = None,
-    started: record.Started | None = None,
+    launch: record.Started | None = None,
 ) -> AsyncIterator[Supervisor]:
     """Keep all programs running inside the block; stop them in reverse order at its end.
 
-    `before` is stage -> what has to be done each time before its programs start; `started` is written into the record.
+    `before` is stage -> what has to be done each time before its programs start; `launch` is written into the record.
     """
-    supervisor = Supervisor(instance, programs, before, started)
+    supervisor = Supervisor(instance, programs, before, launch)
     await supervisor.adopt()
     try:
         async with asyncio.TaskGroup() as tasks:

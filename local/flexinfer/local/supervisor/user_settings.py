@@ -36,28 +36,28 @@ _HOSTS = (HOST, *EVERY_ADDRESS)
 
 def chosen(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the components of an instance get from the user. Raises InstanceError, SettingsError."""
-    wanted = settings.load(environment)
+    values = settings.load(environment)
     for field, why in SET_BY_THE_INSTANCE.items():
         if environment.get(name := settings.variable(field)):
             raise InstanceError(f"{name} is set by `flexinfer up` itself ({why}): unset it")
-    if wanted.proxy_host not in _HOSTS:
+    if values.proxy_host not in _HOSTS:
         raise InstanceError(
-            f"{settings.variable('proxy_host')} is {wanted.proxy_host!r}: with `flexinfer up` the proxy listens on {HOST}, "
+            f"{settings.variable('proxy_host')} is {values.proxy_host!r}: with `flexinfer up` the proxy listens on {HOST}, "
             f"or on every address of this machine: {' or '.join(EVERY_ADDRESS)}"
         )
     return {name: value for name, value in environment.items() if settings.is_setting(name) and value}
 
 
-def differing(wanted: Mapping[str, str], running: Mapping[str, str]) -> list[str]:
+def differing(choices: Mapping[str, str], running: Mapping[str, str]) -> list[str]:
     """Return in words which settings that the user wants now differ from those of what runs; a variable that is not set asks for nothing.
 
     `running` are the variables of its programs. Raises SettingsError.
     """
     differences = []
-    for name in sorted(wanted):
+    for name in sorted(choices):
         current = {name: running[name]} if name in running else {}
-        if settings.load({name: wanted[name]}) != settings.load(current):
-            differences.append(f"{name} is {running.get(name, 'not set')}, not {wanted[name]}")
+        if settings.load({name: choices[name]}) != settings.load(current):
+            differences.append(f"{name} is {running.get(name, 'not set')}, not {choices[name]}")
     return differences
 
 

@@ -138,25 +138,25 @@ class Tree:
 
     def _with_processes(self, device: Device, holdings: Holdings, complete: bool) -> Device:  # noqa: FBT001
         """Return a device with its processes; they are known if no other can hold much of what is in use."""
-        processes = tuple(self._proc.describe(*key, held or 0) for key, held in holdings.items())
-        unlisted = device.used_mb - sum(process.used_mb for process in processes)
-        all_listed = complete or unlisted <= _UNLISTED_MB
+        processes = tuple(self._proc.describe(*key, used_bytes or 0) for key, used_bytes in holdings.items())
+        unlisted_mb = device.used_mb - sum(process.used_mb for process in processes)
+        all_listed = complete or unlisted_mb <= _UNLISTED_MB
         return msgspec.structs.replace(device, processes=processes, processes_known=all_listed)
 
     def _holdings(self, cards: Sequence[_Card]) -> tuple[Mapping[str, Holdings], bool]:
         """Return who holds how many bytes, by PCI address, and whether another process may hold some."""
         usage = self._clients.read()
-        held = {}
+        holdings = {}
         for card in cards:
             by_kfd = dict(self._held_by_kfd(card, alone=len(cards) == 1))
             by_drm = usage.held.get(card.address, {})
             # What a process takes through KFD is shown by its graphics client too: the larger figure, not the sum.
-            held[card.address] = {
+            holdings[card.address] = {
                 (pid, self._proc.started(pid)): size
                 for pid in sorted(by_kfd.keys() | by_drm.keys())
                 if (size := max(by_kfd.get(pid, 0), by_drm.get(pid, 0)))
             }
-        return held, usage.complete
+        return holdings, usage.complete
 
     def _held_by_kfd(self, card: _Card, *, alone: bool) -> Iterator[tuple[int, int]]:
         """Yield pid and bytes of the processes that compute on a device, as any user may read them."""
@@ -194,8 +194,8 @@ def _device(card: _Card) -> Device:
 
     The sensors of a device that is suspended are not read: that would resume it.
     """
-    used = sysfs.number(card.folder / _USED)
-    used_mb = (used or 0) // _MIB
+    used_bytes = sysfs.number(card.folder / _USED)
+    used_mb = (used_bytes or 0) // _MIB
     asleep = sysfs.text(card.folder / "power/runtime_status") == "suspended"
     sensors = None if asleep else card.sensors
     return Device(
@@ -210,7 +210,7 @@ def _device(card: _Card) -> Device:
         power_watts=_sensor(sensors, "power1_average", "power1_input") // 1_000_000,
         temperature=_sensor(sensors, "temp1_input", "temp2_input") // 1000,
         pci=card.address,
-        healthy=used is not None and card.total_mb > 0,
+        healthy=used_bytes is not None and card.total_mb > 0,
     )
 
 

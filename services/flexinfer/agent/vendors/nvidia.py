@@ -67,9 +67,9 @@ class Library:
             snapshot.failures.append(f"NVML: errors of devices cannot be read: {error}")
         if snapshot.failures:
             self._close(nvml)
-        judged = [self._judged(device, snapshot.messages) for device in devices]
+        checked_devices = [self._judged(device, snapshot.messages) for device in devices]
         return ProbeResult(
-            devices=tuple(judged),
+            devices=tuple(checked_devices),
             message="; ".join([*snapshot.failures, *snapshot.messages]),
             broken=bool(snapshot.failures),
         )
@@ -143,8 +143,12 @@ class _Snapshot:
         return devices
 
     def _remedy(self, error: Exception) -> str:
-        lost = self._nvml.NVMLError_GpuIsLost, self._nvml.NVMLError_ResetRequired
-        return "; reset it (nvidia-smi --gpu-reset) or restart the node" if isinstance(error, lost) else ""
+        lost_errors = self._nvml.NVMLError_GpuIsLost, self._nvml.NVMLError_ResetRequired
+        return (
+            "; reset it (nvidia-smi --gpu-reset) or restart the node"
+            if isinstance(error, lost_errors)
+            else ""
+        )
 
     def _optional(self, call: Callable[[], T], otherwise: T) -> T:
         """Return what a call returns, or a substitute if it fails: whether a device answers is seen by its memory."""
@@ -168,7 +172,7 @@ class _Snapshot:
         processes = None if before is None or after is None else smaller(before, after)
         if memory is None:
             self.messages.append(f"device {uuid}: its driver does not report its memory, so it is not used")
-        total, free, used = memory or (0, 0, 0)
+        total, free, in_use = memory or (0, 0, 0)
         self.handles[uuid] = handle
         return Device(
             uuid=uuid,
@@ -177,7 +181,7 @@ class _Snapshot:
             architecture=f"sm_{capability[0]}{capability[1]}" if capability else "",
             total_mb=total,
             free_mb=free,
-            used_mb=used,
+            used_mb=in_use,
             utilisation=self._optional(lambda: int(nvml.nvmlDeviceGetUtilizationRates(handle).gpu), 0),
             power_watts=self._optional(lambda: int(nvml.nvmlDeviceGetPowerUsage(handle) // 1000), 0),
             temperature=self._optional(lambda: self._temperature(handle), 0),
@@ -185,7 +189,9 @@ class _Snapshot:
             mig=mig,
             healthy=memory is not None,
             processes_known=processes is not None and not mig and _complete(processes),
-            processes=tuple(self._proc.describe(*key, used or 0) for key, used in (processes or {}).items()),
+            processes=tuple(
+                self._proc.describe(*key, in_use or 0) for key, in_use in (processes or {}).items()
+            ),
         )
 
     def _memory(self, handle: object) -> tuple[int, int, int] | None:
@@ -213,13 +219,13 @@ class _Snapshot:
 
         Raises NVMLError where the driver does not list those that compute; without the others, none of them hold any.
         """
-        listed = self._list("Compute", handle)
+        compute_processes = self._list("Compute", handle)
         processes: dict[tuple[int, int], int | None] = {}
-        for process in [*listed, *self._optional(lambda: self._list("Graphics", handle), [])]:
-            pid, used = int(process.pid), process.usedGpuMemory
+        for process in [*compute_processes, *self._optional(lambda: self._list("Graphics", handle), [])]:
+            pid, used_bytes = int(process.pid), process.usedGpuMemory
             key = pid, self._proc.started(pid)
             # One that does both is in both lists, with the same figure.
-            processes[key] = None if used is None else max(processes.get(key) or 0, int(used))
+            processes[key] = None if used_bytes is None else max(processes.get(key) or 0, int(used_bytes))
         return processes
 
     def _list(self, kind: str, handle: object) -> list[Any]:

@@ -28,14 +28,14 @@ def _definitions(view: View) -> Iterator[Finding]:
     if view.definitions is None:
         yield _unread("crds", "customresourcedefinitions")
         return
-    installed = {one.metadata.name: one for one in view.definitions}
-    if missing := [name for name in DEFINITIONS if name not in installed]:
+    by_name = {one.metadata.name: one for one in view.definitions}
+    if missing := [name for name in DEFINITIONS if name not in by_name]:
         yield Finding("crds", MISSING, f"not installed: {', '.join(missing)}", _APPLY)
-    elif waiting := [name for name in DEFINITIONS if not _established(installed[name])]:
+    elif waiting := [name for name in DEFINITIONS if not _established(by_name[name])]:
         yield Finding(
             "crds", MISSING, f"not established: {', '.join(waiting)}", "kubectl describe crd NAME says why"
         )
-    elif older := _older(installed[DEFINITIONS[0]]):
+    elif older := _older(by_name[DEFINITIONS[0]]):
         yield Finding(
             "crds",
             MISSING,

@@ -13,8 +13,8 @@ _SETTINGS = ("FLEXINFER_RUNTIME_CLASS", "FLEXINFER_RUNTIME_CLASS_NVIDIA", "FLEXI
 
 def runtime_classes(view: View) -> Iterator[Finding]:
     """Yield the RuntimeClasses that something names and that do not exist, or that no node can run."""
-    needed = _named(view)
-    if not needed or view.local:
+    origins = _named(view)
+    if not origins or view.local:
         return
     if view.runtime_classes is None:
         yield Finding(
@@ -25,9 +25,9 @@ def runtime_classes(view: View) -> Iterator[Finding]:
         )
         return
     handlers = {one.metadata.name: one.handler for one in view.runtime_classes}
-    offered = {handler.name for node in view.nodes or () for handler in node.status.runtime_handlers}
+    node_handlers = {handler.name for node in view.nodes or () for handler in node.status.runtime_handlers}
     wrong = False
-    for name, origin in sorted(needed.items()):
+    for name, origin in sorted(origins.items()):
         if name not in handlers:
             wrong = True
             yield Finding(
@@ -36,7 +36,7 @@ def runtime_classes(view: View) -> Iterator[Finding]:
                 f"RuntimeClass {name} does not exist ({origin})",
                 f"create it ({_HOW}), or correct the name",
             )
-        elif offered and handlers[name] not in offered:
+        elif node_handlers and handlers[name] not in node_handlers:
             wrong = True
             message = f"no node has the handler {handlers[name]} of RuntimeClass {name} ({origin})"
             yield Finding(
@@ -46,19 +46,19 @@ def runtime_classes(view: View) -> Iterator[Finding]:
                 "install that container runtime on a node, and restart its containerd or k3s",
             )
     if not wrong:
-        yield Finding("runtime-classes", OK, f"{', '.join(sorted(needed))} exist")
+        yield Finding("runtime-classes", OK, f"{', '.join(sorted(origins))} exist")
 
 
 def _named(view: View) -> dict[str, str]:
     """Return RuntimeClass -> who names it."""
-    named = {view.settings[name]: f"setting {name}" for name in _SETTINGS if view.settings.get(name)}
+    origins = {view.settings[name]: f"setting {name}" for name in _SETTINGS if view.settings.get(name)}
     for model in view.models or ():
         if model.spec.runtime_class_name:
-            named.setdefault(model.spec.runtime_class_name, f"Model {model.key}")
+            origins.setdefault(model.spec.runtime_class_name, f"Model {model.key}")
     for workload in view.workloads or ():
         if name := workload.spec.template.spec.runtime_class_name:
-            named.setdefault(name, workload.metadata.name)
-    return named
+            origins.setdefault(name, workload.metadata.name)
+    return origins
 
 
 def devices(view: View) -> Iterator[Finding]:
@@ -67,14 +67,14 @@ def devices(view: View) -> Iterator[Finding]:
         yield Finding("gpus", UNKNOWN, "this user may not list nodes", "kubectl auth can-i list nodes")
         return
     owners = [node for node in view.nodes if node.metadata.labels.get(GPU_VENDOR_LABEL) in GPU_RESOURCES]
-    offered = [
+    plugin_nodes = [
         node for node in view.nodes if node not in owners and any(_plugged(node, v) for v in GPU_RESOURCES)
     ]
     for node in owners:
         yield _of_node(view, node)
-    for node in offered:
+    for node in plugin_nodes:
         yield _of_plugin(view, node)
-    if not owners and not offered:
+    if not owners and not plugin_nodes:
         users = [model.key for model in view.models or () if model.spec.devices]
         message = "no node has a GPU that the agent sees"
         if users:

@@ -104,8 +104,8 @@ class Workload(Resource, frozen=True, kw_only=True):
     @property
     def desired(self) -> int:
         """How many Pods there should be."""
-        counted = self.status.desired_number_scheduled
-        return self.spec.replicas if counted is None else counted
+        count = self.status.desired_number_scheduled
+        return self.spec.replicas if count is None else count
 
     @property
     def ready(self) -> int:

@@ -26,9 +26,9 @@ def images(view: View) -> Iterator[Finding]:
     if view.local:
         yield from _programs(view)
         return
-    refused = _refused(view)
-    absent = [image for image in _absent(view) if image not in refused]
-    for image, words in sorted(refused.items()):
+    refusals = _refused(view)
+    absent = [image for image in _absent(view) if image not in refusals]
+    for image, words in sorted(refusals.items()):
         yield Finding(
             "images",
             MISSING,
@@ -43,7 +43,7 @@ def images(view: View) -> Iterator[Finding]:
             message,
             f"make images, push them, and name your registry in overlay or chart ({_HOW})",
         )
-    if not refused and not absent:
+    if not refusals and not absent:
         yield Finding("images", OK, f"{len(_needed(view))} named by components, none refused by a registry")
 
 
@@ -76,16 +76,16 @@ def _refused(view: View) -> dict[str, str]:
 
 def _image(pod: Pod, status: ContainerStatus) -> str:
     """Return the image as the spec names it; a container that never ran has no other name for it."""
-    named = {one.name: one.image for one in _containers(pod)}
-    return named.get(status.name) or status.image
+    images = {one.name: one.image for one in _containers(pod)}
+    return images.get(status.name) or status.image
 
 
 def _absent(view: View) -> list[str]:
     """Return the unpublished images that no node has; a node that lists none is not counted as evidence."""
-    listed = [image for node in view.nodes or () for image in node.status.images]
-    if not listed:
+    images = [image for node in view.nodes or () for image in node.status.images]
+    if not images:
         return []
-    present = {name for image in listed for name in image.names}
+    present = {name for image in images for name in image.names}
     return sorted(image for image in _needed(view) if image.startswith(UNPUBLISHED) and image not in present)
 
 

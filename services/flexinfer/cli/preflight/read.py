@@ -35,7 +35,7 @@ _VERBS = ("get", "list", "create", "patch", "delete")
 async def view(api: Cluster, namespace: str, own: Instance | None) -> View:
     """Return what is known of a cluster, or of an instance whose API it is. Raises ApiError if the API server does not answer."""
     system = SYSTEM_NAMESPACE
-    seen = View(
+    result = View(
         namespace=namespace,
         local=own is not None,
         processes=await _processes(own) if own is not None else (),
@@ -51,7 +51,7 @@ async def view(api: Cluster, namespace: str, own: Instance | None) -> View:
         pods=await _listed(api, objects.PODS),
         config_maps=await _listed(api, objects.CONFIG_MAPS, system),
     )
-    return msgspec.structs.replace(seen, secrets=await _secrets(api, seen))
+    return msgspec.structs.replace(result, secrets=await _secrets(api, result))
 
 
 def instance_of(kubeconfig: str) -> Instance | None:
@@ -81,8 +81,8 @@ async def _workloads(api: Cluster) -> Sequence[objects.Workload] | None:
     """Return the workloads of the components; None where one of the kinds may not be listed."""
     kinds = (objects.DEPLOYMENTS, objects.DAEMON_SETS, objects.STATEFUL_SETS)
     lists = await asyncio.gather(*(_listed(api, kind, SYSTEM_NAMESPACE, _OURS) for kind in kinds))
-    read = [items for items in lists if items is not None]
-    return [one for items in read for one in items] if len(read) == len(kinds) else None
+    readable = [items for items in lists if items is not None]
+    return [one for items in readable for one in items] if len(readable) == len(kinds) else None
 
 
 async def _lacking(api: Cluster, namespace: str) -> Sequence[str] | None:
@@ -103,10 +103,10 @@ async def _lacking(api: Cluster, namespace: str) -> Sequence[str] | None:
     return lacking
 
 
-async def _secrets(api: Cluster, seen: View) -> dict[tuple[str, str], bool | None]:
+async def _secrets(api: Cluster, view: View) -> dict[tuple[str, str], bool | None]:
     """Return whether each pull Secret that is needed exists; None where that may not be read."""
-    needed = pull_secrets(seen.models or (), seen.settings, seen.namespace)
-    return {key: await _exists(api, *key) for key in sorted(needed)}
+    keys = pull_secrets(view.models or (), view.settings, view.namespace)
+    return {key: await _exists(api, *key) for key in sorted(keys)}
 
 
 async def _exists(api: Cluster, namespace: str, name: str) -> bool | None:

@@ -57,13 +57,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def settings(self) -> Mapping[str, str]:
         """The settings of the components: of the ConfigMap that their containers read."""
-        named = {
+        names = {
             source.config_map_ref.name
             for workload in self.workloads or ()
             for container in workload.spec.template.spec.containers
             for source in container.env_from
         }
-        maps = [one.data for one in self.config_maps or () if one.metadata.name in named]
+        maps = [one.data for one in self.config_maps or () if one.metadata.name in names]
         return {name: value for data in maps for name, value in data.items()}
 
     @property
@@ -79,8 +79,8 @@ def pull_secrets(
     defaults = [
         name.strip() for name in settings.get("FLEXINFER_PULL_SECRETS", "").split(",") if name.strip()
     ]
-    needed = {(namespace, name) for name in defaults}
+    secrets = {(namespace, name) for name in defaults}
     for model in models:
         own = [secret.name for secret in model.spec.image_pull_secrets]
-        needed |= {(model.metadata.namespace, name) for name in own or defaults}
-    return needed
+        secrets |= {(model.metadata.namespace, name) for name in own or defaults}
+    return secrets

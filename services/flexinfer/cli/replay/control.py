@@ -105,12 +105,12 @@ class Control:
             return
         shared = not budget.alone(of_model(model), group, cluster.state, cluster.now)
         pods = budget.pods_of_others(NODE, model.uid, cluster.state)
-        seen = Seen(sample=cluster.state.gpus.get(NODE), now=cluster.now, pods=pods)
-        granted = status.granted(group, of_model(model), seen, "", shared=shared)
+        snapshot = Seen(sample=cluster.state.gpus.get(NODE), now=cluster.now, pods=pods)
+        new_status = status.granted(group, of_model(model), snapshot, "", shared=shared)
         if model.uid in self._room_made:
             self._room_made.discard(model.uid)
-            self.swapped.add(granted.turn)
-        cluster.write_group(granted)
+            self.swapped.add(new_status.turn)
+        cluster.write_group(new_status)
 
     def _preempt(self, action: Preempt) -> None:
         cluster, group = self._cluster, self._cluster.group

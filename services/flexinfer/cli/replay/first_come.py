@@ -35,13 +35,13 @@ class _Slot:
             at = max(at, sorted(self._ends)[-model.parallel])
         self._started = at
         self._ends.append(at + request.service_seconds)
-        ended = at + request.service_seconds
+        end_at = at + request.service_seconds
         return Served(
             number=request.number,
             model=model.name,
             at=request.at,
             started=at,
-            ended=ended,
+            ended=end_at,
             swapped=swapped,
         )
 
@@ -70,8 +70,8 @@ class _Slot:
 def first_come(trace: Trace, requests: Sequence[Request], policy: str) -> Outcome:
     """Return what happens to the requests in the order of their arrival."""
     slot = _Slot(trace.card.release_seconds)
-    served = tuple(slot.serve(trace.model(request.model), request) for request in requests)
+    answers = tuple(slot.serve(trace.model(request.model), request) for request in requests)
     slot.close()
     return Outcome(
-        policy=policy, served=served, spans=tuple(slot.spans), swaps=tuple(slot.swaps), loads=slot.loads
+        policy=policy, served=answers, spans=tuple(slot.spans), swaps=tuple(slot.swaps), loads=slot.loads
     )

@@ -90,14 +90,14 @@ class Node:
             case _:
                 return
 
-    def follow(self, swapped: set[int]) -> None:
-        """Start and stop engines as the SharedGroup says; `swapped` are the turns for which others left."""
+    def follow(self, swap_turns: set[int]) -> None:
+        """Start and stop engines as the SharedGroup says; `swap_turns` are the turns for which others left."""
         for name in self._specs:
             model, engine = self._cluster.model(name), self._engines.get(name)
             granted = self._cluster.group.holder(model.uid)
             holds = granted is not None and granted.step == GRANTED and model.is_true(conditions.GRANTED)
             if engine is None and granted is not None and holds:
-                self._start(name, granted, swapped=granted.turn in swapped)
+                self._start(name, granted, swapped=granted.turn in swap_turns)
             elif engine is not None and engine.step != LEAVING and not holds:
                 self._leave(engine)
             elif engine is None and granted is not None and granted.step == RELEASING:
@@ -128,7 +128,7 @@ class Node:
         self._cluster.report(name)
 
     def _answered(self, engine: Engine, number: int, *, cut: bool) -> None:
-        request, started = engine.serving.pop(number)
+        request, started_at = engine.serving.pop(number)
         name, now = request.model, self._cluster.now
         loaded_before = engine.ready_at is not None and engine.ready_at - BEGIN <= request.at
         self.served.append(
@@ -136,7 +136,7 @@ class Node:
                 number=number,
                 model=name,
                 at=request.at,
-                started=started - BEGIN,
+                started=started_at - BEGIN,
                 ended=now - BEGIN,
                 swapped=engine.swapped and not loaded_before,
                 cut=cut,
@@ -205,9 +205,9 @@ class Node:
         self._write_ready(
             name, Reason.STOPPED, BackendStatus(turn=engine.turn, load_seconds=engine.spec.load_seconds)
         )
-        freed = now + self._release_seconds
-        self.spans.append(self._span(engine, freed))
-        self._agenda.enter(freed, MemoryFreed(engine.pod_uid))
+        freed_at = now + self._release_seconds
+        self.spans.append(self._span(engine, freed_at))
+        self._agenda.enter(freed_at, MemoryFreed(engine.pod_uid))
 
     def _free(self, pod_uid: str) -> None:
         del self._cluster.processes[pod_uid]

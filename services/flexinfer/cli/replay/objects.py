@@ -114,13 +114,13 @@ def pod_of(model: Model, uid: str, turn: int) -> PodFacts:
 def sample_of(trace: Trace, number: int, processes: Iterable[MemoryUse]) -> GpusObserved:
     """Return telemetry of the card."""
     present = list(processes)
-    used = sum(process.memory_mb for process in present)
+    used_mb = sum(process.memory_mb for process in present)
     device = Device(
         uuid=UUID,
         vendor=VENDOR,
         total_mb=trace.card.memory_mb,
-        used_mb=used,
-        free_mb=trace.card.memory_mb - used,
+        used_mb=used_mb,
+        free_mb=trace.card.memory_mb - used_mb,
         processes=tuple(
             DeviceProcess(pid=p.pid, used_mb=p.memory_mb, name="engine", started=p.pid, pod_uid=p.pod_uid)
             for p in present

@@ -39,15 +39,15 @@ def play(trace: Trace, requests: Sequence[Request], policy: str) -> Outcome:
         cluster.advance(at)
         while agenda.next_at == at:
             node.happen(agenda.take())
-        swapped = len(control.swapped)
+        swap_count = len(control.swapped)
         due = _settle(cluster, control, node)
-        swaps += [at - BEGIN] * (len(control.swapped) - swapped)
+        swaps += [at - BEGIN] * (len(control.swapped) - swap_count)
     node.close()
-    served = tuple(sorted(node.served, key=lambda one: one.number))
+    answers = tuple(sorted(node.served, key=lambda one: one.number))
     return Outcome(
         policy=policy,
-        served=served,
-        unanswered=len(requests) - len(served),
+        served=answers,
+        unanswered=len(requests) - len(answers),
         spans=tuple(node.spans),
         swaps=tuple(swaps),
         loads=node.loads,

@@ -77,17 +77,17 @@ def waits_of(waits: Sequence[float]) -> Waits:
     """Return what a number of waits come to."""
     if not waits:
         return Waits(count=0)
-    ordered = sorted(waits)
+    values = sorted(waits)
     return Waits(
-        count=len(ordered),
-        mean=sum(ordered) / len(ordered),
-        median=_quantile(ordered, 0.5),
-        p95=_quantile(ordered, 0.95),
-        longest=ordered[-1],
-        late=sum(wait > COLD_START_SECONDS for wait in ordered),
+        count=len(values),
+        mean=sum(values) / len(values),
+        median=_quantile(values, 0.5),
+        p95=_quantile(values, 0.95),
+        longest=values[-1],
+        late=sum(wait > COLD_START_SECONDS for wait in values),
     )
 
 
-def _quantile(ordered: Sequence[float], part: float) -> float:
+def _quantile(values: Sequence[float], part: float) -> float:
     """Return the smallest value that is not below that part of all."""
-    return ordered[max(0, -(-int(part * 100) * len(ordered) // 100) - 1)]
+    return values[max(0, -(-int(part * 100) * len(values) // 100) - 1)]

@@ -65,9 +65,9 @@ class Blob:
     def open(self) -> None:
         """Make both files, or continue with them. Raises DownloadError."""
         try:
-            truncated = os.O_TRUNC if not self._done else 0
-            self._log = os.open(self._journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND | truncated, 0o644)
-            self._file = os.open(self._part, os.O_CREAT | os.O_RDWR | truncated, 0o644)
+            flag = os.O_TRUNC if not self._done else 0
+            self._log = os.open(self._journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND | flag, 0o644)
+            self._file = os.open(self._part, os.O_CREAT | os.O_RDWR | flag, 0o644)
             os.ftruncate(self._file, self.file.size)
         except OSError as error:
             raise of_disk(error, self._part.parent) from error
@@ -77,8 +77,8 @@ class Blob:
         rest = [memoryview(piece) for piece in pieces]
         try:
             while rest:
-                written = os.pwritev(self._file, rest[:_MOST_PIECES], position)
-                position, rest = position + written, _after(rest, written)
+                count = os.pwritev(self._file, rest[:_MOST_PIECES], position)
+                position, rest = position + count, _after(rest, count)
         except OSError as error:
             raise of_disk(error, self._part.parent) from error
 

@@ -85,12 +85,12 @@ def _blobs(listing: Listing, staging: Staging) -> list[Blob]:
 
 
 def _refuse_too_large(listing: Listing, staging: Staging) -> None:
-    needed, free = missing_bytes(listing, staging), staging.free()
-    lacks = needed + min(_RESERVE, needed) - free
+    needed_bytes, free = missing_bytes(listing, staging), staging.free()
+    lacks = needed_bytes + min(_RESERVE, needed_bytes) - free
     if lacks > 0:
         raise DownloadError(
             Reason.DISK_FULL,
-            f"{len(listing.files)} files of {listing.size:,} bytes need {needed:,} more, and the disk of {staging.final.parent} "
+            f"{len(listing.files)} files of {listing.size:,} bytes need {needed_bytes:,} more, and the disk of {staging.final.parent} "
             f"has {free:,} free. Remedy: free space, or use a larger volume (spec.cache.size)",
             lacks,
         )

@@ -89,10 +89,10 @@ class Staging:
             raise of_disk(error, self.final.parent) from error
         _delete_others(self.final)
 
-    def _remove_others(self, kept: set[str]) -> None:
+    def _remove_others(self, kept_files: set[str]) -> None:
         """Delete files of an earlier listing."""
         for path in self.folder.rglob("*"):
-            if path.is_file() and str(path.relative_to(self.folder)) not in kept:
+            if path.is_file() and str(path.relative_to(self.folder)) not in kept_files:
                 path.unlink()
 
     def discard(self) -> None:

@@ -30,12 +30,12 @@ class Request(aiohttp.ClientRequest):
     ) -> None:
         """Choose the proxy of this request, in place of the session's."""
         del proxy, proxy_auth, proxy_headers
-        chosen = URL(_proxy(str(self.url)))
-        if not chosen.host:
+        proxy_url = URL(_proxy(str(self.url)))
+        if not proxy_url.host:
             super().update_proxy(None, None, None)
             return
-        auth = aiohttp.BasicAuth(chosen.user, chosen.password or "") if chosen.user else None
-        super().update_proxy(chosen.with_user(None), auth, None)
+        auth = aiohttp.BasicAuth(proxy_url.user, proxy_url.password or "") if proxy_url.user else None
+        super().update_proxy(proxy_url.with_user(None), auth, None)
 
 
 class Handler(urllib.request.ProxyHandler):
@@ -53,10 +53,12 @@ class Handler(urllib.request.ProxyHandler):
         return self._through_proxy(request)
 
     def _through_proxy(self, request: urllib.request.Request) -> http.client.HTTPResponse | None:
-        chosen = _proxy(request.full_url)
-        if not chosen:
+        proxy_url = _proxy(request.full_url)
+        if not proxy_url:
             return None
-        reply: http.client.HTTPResponse | None = self.proxy_open(request, chosen, urlsplit(chosen).scheme)
+        reply: http.client.HTTPResponse | None = self.proxy_open(
+            request, proxy_url, urlsplit(proxy_url).scheme
+        )
         return reply
 
 
@@ -69,11 +71,11 @@ class _Transport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request."""
-        chosen = _proxy(str(request.url))
+        proxy_url = _proxy(str(request.url))
         with self._lock:
-            if chosen not in self._pools:
-                self._pools[chosen] = httpx2.HTTPTransport(proxy=chosen or None)
-        return self._pools[chosen].handle_request(request)
+            if proxy_url not in self._pools:
+                self._pools[proxy_url] = httpx2.HTTPTransport(proxy=proxy_url or None)
+        return self._pools[proxy_url].handle_request(request)
 
     def close(self) -> None:
         """Close all connections."""

@@ -166,28 +166,28 @@ class Ranged:
         """Yield the bytes from a position up to an end, as far as one request brings them, in the pieces that came."""
         location = await self._location(file)
         headers = location.headers | {"Range": f"bytes={position}-{end - 1}"}
-        broken: Exception | None = None
+        cause: Exception | None = None
         pieces: list[bytes] = []
-        collected = 0
+        count = 0
         async with session.get(location.url, headers=headers) as response:
             self._refuse(file, response, position)
             try:
                 async for data in response.content.iter_any():
                     self._progress.add(len(data), file.path)
                     pieces.append(data)
-                    position, collected = position + len(data), collected + len(data)
-                    if position <= end and collected >= BLOCK:
+                    position, count = position + len(data), count + len(data)
+                    if position <= end and count >= BLOCK:
                         yield pieces
-                        pieces, collected = [], 0
+                        pieces, count = [], 0
             except _BROKEN as error:
-                broken = error
+                cause = error
         if position > end:
-            self._progress.add(-collected, file.path)
+            self._progress.add(-count, file.path)
             raise _PartError("more bytes came than were asked for")
         if pieces:
             yield pieces
-        if broken is not None or position < end:
-            raise broken or _PartError("the connection was closed early")
+        if cause is not None or position < end:
+            raise cause or _PartError("the connection was closed early")
 
     async def _location(self, file: RemoteFile) -> Location:
         async with self._locating:

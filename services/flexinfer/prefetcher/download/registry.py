@@ -134,8 +134,8 @@ class Registry:
         self, url: str, headers: Mapping[str, str], *handlers: urllib.request.BaseHandler
     ) -> Iterator[http.client.HTTPResponse]:
         """Yield an answer. Raises DownloadError, and HTTPError for a redirect if a handler follows none."""
-        named = {"User-Agent": "flexinfer", **headers}
-        request = urllib.request.Request(url, headers=named)  # noqa: S310 -- the address of a setting, else https
+        all_headers = {"User-Agent": "flexinfer", **headers}
+        request = urllib.request.Request(url, headers=all_headers)  # noqa: S310 -- the address of a setting, else https
         for name, value in self._authorization().items():
             request.add_unredirected_header(name, value)
         try:

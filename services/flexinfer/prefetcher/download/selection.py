@@ -34,15 +34,15 @@ def chosen(selection: Files, everything: list[RemoteFile]) -> tuple[tuple[Remote
 
 def _refuse_code(selection: Files, files: tuple[RemoteFile, ...], left_out: tuple[str, ...]) -> None:
     """Raise DownloadError where what can run code is named, or where nothing to load is left without it."""
-    named = [path for path in left_out if path in selection.names]
+    named_paths = [path for path in left_out if path in selection.names]
     without = not unsafe.has_weights(file.path for file in files) and any(map(unsafe.is_pickle, left_out))
-    if named or without or (left_out and not files):
-        state = "is named" if named else "holds its weights in no safe format"
-        subject = "spec.config" if named else selection.repository
+    if named_paths or without or (left_out and not files):
+        state = "is named" if named_paths else "holds its weights in no safe format"
+        subject = "spec.config" if named_paths else selection.repository
         raise DownloadError(
             Reason.UNSAFE_FORMAT,
-            f"{selection.repository} has {unsafe.shown(named or left_out)}, and {'one of them' if named else 'it'} {state}"
-            f"{f' in {subject}' if named else ''}. Remedy: choose a repository with .safetensors or .gguf files, or, if you trust "
+            f"{selection.repository} has {unsafe.shown(named_paths or left_out)}, and {'one of them' if named_paths else 'it'} {state}"
+            f"{f' in {subject}' if named_paths else ''}. Remedy: choose a repository with .safetensors or .gguf files, or, if you trust "
             "its authors with your cluster, set spec.config.allowUnsafeFormats: true",
         )
 
@@ -53,27 +53,27 @@ def selected(selection: Files, path: str) -> bool:
         return True
     if selection.names and not selection.allow:
         return False
-    allowed = not selection.allow or _matches(path, selection.allow)
-    return allowed and not _matches(path, selection.ignore)
+    is_allowed = not selection.allow or _matches(path, selection.allow)
+    return is_allowed and not _matches(path, selection.ignore)
 
 
 def _matches(path: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(path, f"{p}*" if p.endswith("/") else p) for p in patterns)
 
 
-def _refuse_missing(selection: Files, existing: set[str], chosen: tuple[RemoteFile, ...]) -> None:
+def _refuse_missing(selection: Files, existing: set[str], files: tuple[RemoteFile, ...]) -> None:
     """Raise DownloadError for a file that is named and missing, and for patterns that nothing matches."""
     missing = [name for name in selection.names if name not in existing]
     if missing:
-        shown = ", ".join(missing[:_MISSING_SHOWN])
+        names = ", ".join(missing[:_MISSING_SHOWN])
         alike = sorted(name for name in existing if name.endswith(".gguf"))[:_MISSING_SHOWN]
         others = f"; it has {', '.join(alike)}" if alike else ""
         raise DownloadError(
             Reason.FILE_NOT_FOUND,
-            f"{selection.repository} has no file {shown} at revision {selection.revision or 'main'}{others}. "
+            f"{selection.repository} has no file {names} at revision {selection.revision or 'main'}{others}. "
             "Remedy: correct the name in spec.config",
         )
-    if not chosen:
+    if not files:
         patterns = ", ".join(selection.allow) or "any name"
         raise DownloadError(
             Reason.FILE_NOT_FOUND,

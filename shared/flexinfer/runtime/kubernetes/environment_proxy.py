@@ -46,8 +46,8 @@ def _matches(entry: str, host: str, port: str) -> bool:
     name, its_port = _split(entry)
     if its_port and its_port != port:
         return False
-    if (named := _address(name)) is not None:
-        return named == address
+    if (rule := _address(name)) is not None:
+        return rule == address
     domain = name.removeprefix("*").rstrip(".")
     return host == domain or host.endswith(domain if domain.startswith(".") else f".{domain}")
 

@@ -69,13 +69,13 @@ def from_service_account(environment: Mapping[str, str], folder: Path = SERVICE_
 def from_files(kubeconfig: str, context: str = "") -> Access:
     """Return the way of a context, of the current one if none is named. Raises AccessError."""
     files = Files(kubeconfig, context)
-    _, chosen = files.entry(files.contexts, "contexts", files.current)
-    source, cluster = files.entry(files.clusters, "clusters", chosen.cluster)
+    _, kube_context = files.entry(files.contexts, "contexts", files.current)
+    source, cluster = files.entry(files.clusters, "clusters", kube_context.cluster)
     server = _server(source, cluster)
     tls = _cluster_tls(source, cluster) if server.startswith("https:") else None
     credentials: Credentials = FixedHeaders()
-    if chosen.user:
-        owner, user = files.entry(files.users, "users", chosen.user)
+    if kube_context.user:
+        owner, user = files.entry(files.users, "users", kube_context.user)
         _load_certificate(owner, user, tls)
         credentials = _credentials(owner, user, tls, _cluster_info(source, cluster))
     return Access(

@@ -69,9 +69,12 @@ def name_of(raw: bytes | msgspec.Raw) -> str:
 def _of_parts(raw: bytes | msgspec.Raw) -> Model:
     """Return a Model of what can be read. Raises UnreadableError if its metadata cannot be."""
     parts = decode(raw, _Parts)
-    status, lost = _status(parts.status)
+    status, unreadable_fields = _status(parts.status)
     model = Model(
-        metadata=parts.metadata, spec=ModelSpec(backend="", source=""), status=status, unreadable_status=lost
+        metadata=parts.metadata,
+        spec=ModelSpec(backend="", source=""),
+        status=status,
+        unreadable_status=unreadable_fields,
     )
     try:
         return msgspec.structs.replace(model, spec=decode(parts.spec, ModelSpec))
@@ -92,14 +95,14 @@ def _status(raw: msgspec.Raw) -> tuple[ModelStatus, tuple[str, ...]]:
 
 def _shallow(raw: bytes) -> bytes:
     """Return JSON with null in place of what is nested too deep."""
-    kept, depth, start = [], 0, 0
+    pieces, depth, start = [], 0, 0
     for token in _TOKEN.finditer(raw):
         if token[0] in b"[{":
             depth += 1
             if depth == _DEEPEST:
-                kept.append(raw[start : token.start()] + b"null")
+                pieces.append(raw[start : token.start()] + b"null")
         elif token[0] in b"]}":
             if depth == _DEEPEST:
                 start = token.end()
             depth -= 1
-    return b"".join([*kept, raw[start:]])
+    return b"".join([*pieces, raw[start:]])

@@ -49,9 +49,9 @@ class ServerClock:
         """Take the server's time of this moment, or of a message that was just stored."""
         self._offset = stamp.timestamp() - monotonic()
 
-    def age(self, stored: datetime) -> float:
+    def age(self, stored_at: datetime) -> float:
         """Return how long ago a message was stored, by the server's clock; negative if that was put back since."""
-        return monotonic() + self._offset - stored.timestamp()
+        return monotonic() + self._offset - stored_at.timestamp()
 
 
 class OrderedConsumer:
@@ -183,7 +183,7 @@ class OrderedConsumer:
         """Tell whether the message last received was stored before the consumer was created."""
         return self._next - 1 <= self.pending
 
-    def age(self, stored: datetime) -> float:
+    def age(self, stored_at: datetime) -> float:
         """Return how long ago the message last received was stored, in seconds, whatever the server's clock did.
 
         The server stamps messages by its wall clock, which may be set. A message that arrives live was stored after
@@ -194,7 +194,7 @@ class OrderedConsumer:
         from before the clock was put forward looks older than it is, which is the safe side too; a live agent or
         proxy publishes again within seconds.
         """
-        age = self._clock.age(stored)
+        age = self._clock.age(stored_at)
         if self.is_replayed():
             return age if age >= 0 else 0.0 if age > -_TOLERANCE_SECONDS else UNKNOWN_AGE_SECONDS
         return max(0.0, min(age, self._received_at - self._former_at + _SILENCE_SECONDS))

@@ -37,5 +37,5 @@ class StateDigest:
 
 def digest(subject: str, sequence: int) -> int:
     """Return the 64-bit hash of one message of the state stream; a watermark holds their sums modulo 2^64."""
-    hashed = hashlib.blake2b(f"{subject}@{sequence}".encode(), digest_size=8).digest()
-    return int.from_bytes(hashed, "big")
+    hash_bytes = hashlib.blake2b(f"{subject}@{sequence}".encode(), digest_size=8).digest()
+    return int.from_bytes(hash_bytes, "big")

@@ -139,10 +139,10 @@ class _Session:
         connection: Connection,
         subscriptions: Subscriptions,
         queue: Mailbox[Delivery | Exception],
-        matched: Callable[[], None],
+        on_match: Callable[[], None],
         catch_up_request: asyncio.Event,
     ) -> None:
-        self._matched, self._catch_up_request = matched, catch_up_request
+        self._matched, self._catch_up_request = on_match, catch_up_request
         self._clock = ServerClock()
         self._connection, self._subscriptions, self._queue = connection, subscriptions, queue
         self._digest = StateDigest()

@@ -148,7 +148,7 @@ class StateStream:
                 await self._read(consumer)
 
     async def _read(self, consumer: OrderedConsumer) -> None:
-        left = consumer.pending
+        remaining = consumer.pending
         async for message in consumer.messages():
             sequence = message.metadata.sequence.stream
             if subjects.kind_of(message.subject) in STATE_KINDS:
@@ -157,8 +157,8 @@ class StateStream:
             else:
                 self._watermark_sequence = sequence
             self._last = max(self._last, sequence)
-            left -= 1
-            if left <= 0:
+            remaining -= 1
+            if remaining <= 0:
                 return
 
     def _hold(self, subject: str, sequence: int, body: bytes | None) -> None:
@@ -195,13 +195,13 @@ class StateStream:
                 self._quiet.set()
         return True
 
-    async def _store(self, subject: str, body: bytes, headers: dict[str, str], expected: int) -> int:
+    async def _store(self, subject: str, body: bytes, headers: dict[str, str], expected_sequence: int) -> int:
         """Publish and return the sequence of the ack.
 
-        `expected` is the sequence of the subject's last message, 0 for none. Raises StaleWriteError if it is another,
+        `expected_sequence` is the sequence of the subject's last message, 0 for none. Raises StaleWriteError if it is another,
         also because a deletion has expired since; NatsUnavailableError.
         """
-        headers |= {codec.EXPECTED_HEADER: str(expected)}
+        headers |= {codec.EXPECTED_HEADER: str(expected_sequence)}
         try:
             reply = await self._writer.request(subject, body, seconds=_ACK_SECONDS, headers=headers)
         except (NatsError, TimeoutError, OSError) as error:
