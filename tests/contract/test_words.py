@@ -30,7 +30,7 @@ SCOPE = (
 """What is held to both lists."""
 PROSE_SCOPE = ("tests", "benchmarks")
 """What is held to the list of phrases; the names of tests are their own."""
-LISTS = {"words.txt", "words-identifiers.txt", Path(__file__).name}
+LISTS = {"words.txt", "words-identifiers.txt", "words-bindings.txt", Path(__file__).name}
 
 SKIPPED_FOLDERS = {"__pycache__", "wheels"}
 SKIPPED_SUFFIXES = {".pyc", ".sum", ".mod", ".gguf"}
