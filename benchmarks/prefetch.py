@@ -216,7 +216,7 @@ def print_loads(size: int, rounds: int) -> None:
 
 
 def refuses_a_flipped_bit(hub: Hub, name: str) -> bool:
-    """Tell whether a file with one wrong bit is refused."""
+    """Return whether a file with one wrong bit is refused."""
     hub.corrupt.add(NAME)
     try:
         with _folder() as folder:

@@ -65,7 +65,7 @@ class Steps:
 
 
 def _is_next(step: str, times: Mapping[str, float]) -> bool:
-    """Tell whether what must come before a step was heard: a sample may be free before any step waits for it."""
+    """Return whether what must come before a step was heard: a sample may be free before any step waits for it."""
     needed = {"memory seen free": "sample hinted", "freed": "stop noted", "turn shown": "granted"}.get(step)
     return needed is None or needed in times
 

@@ -43,7 +43,7 @@ def cli_page() -> str:
 
 
 def _knows_clusters(name: str) -> bool:
-    """Tell whether a command works against a cluster."""
+    """Return whether a command works against a cluster."""
     parser = argparse.ArgumentParser()
     importlib.import_module(f"flexinfer.cli.{name}").arguments(parser)
     return bool(parser.get_default("knows_clusters"))

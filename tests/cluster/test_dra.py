@@ -97,7 +97,7 @@ class Story:
         file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": bodies}))
         self.kubectl("apply", "-f", str(file))
 
-    def say_ready(self) -> None:
+    def write_ready(self) -> None:
         """Let the node say that it is ready, as its kubelet would from time to time: with the time, without which nothing is new to its controller."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": now}
@@ -110,7 +110,7 @@ class Story:
     async def stay_ready(self) -> None:
         """Let the node say so again and again, long before the control plane takes it for lost."""
         while True:
-            await asyncio.to_thread(self.say_ready)
+            await asyncio.to_thread(self.write_ready)
             await asyncio.sleep(_HEARTBEAT_SECONDS)
 
     async def until(self, look: Callable[[], Any], what: str) -> Any:
@@ -211,7 +211,7 @@ def prepare(story: Story, plane: Running, folder: Path) -> None:
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
     (folder / "node.json").write_text(json.dumps(node))
     plane.kubectl("apply", "-f", str(folder / "node.json"))
-    story.say_ready()
+    story.write_ready()
     story.apply(folder, objects())
 
 

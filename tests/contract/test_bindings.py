@@ -113,7 +113,7 @@ def assigned(target: ast.expr, value: ast.expr | None) -> Iterator[Binding]:
 
 
 def is_boolean(value: ast.expr | None) -> bool:
-    """Tell whether an expression is true or false by its form."""
+    """Return whether an expression is true or false by its form."""
     match value:
         case ast.Constant(value=bool()) | ast.Compare() | ast.UnaryOp(op=ast.Not()):
             return True
@@ -126,7 +126,7 @@ def is_boolean(value: ast.expr | None) -> bool:
 
 
 def is_adjective(name: str, same: list[Binding], mentioned: set[str]) -> bool:
-    """Tell whether a participle is right as the name of these bindings, in a function that mentions some names."""
+    """Return whether a participle is right as the name of these bindings, in a function that mentions some names."""
     types = [ast.unparse(one.annotation) for one in same if one.annotation is not None]
     return (
         name.strip("_").split("_")[0] in BOOLEAN_PREFIXES

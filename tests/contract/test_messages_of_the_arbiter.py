@@ -31,7 +31,7 @@ from flexinfer.arbiter import (
     status,
     turns,
 )
-from flexinfer.arbiter.effects import Advance, Grant, Initialize, Preempt, Rebind, Report, TellLease
+from flexinfer.arbiter.effects import Advance, Grant, Initialize, Preempt, Rebind, Report, WriteLeaseStatus
 from flexinfer.arbiter.member import Member, of_model
 from flexinfer.events import events
 from flexinfer.events.nodes import DeviceProcess
@@ -59,7 +59,7 @@ def said(state: ObservedState, now: float = NOW + 1) -> Iterator[str]:
         match action:
             case WriteStatus() | Report():
                 yield action.condition.message
-            case TellLease():
+            case WriteLeaseStatus():
                 yield action.status.conditions[0].message
             case Preempt() | Advance():
                 yield action.reason

@@ -139,5 +139,5 @@ def test_every_refusal_says_what_to_change(model: Model) -> None:
 
 
 def remedy(message: str) -> bool:
-    """Tell whether a message has what to do."""
+    """Return whether a message has what to do."""
     return bool(_REMEDY.search(message))

@@ -32,12 +32,12 @@ def modules() -> dict[str, Path]:
 
 
 def calls_itself_pure(path: Path) -> bool:
-    """Tell whether a module's docstring says so."""
+    """Return whether a module's docstring says so."""
     return bool(re.search(r"\bPure\b", ast.get_docstring(ast.parse(path.read_text())) or ""))
 
 
 def in_contract(module: str) -> bool:
-    """Tell whether the contract names a module, or a package that holds it."""
+    """Return whether the contract names a module, or a package that holds it."""
     return any(module == source or module.startswith(f"{source}.") for source in PURE["source_modules"])
 
 

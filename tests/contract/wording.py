@@ -83,6 +83,6 @@ def _texts(module: ModuleType) -> Iterator[tuple[str, str]]:
 
 
 def _is_logged(node: ast.expr) -> bool:
-    """Tell whether an expression writes to the log."""
+    """Return whether an expression writes to the log."""
     call = node.func if isinstance(node, ast.Call) else None
     return isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name) and call.value.id == "log"

@@ -70,7 +70,7 @@ class Homelab:
         return status
 
     def reaches(self, claim: Claim) -> bool:
-        """Tell whether a Model is what is claimed."""
+        """Return whether a Model is what is claimed."""
         status = self.status(claim.model)
         conditions = {one["type"] for one in status.get("conditions", ()) if one["status"] == "True"}
         return claim.phase in {status.get("phase"), *conditions} and claim.reason in (

@@ -205,7 +205,7 @@ class Program:
             return answer.status, text
 
     def healthy(self) -> bool:
-        """Tell whether its health path answers with success."""
+        """Return whether its health path answers with success."""
         return 200 <= self.ask(self.backend.health)[0] < 300
 
     def requests(self) -> int | None:

@@ -127,7 +127,7 @@ async def a_litellm(config: Path) -> AsyncIterator[str]:
 
 
 async def answers(session: aiohttp.ClientSession, url: str) -> bool:
-    """Tell whether a URL answers."""
+    """Return whether a URL answers."""
     try:
         async with session.get(url) as response:
             return response.status == 200

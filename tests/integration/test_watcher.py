@@ -99,7 +99,7 @@ class Reader:
 
 
 def accepted(state: ObservedState, name: str = "llama") -> bool:
-    """Tell whether a reader has observed that a Model was accepted."""
+    """Return whether a reader has observed that a Model was accepted."""
     model = state.models.get(f"default/{name}")
     return model is not None and model.is_true(conditions.ACCEPTED)
 

@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
 
 def is_of_budget(patch: Patch) -> bool:
-    """Tell whether a fault is one of the budget of a card."""
+    """Return whether a fault is one of the budget of a card."""
     return patch.name.startswith("b")
 
 

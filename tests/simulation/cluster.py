@@ -65,7 +65,7 @@ def refusal(chance: random.Random) -> ApiError:
 
 
 def _is_election(kind: Kind[Any], namespace: str) -> bool:
-    """Tell whether a call is about the Lease of a leader."""
+    """Return whether a call is about the Lease of a leader."""
     return kind is LEASES and namespace == SYSTEM_NAMESPACE
 
 

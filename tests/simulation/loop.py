@@ -38,7 +38,7 @@ class _Call(list[Any]):
         self.clear()
 
     def cancelled(self) -> bool:
-        """Tell whether it was cancelled."""
+        """Return whether it was cancelled."""
         return not self
 
 

@@ -67,12 +67,12 @@ class Member:
     # --- leader election
 
     def is_leader(self) -> bool:
-        """Tell whether it may act: by its Lease, or for a moment after a pause if nothing fences it."""
+        """Return whether it may act: by its Lease, or for a moment after a pause if nothing fences it."""
         now = self.simulation.clock()
         return self._elector is None or now < self.blind_until or self._elector.is_leader(now)
 
     def may_write(self) -> bool:
-        """Tell whether its client sends writes."""
+        """Return whether its client sends writes."""
         return self.is_leader()
 
     def pause(self, seconds: float, *, fenced: bool) -> None:

@@ -50,7 +50,7 @@ async def serves(simulation: Simulation, name: str) -> None:
 
 
 def is_ready(simulation: Simulation, name: str) -> bool:
-    """Tell whether a Model serves."""
+    """Return whether a Model serves."""
     return simulation.models()[f"default/{name}"].is_true(conditions.READY)
 
 

@@ -11,5 +11,5 @@ WEAKNESSES: Mapping[str, str] = {
 
 
 def shown(weakness: str) -> bool:
-    """Tell whether a fault or law may show a weakness: the code is held to it."""
+    """Return whether a fault or law may show a weakness: the code is held to it."""
     return weakness not in WEAKNESSES

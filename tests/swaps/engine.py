@@ -79,7 +79,7 @@ class Engine(BaseHTTPRequestHandler):
 
 
 def seen() -> bool:
-    """Tell whether an engine was seen loading since its start; without the option it counts as seen."""
+    """Return whether an engine was seen loading since its start; without the option it counts as seen."""
     file = Path(option("--seen", "/"))
     return file == Path("/") or (file.exists() and file.stat().st_mtime >= spawned_at())
 

@@ -48,7 +48,7 @@ class Stream:
         self._thread.start()
 
     def ended(self) -> bool:
-        """Tell whether it has ended."""
+        """Return whether it has ended."""
         return not self._thread.is_alive()
 
     def _read(self) -> None:
@@ -106,7 +106,7 @@ class Group:
         return {row.name: row for row in asyncio.run(rows(self._instance))}
 
     def healthy(self) -> bool:
-        """Tell whether every process is."""
+        """Return whether every process is."""
         return all(row.health == HEALTHY for row in self.rows().values())
 
     def status(self) -> Any:

@@ -85,7 +85,7 @@ def check(settings: Settings) -> None:
 
 
 def is_quantized(settings: Settings) -> bool:
-    """Tell whether weights are quantised, while they are read or already as they are stored."""
+    """Return whether weights are quantised, while they are read or already as they are stored."""
     parts = settings.path.glob("*/config.json")
     return bool(settings.quantization) or any(b'"quantization_config"' in part.read_bytes() for part in parts)
 

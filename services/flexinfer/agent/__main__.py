@@ -92,7 +92,7 @@ class _Awaited:
             self._hinted.set()
 
     def is_certain(self, began: float) -> bool:
-        """Tell whether a sample that was begun then is published whatever it shows."""
+        """Return whether a sample that was begun then is published whatever it shows."""
         return 0 <= began - self._hinted_at < _CERTAIN_SECONDS
 
     async def sleep(self, seconds: float) -> None:

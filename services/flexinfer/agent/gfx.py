@@ -66,7 +66,7 @@ def from_chip(core: tuple[int, int, int] | None, device: str) -> str:
 
 
 def is_integrated(architecture: str, total_mb: int, cpu_cores: int) -> bool:
-    """Tell whether a GPU is part of a CPU.
+    """Return whether a GPU is part of a CPU.
 
     So say its architecture, CPU cores on the same KFD node, or how little memory it has.
     """

@@ -84,7 +84,7 @@ def without_devices(previous: NodeLabels) -> NodeLabels:
 
 
 def worth_writing(previous: NodeLabels | None, current: NodeLabels, age: float) -> bool:
-    """Tell whether labels differ enough from those written `age` seconds ago, and those are old enough."""
+    """Return whether labels differ enough from those written `age` seconds ago, and those are old enough."""
     if previous is None:
         return True
     if age < INTERVAL_SECONDS:

@@ -60,7 +60,7 @@ def _devices(vendor: Vendor, probe: ProbeResult, previous: DeviceSample) -> Sequ
 
 
 def is_significant(previous: DeviceSample, current: DeviceSample) -> bool:
-    """Tell whether a sample differs enough from the one published to be published at once."""
+    """Return whether a sample differs enough from the one published to be published at once."""
     before = {device.uuid: device for device in previous.devices}
     if previous.message != current.message or len(before) != len(current.devices):
         return True

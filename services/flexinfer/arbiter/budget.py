@@ -167,20 +167,20 @@ def recent(node: str, state: ObservedState, now: float) -> Sample | None:
 
 
 def _lists_processes(placement: Placement, sample: Sample) -> bool:
-    """Tell whether a sample says which processes use every device of a placement."""
-    return bool(placement.uuids) and all(_is_told(uuid, sample) for uuid in placement.uuids)
+    """Return whether a sample says which processes use every device of a placement."""
+    return bool(placement.uuids) and all(_is_reported(uuid, sample) for uuid in placement.uuids)
 
 
-def _is_told(uuid: str, sample: Sample) -> bool:
-    """Tell whether a sample says which processes use a device."""
+def _is_reported(uuid: str, sample: Sample) -> bool:
+    """Return whether a sample says which processes use a device."""
     device = _healthy(uuid, sample)
     return device is not None and is_listed(device)
 
 
 def _is_judged(uuid: str, group: SharedGroup, sample: Sample) -> bool:
-    """Tell whether a sample says what others use of a device."""
+    """Return whether a sample says what others use of a device."""
     held = any(uuid in holder.uuids for holder in group.status.holders)
-    return _is_told(uuid, sample) if held else _healthy(uuid, sample) is not None
+    return _is_reported(uuid, sample) if held else _healthy(uuid, sample) is not None
 
 
 def _healthy(uuid: str, sample: Sample) -> Device | None:

@@ -136,7 +136,7 @@ def _without_object(group: Group, state: ObservedState) -> Iterator[Action]:
 
 
 def _needs_object(key: str, state: ObservedState) -> bool:
-    """Tell whether a Model needs its group's object: one that is being deleted only while it has Pods."""
+    """Return whether a Model needs its group's object: one that is being deleted only while it has Pods."""
     model = state.effective(key)
     return model is not None and (not model.deleting or bool(state.workload(model).pods))
 
@@ -174,7 +174,7 @@ def _initialized(
             blocker = overdue(group, holder, state, progress, deadline)
         times = (began + deadline, progress.again)
         yield from (RequeueAt(at) for at in times if at is not None and at > now)
-    yield from leases.time(group, shared, state, now)
+    yield from leases.expiry_checks(group, shared, state, now)
     if turns.next is not None:
         yield _grant(shared, turns.next)
     elif shared.deleting and not group.holders:
@@ -182,7 +182,7 @@ def _initialized(
     yield from (RequeueAt(at) for at in (turns.again,) if at is not None and at > now)
     yield from _report(shared, blocker)
     cause = blocker.message if blocker is not None else ""
-    yield from leases.tell(group, shared, state, turns.waits, cause)
+    yield from leases.status_writes(group, shared, state, turns.waits, cause)
     expected_times = functools.cache(lambda: expected_turns(group, shared, state, now, drain_seconds))
     yield from _granted(group, group.members, state, cause, turns.waits, expected_times)
 
@@ -222,7 +222,7 @@ def _due(
     """Return why a holder must leave, empty if it need not, and whether it has stopped, as far as others than the device tell."""
     if holder.lease:
         lease = group.lease(holder)
-        return leases.must_leave(lease, holder, shared, state, now), leases.is_told(lease, holder)
+        return leases.must_leave(lease, holder, shared, state, now), leases.end_is_recorded(lease, holder)
     model = group.model(holder)
     if model is None:
         return "its Model was deleted", True
@@ -269,7 +269,7 @@ def _rebind(group: Group, shared: SharedGroup, holder: Holder, state: ObservedSt
 
 
 def _has_open_pod(group: Group, holder: Holder, state: ObservedState) -> bool:
-    """Tell whether a Pod of the holder is still seen; none of a Model that was deleted, since its finalizer outlives them."""
+    """Return whether a Pod of the holder is still seen; none of a Model that was deleted, since its finalizer outlives them."""
     model = group.model(holder)
     return model is not None and any(not pod.gated for pod in state.workload(model).pods)
 

@@ -95,14 +95,14 @@ class Report(OnGroup, frozen=True, kw_only=True):
     condition: Condition
 
 
-class TellLease(OnGroup, frozen=True, kw_only=True):
+class WriteLeaseStatus(OnGroup, frozen=True, kw_only=True):
     """Write the status of a GPULease as the group has it now; `status` is without what only the clock of the write tells."""
 
     lease: GPULease
     status: GPULeaseStatus
 
 
-class TimeLease(OnGroup, frozen=True, kw_only=True):
+class CheckLeaseExpiry(OnGroup, frozen=True, kw_only=True):
     """Look up by the wall clock how long a GPULease that is granted lasts yet."""
 
     lease: GPULease
@@ -113,7 +113,15 @@ class Unprotect(OnGroup, frozen=True, kw_only=True):
 
 
 OnAnyGroup: TypeAlias = (
-    Initialize | GrantLease | Advance | Preempt | Rebind | Report | TellLease | TimeLease | Unprotect
+    Initialize
+    | GrantLease
+    | Advance
+    | Preempt
+    | Rebind
+    | Report
+    | WriteLeaseStatus
+    | CheckLeaseExpiry
+    | Unprotect
 )
 """Every effect on an existing SharedGroup that is read alone; that of a Grant is read with all others."""
 Effect: TypeAlias = Create | Grant | OnAnyGroup

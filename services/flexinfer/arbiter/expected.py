@@ -81,7 +81,7 @@ def _ends(
 
 
 def _drains(holder: Holder, shared: SharedGroup, state: ObservedState, now: float) -> bool:
-    """Tell whether requests of a holder are yet to end."""
+    """Return whether requests of a holder are yet to end."""
     other = of_holder(holder, shared, state)
     model = other.model if other is not None and holder.step in (GRANTED, RELEASING) else None
     return model is not None and demand_of(model, state, now).busy

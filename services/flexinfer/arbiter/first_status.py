@@ -10,7 +10,7 @@ from flexinfer.api.sharedgroup import INITIALIZED, SharedGroup, SharedGroupSpec,
 from flexinfer.arbiter import status
 from flexinfer.arbiter.effects import Create, Initialize
 from flexinfer.arbiter.lease_effects import claimed
-from flexinfer.arbiter.objects import deleted, other_than, protect, put, read, tell
+from flexinfer.arbiter.objects import deleted, other_than, protect, put, read, record_step
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import pod_facts
@@ -53,7 +53,7 @@ async def initialize(runtime: Runtime, action: Initialize, current: SharedGroup)
     ours = await _without_turns_of_others(runtime, current, pods)
     first = status.initialized(current, ours, action.models, turn, stamp, [one.lease for one in leases])
     latest = await put(runtime, current, first)
-    tell(
+    record_step(
         runtime,
         latest,
         INITIALIZED,

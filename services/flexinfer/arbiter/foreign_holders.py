@@ -52,7 +52,7 @@ def _holders_on(
 
 
 def _is_shared(pair: tuple[SharedGroup, Holder]) -> bool:
-    """Tell whether several Pods may have a device of a holder."""
+    """Return whether several Pods may have a device of a holder."""
     group, holder = pair
     return any(
         device.budget_mb is not None and device.uuid in holder.uuids for device in group.status.devices

@@ -6,7 +6,7 @@ from flexinfer.api.sharedgroup import GRANTED, SharedGroup
 from flexinfer.arbiter import status
 from flexinfer.arbiter.foreign_holders import held_by_another
 from flexinfer.arbiter.member import Member
-from flexinfer.arbiter.objects import protect, put, tell
+from flexinfer.arbiter.objects import protect, put, record_step
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
@@ -15,7 +15,7 @@ from flexinfer.runtime.status_writer import rfc3339
 
 
 def may_have(member: Member, group: SharedGroup, telemetry: Telemetry, now: float) -> bool:
-    """Tell whether a member may have its devices beside all that are on the list of its group, by what was last observed."""
+    """Return whether a member may have its devices beside all that are on the list of its group, by what was last observed."""
     return not telemetry.is_awaited(member, now) and telemetry.has_room(member, group, now)
 
 
@@ -45,5 +45,5 @@ async def grant(
     latest = await put(runtime, current, new_status)
     uuids = ", ".join(device.uuid for device in new_status.devices)
     where = f" on node {node}{f' ({uuids})' if uuids else ''}" if node else ""
-    tell(runtime, latest, GRANTED, f"turn {new_status.turn} granted to {member.label}{where}")
+    record_step(runtime, latest, GRANTED, f"turn {new_status.turn} granted to {member.label}{where}")
     return [events.GroupObserved(group=latest)]

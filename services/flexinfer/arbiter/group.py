@@ -114,12 +114,12 @@ def _waiting(lease: GPULease, shared: SharedGroup, state: ObservedState) -> Memb
 
 
 def may_hold_lease(lease: GPULease) -> bool:
-    """Tell whether a lease may be granted its one turn."""
+    """Return whether a lease may be granted its one turn."""
     return not lease.deleting and not lease.ended and not problem(lease.spec)
 
 
 def holds_elsewhere(model: Model, name: str, state: ObservedState) -> bool:
-    """Tell whether a Model holds devices of another group than this, or may hold them by its status alone.
+    """Return whether a Model holds devices of another group than this, or may hold them by its status alone.
 
     The latter while the other group's SharedGroup is gone, or not initialised yet.
     """
@@ -159,7 +159,7 @@ def _had(member: Model | GPULease, state: ObservedState) -> tuple[int, float]:
 
 
 def may_hold(model: Model) -> bool:
-    """Tell whether a Model is wanted and everything else that an engine needs is ready."""
+    """Return whether a Model is wanted and everything else that an engine needs is ready."""
     return not model.deleting and first_missing_gate(model) is None
 
 
@@ -193,7 +193,7 @@ def _moved(model: Model, group: SharedGroup) -> str:
 
 
 def has_opened(model: Model, holder: Holder) -> bool:
-    """Tell whether the Pod of a turn was opened on the turn's node: its devices are those that it got there, until it ends."""
+    """Return whether the Pod of a turn was opened on the turn's node: its devices are those that it got there, until it ends."""
     placement, backend = model.status.placement or Placement(), model.status.backend
     return (
         placement.node == holder.node
@@ -227,7 +227,7 @@ def _turn_ended(model: Model, turn: int) -> str:
 
 
 def has_returned(model: Model, turn: int) -> bool:
-    """Tell whether the launcher wrote that the engine of this very turn has stopped."""
+    """Return whether the launcher wrote that the engine of this very turn has stopped."""
     ready, backend = model.condition(conditions.READY), model.status.backend
     return (
         ready is not None

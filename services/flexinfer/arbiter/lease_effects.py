@@ -12,10 +12,10 @@ from flexinfer.api.lease import GPULease, GPULeaseStatus
 from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.moments import moment
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, Holder, SharedGroup
-from flexinfer.arbiter.effects import Advance, GrantLease, TellLease, TimeLease
+from flexinfer.arbiter.effects import Advance, CheckLeaseExpiry, GrantLease, WriteLeaseStatus
 from flexinfer.arbiter.grant import grant
 from flexinfer.arbiter.group import may_hold_lease
-from flexinfer.arbiter.leases import granted_status, is_told
+from flexinfer.arbiter.leases import end_is_recorded, granted_status
 from flexinfer.arbiter.member import Member
 from flexinfer.arbiter.objects import lease_deleted, put_lease, read_lease
 from flexinfer.arbiter.telemetry import Telemetry
@@ -32,7 +32,7 @@ _EARLY_SECONDS = 0.05
 
 async def perform_on_lease(
     runtime: Runtime,
-    action: GrantLease | TellLease | TimeLease,
+    action: GrantLease | WriteLeaseStatus | CheckLeaseExpiry,
     current: SharedGroup,
     telemetry: Telemetry,
 ) -> Sequence[AnyEvent]:
@@ -43,10 +43,10 @@ async def perform_on_lease(
     match action:
         case GrantLease():
             return [*replies, *await _grant(runtime, lease, current, telemetry)]
-        case TimeLease():
+        case CheckLeaseExpiry():
             return [*replies, *_timed(runtime, lease)]
-        case TellLease():
-            return [*replies, *await _tell(runtime, action, lease, current)]
+        case WriteLeaseStatus():
+            return [*replies, *await _write_current(runtime, action, lease, current)]
 
 
 async def _read(runtime: Runtime, decided_on: GPULease) -> tuple[GPULease | None, list[AnyEvent]]:
@@ -83,8 +83,8 @@ async def waiting_lease(
     return replies, telemetry.lease(lease, current) if lease is not None and waits else None
 
 
-async def _tell(
-    runtime: Runtime, action: TellLease, lease: GPULease, current: SharedGroup
+async def _write_current(
+    runtime: Runtime, action: WriteLeaseStatus, lease: GPULease, current: SharedGroup
 ) -> Sequence[AnyEvent]:
     """Write the status of a lease, if lease and entry are still those that it was decided from."""
     holder, before = current.holder(lease.uid), action.group.holder(lease.uid)
@@ -157,7 +157,7 @@ async def still_due(
         read_events = [events.LeaseObserved(lease=lease), *_timed(runtime, lease)]
     if action.step == RELEASING:
         return read_events, _ends(runtime, lease, holder, current)
-    return read_events, holder.reason if action.step != STOPPED or is_told(lease, holder) else None
+    return read_events, holder.reason if action.step != STOPPED or end_is_recorded(lease, holder) else None
 
 
 def _ends(runtime: Runtime, lease: GPULease | None, holder: Holder, current: SharedGroup) -> str | None:
@@ -166,7 +166,7 @@ def _ends(runtime: Runtime, lease: GPULease | None, holder: Holder, current: Sha
         return "its GPULease was deleted"
     remaining = _remaining(runtime, lease)
     expired = remaining is not None and remaining <= _EARLY_SECONDS
-    if (expired and lease.status.turn == holder.turn) or is_told(lease, holder):
+    if (expired and lease.status.turn == holder.turn) or end_is_recorded(lease, holder):
         return LeaseReason.EXPIRED
     return "the SharedGroup is being deleted" if current.deleting else None
 

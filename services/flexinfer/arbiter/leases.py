@@ -15,7 +15,7 @@ from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.moments import moment
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
 from flexinfer.arbiter.budget import too_large
-from flexinfer.arbiter.effects import TellLease, TimeLease
+from flexinfer.arbiter.effects import CheckLeaseExpiry, WriteLeaseStatus
 from flexinfer.arbiter.group import Group, queued_message, where
 from flexinfer.arbiter.member import of_lease
 from flexinfer.state.actions import RequeueAt
@@ -25,9 +25,9 @@ _LOOK_SECONDS = 60.0
 """How often the wall clock is asked for the end of a lease: the monotonic clock stands still while a machine is suspended."""
 
 
-def tell(
+def status_writes(
     group: Group, shared: SharedGroup, state: ObservedState, waits: Mapping[str, str], cause: str
-) -> Iterator[TellLease]:
+) -> Iterator[WriteLeaseStatus]:
     """Yield the status of each lease of a group, where it changes."""
     for lease in group.leases:
         position = group.position(lease)
@@ -36,12 +36,12 @@ def tell(
         )
         status = _status(group, shared, lease, why, cause)
         if status is not None and not _same(lease.status, status):
-            yield TellLease(group=shared, lease=lease, status=status)
+            yield WriteLeaseStatus(group=shared, lease=lease, status=status)
 
 
-def time(
+def expiry_checks(
     group: Group, shared: SharedGroup, state: ObservedState, now: float
-) -> Iterator[TimeLease | RequeueAt]:
+) -> Iterator[CheckLeaseExpiry | RequeueAt]:
     """Yield when the leases that are granted end, or the look at the wall clock that tells."""
     for lease in group.leases:
         holder = shared.holder(lease.uid)
@@ -49,7 +49,7 @@ def time(
             continue
         end = end_of(lease, state)
         if end is None or now >= end.looked_at + _LOOK_SECONDS:
-            yield TimeLease(group=shared, lease=lease)
+            yield CheckLeaseExpiry(group=shared, lease=lease)
         elif now < end.at:
             yield RequeueAt(min(end.at, end.looked_at + _LOOK_SECONDS))
 
@@ -61,13 +61,13 @@ def must_leave(
     if lease is None:
         return "its GPULease was deleted"
     end = end_of(lease, state)
-    if (end is not None and now >= end.at) or is_told(lease, holder):
+    if (end is not None and now >= end.at) or end_is_recorded(lease, holder):
         return LeaseReason.EXPIRED
     return "the SharedGroup is being deleted" if shared.deleting else ""
 
 
-def is_told(lease: GPULease | None, holder: Holder) -> bool:
-    """Tell whether the owner of a turn was told that it is over: by the status, or because the lease is gone."""
+def end_is_recorded(lease: GPULease | None, holder: Holder) -> bool:
+    """Return whether the owner of a turn was told that it is over: by the status, or because the lease is gone."""
     return lease is None or (lease.ended and lease.status.turn >= holder.turn)
 
 
@@ -98,7 +98,7 @@ def _status(
 ) -> GPULeaseStatus | None:
     """Return the status of a lease, as the group has it now; None if it stays as it is."""
     holder = shared.holder(lease.uid)
-    if lease.deleting or (lease.ended and (holder is None or is_told(lease, holder))):
+    if lease.deleting or (lease.ended and (holder is None or end_is_recorded(lease, holder))):
         return None
     if holder is None:
         return _waiting(group, shared, lease, why, cause)
@@ -155,7 +155,7 @@ def _plain(
 
 
 def _same(current: GPULeaseStatus, new: GPULeaseStatus) -> bool:
-    """Tell whether two statuses say the same, the time of the last transition aside."""
+    """Return whether two statuses say the same, the time of the last transition aside."""
     before = conditions.find(current.conditions, conditions.GRANTED)
     same = conditions.same(before, new.conditions[0])
     return same and msgspec.structs.replace(current, conditions=()) == msgspec.structs.replace(

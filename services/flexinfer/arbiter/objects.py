@@ -98,7 +98,9 @@ def deleted(group: SharedGroup) -> events.GroupDeleted:
     )
 
 
-def tell(runtime: Runtime, group: SharedGroup, reason: str, message: str, *, warning: bool = False) -> None:
+def record_step(
+    runtime: Runtime, group: SharedGroup, reason: str, message: str, *, warning: bool = False
+) -> None:
     """Record a step as an Event of the SharedGroup; nothing waits for it."""
     subject = Subject(SHARED_GROUPS.api_version, SHARED_GROUPS.name, group.metadata)
     runtime.spawn_background(record(runtime, subject, reason, message, warning=warning))

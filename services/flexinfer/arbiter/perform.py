@@ -21,6 +21,7 @@ from flexinfer.api.sharedgroup import (
 from flexinfer.arbiter import status
 from flexinfer.arbiter.effects import (
     Advance,
+    CheckLeaseExpiry,
     Create,
     Effect,
     Grant,
@@ -30,16 +31,15 @@ from flexinfer.arbiter.effects import (
     Preempt,
     Rebind,
     Report,
-    TellLease,
-    TimeLease,
     Unprotect,
+    WriteLeaseStatus,
 )
 from flexinfer.arbiter.first_status import create, initialize
 from flexinfer.arbiter.grant import grant
 from flexinfer.arbiter.group import has_opened, has_returned, may_hold, must_leave, where
 from flexinfer.arbiter.lease_effects import perform_on_lease, still_due, waiting_lease
 from flexinfer.arbiter.member import Member, of_model
-from flexinfer.arbiter.objects import deleted, other_than, put, read, read_model, set_finalizers, tell
+from flexinfer.arbiter.objects import deleted, other_than, put, read, read_model, record_step, set_finalizers
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
@@ -71,7 +71,7 @@ async def _perform_on(
     match action:
         case Initialize():
             return await initialize(runtime, action, current)
-        case GrantLease() | TellLease() | TimeLease():
+        case GrantLease() | WriteLeaseStatus() | CheckLeaseExpiry():
             return await perform_on_lease(runtime, action, current, telemetry)
         case Advance():
             return await _advance(runtime, action, current)
@@ -120,7 +120,7 @@ async def _advance(runtime: Runtime, action: Advance, current: SharedGroup) -> S
         runtime, current, status.advanced(current, holder.uid, action.step, reason, rfc3339(runtime))
     )
     why = f": {reason}" if reason else ""
-    tell(runtime, latest, action.step, f"turn {holder.turn} of {holder.label}{why}")
+    record_step(runtime, latest, action.step, f"turn {holder.turn} of {holder.label}{why}")
     return [*read_events, events.GroupObserved(group=latest)]
 
 
@@ -157,7 +157,7 @@ async def _preempt(
         runtime, current, status.preempted(current, holder.uid, waiter.object, action.reason, stamp)
     )
     why = f"turn {holder.turn} of {holder.label} makes room for {waiter.label}: {action.reason}"
-    tell(runtime, latest, RELEASING, why)
+    record_step(runtime, latest, RELEASING, why)
     return [*read_events, events.GroupObserved(group=latest)]
 
 
@@ -189,7 +189,7 @@ async def _rebind(
     new_status = status.rebound(current, holder.uid, model, action.pod_uid, snapshot)
     latest = await put(runtime, current, new_status)
     devices = f"turn {holder.turn} of {holder.model} is on {where(holder.node, action.uuids)}"
-    tell(runtime, latest, GRANTED, f"{devices}: its device plugin picked it")
+    record_step(runtime, latest, GRANTED, f"{devices}: its device plugin picked it")
     return [events.ModelObserved(model=model), events.GroupObserved(group=latest)]
 
 
@@ -223,7 +223,9 @@ async def _report(runtime: Runtime, action: Report, current: SharedGroup) -> Seq
     latest = await put(runtime, current, status.reported(current, condition, rfc3339(runtime)))
     if before is None or before.status != condition.status:
         warning = condition.true if condition.type == BLOCKED else not condition.true
-        tell(runtime, latest, condition.reason, condition.message or "no longer blocked", warning=warning)
+        record_step(
+            runtime, latest, condition.reason, condition.message or "no longer blocked", warning=warning
+        )
     return [events.GroupObserved(group=latest)]
 
 

@@ -73,7 +73,7 @@ def freeing(
 
 
 def _is_gone(node: str, state: ObservedState) -> bool:
-    """Tell whether a node was given up: deleted, or marked out of service; nothing runs there any more."""
+    """Return whether a node was given up: deleted, or marked out of service; nothing runs there any more."""
     facts = state.nodes.get(node)
     if facts is None:
         return node not in state.gpus
@@ -144,17 +144,17 @@ def _in_use(entry: HeldDevice, device: Device, staying: Collection[str], *, leas
 
 
 def _listed_before(entry: HeldDevice) -> bool:
-    """Tell whether the processes were known at the grant: else what was in use then is the measure, also where they are listed now."""
+    """Return whether the processes were known at the grant: else what was in use then is the measure, also where they are listed now."""
     return bool(entry.other_processes) or (entry.used_before_mb or 0) <= MEMORY_SLACK_MB
 
 
 def is_listed(device: Device) -> bool:
-    """Tell whether telemetry says which processes use a device: a list that is empty while memory is in use says nothing."""
+    """Return whether telemetry says which processes use a device: a list that is empty while memory is in use says nothing."""
     return device.processes_known and (bool(device.processes) or device.used_mb <= MEMORY_SLACK_MB)
 
 
 def is_recent(sample: Sample | None, now: float) -> TypeGuard[Sample]:
-    """Tell whether there is a sample, and it is not too old to say what is in use."""
+    """Return whether there is a sample, and it is not too old to say what is in use."""
     return sample is not None and now < stale_at(sample)
 
 

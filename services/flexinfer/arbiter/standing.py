@@ -72,7 +72,7 @@ def standing_of_member(member: Member, state: ObservedState, now: float) -> Stan
 
 
 def may_wait(model: Model, standing: Standing) -> bool:
-    """Tell whether a Model that may hold the devices is queued: not one that had to leave, before it is in demand again.
+    """Return whether a Model that may hold the devices is queued: not one that had to leave, before it is in demand again.
 
     An initial start that had to leave is still to be made.
     """
@@ -82,13 +82,13 @@ def may_wait(model: Model, standing: Standing) -> bool:
 
 
 def is_loading(model: Model) -> bool:
-    """Tell whether a Model's engine is being started."""
+    """Return whether a Model's engine is being started."""
     ready = model.condition(conditions.READY)
     return ready is not None and not ready.true and ready.reason in reasons.LOADING
 
 
 def _was_requested(model: Model, last_request: float | None, state: ObservedState) -> bool:
-    """Tell whether a request for a Model was ever observed, also by a process that has ended: a proxy without one reports when it started."""
+    """Return whether a request for a Model was ever observed, also by a process that has ended: a proxy without one reports when it started."""
     observed = last_request is not None and last_request > state.first_seen.get(model.uid, 0.0)
     last_active, created_at = model.status.last_active_time or "", model.metadata.creation_timestamp or ""
     return observed or last_active > created_at

@@ -173,7 +173,7 @@ def initialized(
 
 
 def _may_use_devices(pod: kube.Pod) -> bool:
-    """Tell whether a Pod may use a device: not one of no turn that asks for none, whose Model joined the group while it ran on CPUs.
+    """Return whether a Pod may use a device: not one of no turn that asks for none, whose Model joined the group while it ran on CPUs.
 
     As a holder it would wait for memory that others use, and that it never had.
     """

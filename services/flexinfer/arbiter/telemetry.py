@@ -47,19 +47,19 @@ class Telemetry:
         return of_lease(lease, group, self._state)
 
     def has_room(self, member: Member, group: SharedGroup, now: float) -> bool:
-        """Tell whether a member fits on its devices beside all that are on the list of its group."""
+        """Return whether a member fits on its devices beside all that are on the list of its group."""
         return budget.room(member, group, group.status.holders, self._state, now).fits
 
     def shares(self, member: Member, group: SharedGroup, now: float) -> bool:
-        """Tell whether others may hold a member's devices too."""
+        """Return whether others may hold a member's devices too."""
         return not budget.alone(member, group, self._state, now)
 
     def may_leave(self, holder: Holder, member: Member, group: SharedGroup, now: float) -> bool:
-        """Tell whether a holder may be made to leave for a member, by what was last observed of both."""
+        """Return whether a holder may be made to leave for a member, by what was last observed of both."""
         return policy.leave(holder, member, group, self._state, now).allowed
 
     def is_awaited(self, member: Member, now: float) -> bool:
-        """Tell whether a sample of a member's devices may still come: agents publish every 10 s, and NATS was just connected.
+        """Return whether a sample of a member's devices may still come: agents publish every 10 s, and NATS was just connected.
 
         Without one it is not known what others use, and the memory of a foreign process would count as the holder's.
         """

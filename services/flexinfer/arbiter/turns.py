@@ -97,7 +97,7 @@ def _silent_at(group: Group, state: ObservedState, now: float) -> Iterator[float
 def _fits(
     member: Member, shared: SharedGroup, kept_room: _Kept | None, state: ObservedState, now: float
 ) -> tuple[bool, str]:
-    """Tell whether a member fits beside all that are on the list now, and later beside those that room is kept for; else why not."""
+    """Return whether a member fits beside all that are on the list now, and later beside those that room is kept for; else why not."""
     present = room(member, shared, shared.status.holders, state, now)
     if kept_room is None or not present.fits:
         return present.fits, present.why
@@ -108,7 +108,7 @@ def _fits(
 def _fits_beside(
     member: Member, kept_room: _Kept, shared: SharedGroup, state: ObservedState, now: float
 ) -> tuple[bool, str]:
-    """Tell whether a member will fit beside those that room is kept for, once all that leave have left; else why not."""
+    """Return whether a member will fit beside those that room is kept for, once all that leave have left; else why not."""
     first, *_ = kept_room.members  # the others are beside it, so that none of them is alone
     single = alone(first, shared, state, now)
     single = single or next((why for one in kept_room.members if (why := apart(member, one))), "")

@@ -147,7 +147,7 @@ async def sample(chunks: AsyncIterator[object], clock: Callable[[], float]) -> S
 
 
 def _has_text(chunk: object) -> bool:
-    """Tell whether an event brings some of the answer."""
+    """Return whether an event brings some of the answer."""
     content = delta(chunk)
     return any(content.get(name) for name in _TEXTS)
 

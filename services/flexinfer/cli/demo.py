@@ -216,7 +216,7 @@ class Demo:
         self._show.line("patched", f"idleTimeout {IDLE_TIMEOUT}; the engine is the same process")
 
     def _settled(self) -> bool:
-        """Tell whether every component has observed the current spec."""
+        """Return whether every component has observed the current spec."""
         model = json.loads(self._kubectl("get", "mdl", MODEL, "-o", "json"))
         generations = {condition["observedGeneration"] for condition in model["status"]["conditions"]}
         return generations == {model["metadata"]["generation"]}

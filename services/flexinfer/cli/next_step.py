@@ -153,7 +153,7 @@ def _against(
 
 
 def _fits_with(model: Model, holders: Sequence[Holder], group: SharedGroup) -> bool:
-    """Tell whether a Model fits on its devices together with holders that no priority makes leave, by what each is expected to use.
+    """Return whether a Model fits on its devices together with holders that no priority makes leave, by what each is expected to use.
 
     Where that is not known, or one of them is to be alone, there is one holder at a time.
     """

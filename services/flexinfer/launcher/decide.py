@@ -86,9 +86,9 @@ def _at_rest(context: ModelContext) -> Iterator[Action]:
     if due is not None:
         yield RequeueAt(due)
     elif not ready.written or (ready.reason == Reason.LOADING_TIMEOUT and not ready.given_up):
-        yield from status.say_not_ready(context, Reason.NOT_STARTED, status.NOT_STARTED)
+        yield from status.write_not_ready(context, Reason.NOT_STARTED, status.NOT_STARTED)
     else:
-        yield from status.say_not_ready(context, ready.reason, ready.message)
+        yield from status.write_not_ready(context, ready.reason, ready.message)
 
 
 def _without_pod(context: ModelContext) -> Iterator[Action]:
@@ -100,7 +100,7 @@ def _without_pod(context: ModelContext) -> Iterator[Action]:
         yield from _turn_is_over(context)
     elif view.ready.written and view.ready.status != conditions.FALSE:
         message = "Pod was deleted; creating a replacement"
-        yield from status.say_not_ready(context, Reason.RESTARTING, message, gates=status.RUN_GATES)
+        yield from status.write_not_ready(context, Reason.RESTARTING, message, gates=status.RUN_GATES)
     elif view.ready.failed:
         yield from _start_again(context)
     elif view.ready.reason == Reason.CREATE_REFUSED:
@@ -122,7 +122,7 @@ def _wait_for_memory(context: ModelContext) -> Iterator[Action]:
     message = (
         "waiting until the placer has found room on its devices for this start (status.placement.checkedFor)"
     )
-    yield from status.say_not_ready(context, Reason.NOT_STARTED, message)
+    yield from status.write_not_ready(context, Reason.NOT_STARTED, message)
 
 
 def _turn_is_over(context: ModelContext) -> Iterator[Action]:
@@ -131,7 +131,7 @@ def _turn_is_over(context: ModelContext) -> Iterator[Action]:
     wanted_again = context.since(conditions.WANTED) > context.since(conditions.READY)
     again = ready.given_up and (context.view.always_on or wanted_again)
     if ready.reason != Reason.STOPPED and (again or not ready.failed):
-        yield from status.say_not_ready(context, Reason.STOPPED, status.TURN_OVER, gates=status.RUN_GATES)
+        yield from status.write_not_ready(context, Reason.STOPPED, status.TURN_OVER, gates=status.RUN_GATES)
 
 
 def _wait_for_gates(context: ModelContext) -> Iterator[Action]:
@@ -139,7 +139,7 @@ def _wait_for_gates(context: ModelContext) -> Iterator[Action]:
         yield from _at_rest(context)
     else:
         message = f"Pod was deleted; {status.NOT_STARTED}"
-        yield from status.say_not_ready(context, Reason.NOT_STARTED, message)
+        yield from status.write_not_ready(context, Reason.NOT_STARTED, message)
 
 
 def _start_again(context: ModelContext) -> Iterator[Action]:
@@ -159,7 +159,7 @@ def _start_again(context: ModelContext) -> Iterator[Action]:
         return
     backend = status.at_stage(view, "", failures)
     message = "starting again after a failed start"
-    yield from status.say_not_ready(context, Reason.STARTING, message, backend, status.RUN_GATES)
+    yield from status.write_not_ready(context, Reason.STARTING, message, backend, status.RUN_GATES)
 
 
 def _refused(context: ModelContext) -> Iterator[Action]:
@@ -167,7 +167,7 @@ def _refused(context: ModelContext) -> Iterator[Action]:
     view = context.view
     if not view.ready.current:  # the deadline is that of the newer spec
         message = "starting with the newer spec"
-        yield from status.say_not_ready(context, Reason.STARTING, message, gates=status.RUN_GATES)
+        yield from status.write_not_ready(context, Reason.STARTING, message, gates=status.RUN_GATES)
         return
     deadline = loading.refused_until(context)
     if context.now >= deadline:
@@ -239,7 +239,7 @@ def _unreachable(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         f"node {pod.node} is not ready; {state}, no requests are routed to it; "
         f"bring the node back, or give it up: {status.node_exits(pod.node)}"
     )
-    yield from status.say_unknown(context, Reason.NODE_UNREACHABLE, message)
+    yield from status.write_unknown(context, Reason.NODE_UNREACHABLE, message)
 
 
 def _terminating(context: ModelContext) -> Iterator[Action]:
@@ -249,7 +249,7 @@ def _terminating(context: ModelContext) -> Iterator[Action]:
         return
     if ready.reason != Reason.RESTARTING and not ready.failed:
         message = "Pod is terminating; a replacement is created once it is deleted"
-        yield from status.say_not_ready(context, Reason.RESTARTING, message)
+        yield from status.write_not_ready(context, Reason.RESTARTING, message)
         return
     overdue_at = context.since(conditions.READY) + STOP_SECONDS
     if context.now < overdue_at:
@@ -277,11 +277,11 @@ def _healthy(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     seconds = _load_seconds(context, served=is_serving)
     note = f" (loaded in {seconds:g}s)" if seconds and reason == Reason.READY else ""
     backend = status.healthy(view, address, seconds, pod.restarts)
-    yield from status.say_ready(context, reason, message + note, backend)
+    yield from status.write_ready(context, reason, message + note, backend)
 
 
 def _outdated(context: ModelContext, pod: PodFacts) -> bool:
-    """Tell whether the running engine is not what the newer spec asks for; False while Accepted is Unknown."""
+    """Return whether the running engine is not what the newer spec asks for; False while Accepted is Unknown."""
     view = context.view
     if not view.accepted.true:
         return view.accepted.false

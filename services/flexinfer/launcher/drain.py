@@ -51,7 +51,7 @@ def moved_cause(view: ModelView, pod: PodFacts) -> str:
 
 
 def at_rest(context: ModelContext) -> bool:
-    """Tell whether a stop has nothing left to do: no Pod, Ready at rest, the turn given back, the finalizer removed."""
+    """Return whether a stop has nothing left to do: no Pod, Ready at rest, the turn given back, the finalizer removed."""
     view, turn = context.view, context.view.release_turn
     returned = not turn or view.has_returned(turn)
     finalizer = view.model.deleting and RUNNING_FINALIZER in view.model.metadata.finalizers
@@ -66,7 +66,7 @@ def stop(context: ModelContext, cause: str, purpose: Purpose) -> Iterator[Action
     view = context.view
     if context.pods and not view.node_gone:
         if _may_serve(context):
-            yield from status.say_not_ready(context, Reason.DRAINING, _draining(context, cause))
+            yield from status.write_not_ready(context, Reason.DRAINING, _draining(context, cause))
             return
         until = _drained_by(context) if view.ready.draining else None
         if until is not None:
@@ -86,7 +86,7 @@ def stop(context: ModelContext, cause: str, purpose: Purpose) -> Iterator[Action
 
 
 def _may_serve(context: ModelContext) -> bool:
-    """Tell whether an engine may have requests although no drain was published.
+    """Return whether an engine may have requests although no drain was published.
 
     Routed to it are none unless it is Ready, but those that it had continue while it is not heard (Unknown: a silent node)
     and while it answers no health check (Restarting): there, what a proxy reports tells.
@@ -134,7 +134,7 @@ def _drained_by(context: ModelContext) -> float | None:
 
 
 def _running(context: ModelContext) -> bool:
-    """Tell whether an engine runs that a stop would end: not once its Pod has ended, nor while that is being deleted in any case."""
+    """Return whether an engine runs that a stop would end: not once its Pod has ended, nor while that is being deleted in any case."""
     return any(not (pod.ended or pod.deleting) for pod in context.pods)
 
 
@@ -155,7 +155,7 @@ def _proxies_done(context: ModelContext, deadline: float) -> Iterator[float]:
 
 
 def _silence_unread(context: ModelContext) -> bool:
-    """Tell whether a proxy counts as silent although what it sent may not have been read yet, as after a pause of this process."""
+    """Return whether a proxy counts as silent although what it sent may not have been read yet, as after a pause of this process."""
     state = context.state
     given_up = [
         proxy.last + HEARTBEAT_GAP
@@ -178,7 +178,7 @@ def _done_at(context: ModelContext, activity: Activity | None, heartbeat: ProxyH
 
 
 def _engine_busy(context: ModelContext, began: float) -> bool:
-    """Tell whether the engine itself reports requests, or has told no number since the drain began."""
+    """Return whether the engine itself reports requests, or has told no number since the drain began."""
     backend = backends.find(context.view.model.spec.backend)
     if backend is None or not backend.in_flight:
         return False

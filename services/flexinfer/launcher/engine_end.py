@@ -14,7 +14,7 @@ _NODE_SHUTDOWN = "NodeShutdown"
 
 
 def stopped_by_node(pod: PodFacts) -> bool:
-    """Tell whether the engine's process ended last because its node was shut down."""
+    """Return whether the engine's process ended last because its node was shut down."""
     return pod.last.startswith(_NODE_SHUTDOWN)
 
 

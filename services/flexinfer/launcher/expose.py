@@ -69,7 +69,7 @@ async def announce(runtime: Runtime, action: Announce, fences: Fences) -> Sequen
 
 
 def _ready(replies: Sequence[AnyEvent]) -> bool:
-    """Tell whether the Model is Ready now: after a conflict the write may have been dropped."""
+    """Return whether the Model is Ready now: after a conflict the write may have been dropped."""
     return any(
         isinstance(reply, events.ModelObserved) and view_of(reply.model).ready.true for reply in replies
     )

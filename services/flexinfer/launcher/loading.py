@@ -67,7 +67,7 @@ def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         yield RequeueAt(deadline)
     restarts = max(pod.restarts, view.backend.restarts if view.ready.loading else 0)
     backend = status.at_stage(view, stage.name, restarts)
-    yield from status.say_not_ready(context, stage.reason, stage.message, backend, status.RUN_GATES)
+    yield from status.write_not_ready(context, stage.reason, stage.message, backend, status.RUN_GATES)
 
 
 def _progressed_at(context: ModelContext, stage: Stage) -> float:
@@ -77,7 +77,7 @@ def _progressed_at(context: ModelContext, stage: Stage) -> float:
 
 
 def _not_asked_yet(context: ModelContext, pod: PodFacts) -> bool:
-    """Tell whether an engine that is Ready has only not been asked since this process started: it stays Ready until it has been."""
+    """Return whether an engine that is Ready has only not been asked since this process started: it stays Ready until it has been."""
     answer = context.probe.answer if context.probe is not None else None
     unknown = answer is None or (not answer.detail and not answer.healthy)
     view = context.view
@@ -100,7 +100,7 @@ def _give_up(context: ModelContext, pod: PodFacts, stage: Stage, seconds: float)
         yield from _back_off_after(context, cause)
         return
     backend = status.at_stage(view, stage.name, pod.restarts)
-    yield from status.say_not_ready(context, Reason.LOADING_TIMEOUT, cause, backend, status.RUN_GATES)
+    yield from status.write_not_ready(context, Reason.LOADING_TIMEOUT, cause, backend, status.RUN_GATES)
 
 
 def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
@@ -131,7 +131,7 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
 
 
 def _resumed(context: ModelContext, pod: PodFacts) -> bool:
-    """Tell whether an engine starts again that its node stopped at a shutdown; not one that has stopped responding since."""
+    """Return whether an engine starts again that its node stopped at a shutdown; not one that has stopped responding since."""
     view = context.view
     replaced = not pod.running or pod.restarts > view.backend.restarts
     return engine_end.stopped_by_node(pod) and (
@@ -225,7 +225,7 @@ def _back_off_after(context: ModelContext, cause: str, helps: str = "") -> Itera
     failures = view.backend.restarts + 1 if view.ready.loading else 1
     reason, message = after_failure(cause, failures, always_on=view.always_on, helps=helps)
     backend = status.at_stage(view, "", failures)
-    yield from status.say_not_ready(context, reason, message, backend, status.RUN_GATES)
+    yield from status.write_not_ready(context, reason, message, backend, status.RUN_GATES)
 
 
 def after_failure(cause: str, failures: int, *, always_on: bool, helps: str = "") -> tuple[Reason, str]:
@@ -247,7 +247,7 @@ def after_failure(cause: str, failures: int, *, always_on: bool, helps: str = ""
 
 
 def pauses_between_turns(view: ModelView) -> bool:
-    """Tell whether the next Pod is created only after the back-off although Ready is Stopped: the failed one has ended its turn."""
+    """Return whether the next Pod is created only after the back-off although Ready is Stopped: the failed one has ended its turn."""
     return bool(view.turn and view.backend.restarts) and view.ready.reason == Reason.STOPPED
 
 
@@ -272,7 +272,7 @@ def give_up_refused(context: ModelContext) -> Iterator[Action]:
     view = context.view
     seconds = stage_seconds(view.model, context.settings, view.ready.reason)
     message = f"Pod rejected for {seconds:g}s: {view.ready.message}"
-    yield from status.say_not_ready(context, Reason.LOADING_TIMEOUT, message, gates=status.RUN_GATES)
+    yield from status.write_not_ready(context, Reason.LOADING_TIMEOUT, message, gates=status.RUN_GATES)
 
 
 def next_creation(context: ModelContext) -> float:

@@ -137,7 +137,7 @@ def _pod_up(model: Model, state: ObservedState, memory: Memory) -> PodFacts | No
 
 
 def _was_ready(model: Model, pod: PodFacts) -> bool:
-    """Tell whether the engine was Ready before this process started: then one late answer does not end that."""
+    """Return whether the engine was Ready before this process started: then one late answer does not end that."""
     view = view_of(model)
     host = view.backend.address.rpartition(":")[0].strip("[]")
     return view.ready.true and bool(pod.ip) and host == pod.ip

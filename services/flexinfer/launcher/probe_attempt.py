@@ -89,7 +89,7 @@ class ProbeAttempt:
         self._report(self._detail(answer, good=good), self._stage(answer), requests, always=draining)
 
     def _is_unconfirmed(self) -> bool:
-        """Tell whether the Pod must be read: its address is not known, or it may have been deleted while its engine loads."""
+        """Return whether the Pod must be read: its address is not known, or it may have been deleted while its engine loads."""
         target = self.target
         if not target.confirmed or not target.pod.ip:
             return True

@@ -51,7 +51,7 @@ def _drift(existing: kube.Service, desired: Json) -> Iterator[str]:
 
 
 def _holds(value: object, desired: object) -> bool:
-    """Tell whether a value is as wanted, beside what the API server has added to it."""
+    """Return whether a value is as wanted, beside what the API server has added to it."""
     if isinstance(desired, Mapping):
         return isinstance(value, Mapping) and all(
             _holds(value.get(key), part) for key, part in desired.items()

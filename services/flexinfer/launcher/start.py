@@ -74,7 +74,7 @@ async def start(
 
 
 def _may_open(action: Start, current: ModelView, pod_uid: str, settings: LaunchSettings) -> bool:
-    """Tell whether the start is still right by what was just read: the rule of starting."""
+    """Return whether the start is still right by what was just read: the rule of starting."""
     return (
         current.model.uid == action.model.uid
         and current.model.metadata.generation == action.model.metadata.generation
@@ -88,7 +88,7 @@ def _may_open(action: Start, current: ModelView, pod_uid: str, settings: LaunchS
 
 
 def _renders(model: Model, action: Start, settings: LaunchSettings) -> bool:
-    """Tell whether a Model, as it was just read, asks for the Pod template of a start."""
+    """Return whether a Model, as it was just read, asks for the Pod template of a start."""
     pod_template = template(model, settings)
     return pod_template is not None and pod_template.digest == action.template
 
@@ -205,7 +205,7 @@ async def _put_pod(runtime: Runtime, action: Start, settings: LaunchSettings) ->
 
 
 def _is_of(pod: kube.Pod, action: Start) -> bool:
-    """Tell whether a Pod is the one that this start creates: of this uid, turn and template, and not terminating."""
+    """Return whether a Pod is the one that this start creates: of this uid, turn and template, and not terminating."""
     labels, annotations = pod.metadata.labels, pod.metadata.annotations
     return (
         (labels[MODEL_UID_LABEL], labels.get(TURN_LABEL)) == (action.model.uid, str(action.turn))

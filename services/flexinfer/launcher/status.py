@@ -73,7 +73,7 @@ def not_ready(
     return _write(view, settings, condition, backend or no_engine(view), gates)
 
 
-def say_not_ready(
+def write_not_ready(
     context: ModelContext,
     reason: str,
     message: str,
@@ -84,14 +84,14 @@ def say_not_ready(
     yield from _publish(context, not_ready(context.view, context.settings, reason, message, backend, gates))
 
 
-def say_unknown(context: ModelContext, reason: str, message: str) -> Iterator[Action]:
+def write_unknown(context: ModelContext, reason: str, message: str) -> Iterator[Action]:
     """Yield the write of Ready=Unknown, unless the Model has it already."""
     view = context.view
     condition = actions.condition(view.model, conditions.READY, conditions.UNKNOWN, reason, message)
     yield from _publish(context, _write(view, context.settings, condition, no_engine(view)))
 
 
-def say_ready(context: ModelContext, reason: str, message: str, backend: BackendStatus) -> Iterator[Action]:
+def write_ready(context: ModelContext, reason: str, message: str, backend: BackendStatus) -> Iterator[Action]:
     """Yield the write of Ready=True, unless the Model has it already."""
     view = context.view
     condition = actions.true(view.model, conditions.READY, reason, message)

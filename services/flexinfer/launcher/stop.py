@@ -86,7 +86,7 @@ async def _stop(
     if live := [pod for pod in pods if pod.metadata.deletion_timestamp is None]:
         return [event, _still_there(action, live[-1])]
     if pods:
-        return await _say_overdue(runtime, settings, current, pods[0])
+        return await _write_overdue(runtime, settings, current, pods[0])
     deletions = _deleted(action)
     if not cause:
         return [*deletions, event]
@@ -106,7 +106,7 @@ async def _read(runtime: Runtime, action: Stop) -> ModelView:
 
 
 def _may_stop(action: Stop, current: ModelView, settings: LaunchSettings) -> bool:
-    """Tell whether the stop is still right by what was just read: the rule of stopping."""
+    """Return whether the stop is still right by what was just read: the rule of stopping."""
     if not current.groups_known:  # what is seen at the first look at a group must not change meanwhile
         return current.model.deleting and not action.pods
     if current.stop_cause:
@@ -217,7 +217,7 @@ def _stopped(action: Stop, began: float, now: float) -> str:
     return f"stopped: Pod {action.pods[-1].name} deleted after {drain}{now - began:.1f}s of termination"
 
 
-async def _say_overdue(
+async def _write_overdue(
     runtime: Runtime, settings: LaunchSettings, current: ModelView, pod: kube.Pod
 ) -> Sequence[AnyEvent]:
     """Write what holds a Pod that does not go: as `Stopping`, or beside a failure, which stays reported."""

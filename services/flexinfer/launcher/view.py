@@ -144,7 +144,7 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
         return next((h.turn for h in holders if h is not None and h.step == RELEASING), 0)
 
     def has_returned(self, turn: int) -> bool:
-        """Tell whether Ready reports that the engine of a turn that was to be released has stopped."""
+        """Return whether Ready reports that the engine of a turn that was to be released has stopped."""
         return self.ready.reason == Reason.STOPPED and (self.backend.turn, self.backend.pod_uid) == (turn, "")
 
     @property

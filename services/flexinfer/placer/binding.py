@@ -21,7 +21,7 @@ def offers_on(placements: "PlacementState", node: str) -> Offers:
 
 
 def plugged(model: Model) -> bool:
-    """Tell whether a Model's Pod requests its devices as an extended resource; one that is not placed is taken to."""
+    """Return whether a Model's Pod requests its devices as an extended resource; one that is not placed is taken to."""
     return (model.status.placement or Placement()).binding in ("", DEVICE_PLUGIN)
 
 
@@ -32,7 +32,7 @@ def shareable(requirements: Requirements, offers: Offers) -> frozenset[str]:
 
 
 def _in_parts(requirements: Requirements, offer: Offer) -> bool:
-    """Tell whether a Model's claim requests a part of each of its devices, whichever they are."""
+    """Return whether a Model's claim requests a part of each of its devices, whichever they are."""
     alike = requirements.devices == 1 or {*offer.shared} == {*offer.uuids}
     return requirements.device_mb > 0 and alike
 
@@ -57,7 +57,7 @@ def _given(placements: "PlacementState", placement: Placement) -> Offer | None:
 
 
 def differs(placements: "PlacementState", model: Model) -> bool:
-    """Tell whether the node gives the devices in another way than the placement says: the Model's next Pod needs the present one."""
+    """Return whether the node gives the devices in another way than the placement says: the Model's next Pod needs the present one."""
     placement = model.status.placement or Placement()
     offer = _given(placements, placement)
     return offer is not None and not offer.agrees(placement) and not placements.pods(model)

@@ -78,7 +78,7 @@ def _leased(placements: "PlacementState", holder: Holder, node: str) -> frozense
 
 
 def takes_devices(model: Model) -> bool:
-    """Tell whether a Model that runs has devices: by its spec, or still by its placement."""
+    """Return whether a Model that runs has devices: by its spec, or still by its placement."""
     return model.spec.devices > 0 or bool((model.status.placement or Placement()).devices)
 
 
@@ -98,7 +98,7 @@ def _claim(placements: "PlacementState", other: Model, node: str, *, leaves: boo
 
 
 def has_loaded(placements: "PlacementState", model: Model, node: str) -> bool:
-    """Tell whether a Model's engine has loaded, and telemetry was taken since."""
+    """Return whether a Model's engine has loaded, and telemetry was taken since."""
     sample = placements.observed.gpus.get(node)
     return sample is not None and loaded_by(
         sample, model, placements.observed.changed(model, conditions.READY)
@@ -106,13 +106,13 @@ def has_loaded(placements: "PlacementState", model: Model, node: str) -> bool:
 
 
 def loaded_by(sample: Sample, model: Model, since: float | None) -> bool:
-    """Tell whether a Model's engine, whose condition Ready changed at a time, had loaded when a sample was taken."""
+    """Return whether a Model's engine, whose condition Ready changed at a time, had loaded when a sample was taken."""
     ready = model.condition(conditions.READY)
     return ready is not None and ready.true and since is not None and sample.at > since
 
 
 def sampled_since(placements: "PlacementState", model: Model, node: str) -> bool:
-    """Tell whether a node's telemetry is newer than what may have freed memory for a Model.
+    """Return whether a node's telemetry is newer than what may have freed memory for a Model.
 
     That is the moment when it became wanted, when its own engine changed, or that of another member of its group: an older sample may
     show the memory of an engine that has stopped in between. Only one that is not older proves that a Model does not fit.

@@ -143,7 +143,7 @@ def _settled(model: Model, placements: PlacementState) -> PlacedStatus | None:
 
 
 def _has_another_footprint(model: Model, placements: PlacementState) -> bool:
-    """Tell whether headers or a measurement say something else than the placement; what the spec states changes with its generation."""
+    """Return whether headers or a measurement say something else than the placement; what the spec states changes with its generation."""
     placement, requirements = model.status.placement or Placement(), placements.requirements(model)
     recorded_as = placement.footprint_mb, placement.footprint_source
     current = requirements.footprint, requirements.footprint_source
@@ -177,7 +177,7 @@ def _reassess(model: Model, node: NodeFacts, placements: PlacementState) -> Plac
 
 
 def _mismatches(model: Model, node: NodeFacts, placements: PlacementState) -> bool:
-    """Tell whether a node can never run a Model, whatever is free there."""
+    """Return whether a node can never run a Model, whatever is free there."""
     return placements.view(node.name).mismatch(placements.requirements(model)) is not None
 
 
@@ -217,7 +217,7 @@ def _checked(model: Model, placements: PlacementState) -> PlacedStatus | None:
 
 
 def _resized(model: Model, placements: PlacementState) -> bool:
-    """Tell whether a newer spec asks for another number or vendor of devices than the placement has."""
+    """Return whether a newer spec asks for another number or vendor of devices than the placement has."""
     requirements, placement = placements.requirements(model), model.status.placement or Placement()
     number = len(placement.devices) or requirements.devices
     return number != requirements.devices or placement.vendor not in requirements.vendors
@@ -283,7 +283,7 @@ def _due(model: Model, placements: PlacementState) -> float | None:
 
 
 def _is_open(model: Model, placements: PlacementState) -> bool:
-    """Tell whether the Model is to be placed, or may have to leave its node before it starts."""
+    """Return whether the Model is to be placed, or may have to leave its node before it starts."""
     return not model.is_true(conditions.PLACED) or (should_run(model) and not placements.pods(model))
 
 

@@ -48,7 +48,7 @@ def _too_small(requirements: Requirements, device: Device, missing: int) -> Unsc
 
 
 def suits(requirements: Requirements, room: Room, device_mb: int, offer: Offer) -> bool:
-    """Tell whether a Model that needs so much of a device can have it now: whether there is no `refusal`, without its words."""
+    """Return whether a Model that needs so much of a device can have it now: whether there is no `refusal`, without its words."""
     return (
         offer.memory(room.device.uuid, device_mb) <= room.free_mb
         and not (room.taken_by or room.allocated_to)
@@ -58,7 +58,7 @@ def suits(requirements: Requirements, room: Room, device_mb: int, offer: Offer) 
 
 
 def could_suit(requirements: Requirements, device: Device, device_mb: int, offer: Offer) -> bool:
-    """Tell whether there is neither a `static_refusal` nor a `not_given`, without their words."""
+    """Return whether there is neither a `static_refusal` nor a `not_given`, without their words."""
     if not device.healthy or device_mb > requirements.usable_mb(device) or device.uuid not in offer.uuids:
         return False
     return not requirements.unsupported_reason(device) and offer.excess(device.uuid, device_mb) <= 0

@@ -79,7 +79,7 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
         return self.view.facts
 
     def allows(self, uuid: str, devices: int) -> bool:
-        """Tell whether the Model may have a device at all, where it is bound to some."""
+        """Return whether the Model may have a device at all, where it is bound to some."""
         if self.only:
             return uuid in self.only
         return not self.pinned or len(self.preferred) < devices or uuid in self.preferred

@@ -79,7 +79,7 @@ def remembered(model: Model) -> Placement | None:
 
 
 def is_measured(spec: ModelSpec) -> bool:
-    """Tell whether what an engine holds may be taken for its footprint: it takes no more than it needs."""
+    """Return whether what an engine holds may be taken for its footprint: it takes no more than it needs."""
     backend = backends.find(spec.backend)
     greedy = backend is not None and (backend.takes_share(spec) or backend.takes_free(spec))
     return bool(spec.devices) and spec.gpu is not None and not greedy

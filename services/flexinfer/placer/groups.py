@@ -22,7 +22,7 @@ class GroupPlacement(msgspec.Struct, frozen=True, kw_only=True):
     uuids: tuple[str, ...] = ()
 
     def offers(self, node: str, uuids: tuple[str, ...]) -> bool:
-        """Tell whether a member that is placed there is on the group's node, and on its devices where those are pinned."""
+        """Return whether a member that is placed there is on the group's node, and on its devices where those are pinned."""
         elsewhere = self.pinned and uuids and self.uuids and not {*uuids} <= {*self.uuids}
         return node == self.node and not elsewhere
 
@@ -70,7 +70,7 @@ def held_on(state: ObservedState, node: str) -> Sequence[tuple[str, str]]:
 
 
 def is_unused(state: ObservedState, node: NodeFacts) -> bool:
-    """Tell whether nothing is subtracted of a node: no Model runs, starts or shares devices there, and no claim of others has any."""
+    """Return whether nothing is subtracted of a node: no Model runs, starts or shares devices there, and no claim of others has any."""
     is_used = node.name in state.occupants or node.device_claims or (GROUPED, node.name) in state.index
     return not is_used and not held_on(state, node.name)
 

@@ -11,7 +11,7 @@ _UNHEALTHY = (Reason.NODE_NOT_READY, Reason.DEVICE_OUT_OF_USE)
 
 
 def is_unhealthy(model: Model) -> bool:
-    """Tell whether the Model's condition says that its node is not ready, or a device of it out of use."""
+    """Return whether the Model's condition says that its node is not ready, or a device of it out of use."""
     placed = model.condition(conditions.PLACED)
     return placed is not None and placed.true and placed.reason in _UNHEALTHY
 
@@ -24,6 +24,6 @@ def unhealthy_since(model: Model, placements: PlacementState) -> float | None:
 
 
 def silence_unread(model: Model, placements: PlacementState) -> bool:
-    """Tell whether the node may have returned in what this process has not read yet, as after a pause of it."""
+    """Return whether the node may have returned in what this process has not read yet, as after a pause of it."""
     since = unhealthy_since(model, placements)
     return since is not None and placements.observed.caught_up_at < since + GONE_SECONDS <= placements.now

@@ -82,7 +82,7 @@ def _altered_by(key: str, before: ObservedState, after: ObservedState) -> Iterat
 
 
 def _same_but_for_its_start(old: _Share | None, new: _Share | None) -> bool:
-    """Tell whether a Model takes the same as before, except that it is to run, or no longer, or earlier than others."""
+    """Return whether a Model takes the same as before, except that it is to run, or no longer, or earlier than others."""
     return old is not None and new is not None and msgspec.structs.replace(old, start=new.start) == new
 
 
@@ -193,7 +193,7 @@ def _looked_at(sample: Sample) -> tuple[object, ...]:
 
 
 def _shows_loaded(node: str, state: ObservedState, old: Sample | None, new: Sample | None) -> bool:
-    """Tell whether a sample is the first since an engine there has loaded: from then on it counts as it is measured."""
+    """Return whether a sample is the first since an engine there has loaded: from then on it counts as it is measured."""
     models = [model for key in state.under(OCCUPYING, node) if (model := state.effective(key)) is not None]
     times = [at for model in models if (at := state.changed(model, conditions.READY)) is not None]
     return old is not None and new is not None and any(old.at <= at < new.at for at in times)

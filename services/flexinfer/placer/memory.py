@@ -123,7 +123,7 @@ def _free(device: Device, claims: Sequence[Claim], pods: frozenset[str], *, attr
 
 
 def _is_seen(device: Device) -> bool:
-    """Tell whether all that is in use is seen with the Pod that has it. Else no one knows how much of it a ResourceClaim has: what is promised counts."""
+    """Return whether all that is in use is seen with the Pod that has it. Else no one knows how much of it a ResourceClaim has: what is promised counts."""
     return device.processes_known and all(
         process.pod_uid or is_outside_pods(process) for process in device.processes
     )

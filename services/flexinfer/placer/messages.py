@@ -138,7 +138,7 @@ def node_gone(node: str, cause: str, *, pods: bool) -> str:
 
 
 def nearly_equal(previous: str, message: str) -> bool:
-    """Tell whether two messages differ at most by a tenth, or by 256 MiB, in their amounts of memory.
+    """Return whether two messages differ at most by a tenth, or by 256 MiB, in their amounts of memory.
 
     Free device memory changes with every sample; a status write for each would be noise. All else, node
     names with digits included, must be the same.

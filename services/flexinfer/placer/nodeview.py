@@ -112,7 +112,7 @@ class NodeView:
         return of_class
 
     def _is_full(self, requirements: Requirements) -> bool:
-        """Tell whether Pods have requested too many of its devices, so that a Model is refused that none of them leaves for, whatever else is there."""
+        """Return whether Pods have requested too many of its devices, so that a Model is refused that none of them leaves for, whatever else is there."""
         if not requirements.devices or not counts_by_number(self.offers, requirements.vendors):
             return False
         resources = (GPU_RESOURCES[v] for v in requirements.vendors if v in GPU_RESOURCES)

@@ -55,8 +55,8 @@ class Occupancy:
 
     def _result(self, node: str, view: NodeView) -> KeptCandidate | Unschedulable:
         placements, state = self._placements, self._placements.observed
-        held = state.holding and held_on(state, node)
-        if not self.alone or held or (GROUPED, node) in state.index:
+        entries = state.holding and held_on(state, node)
+        if not self.alone or entries or (GROUPED, node) in state.index:
             self.like_others = False
             return self._evaluated(node)
         results = self._results(node, view)

@@ -86,13 +86,13 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def agrees(self, placement: Placement) -> bool:
-        """Tell whether a placement on devices of this offer says how its Pod gets them; asked of every Model that is scaled to zero."""
+        """Return whether a placement on devices of this offer says how its Pod gets them; asked of every Model that is scaled to zero."""
         way = (placement.binding, placement.driver, placement.runtime_class_name, placement.shared)
         same = way == (self.binding, self.driver, self.runtime_class, self.shares(placement.devices))
         return same and (self.binding != DRA or self.bound(placement) == placement)
 
     def shares(self, devices: Sequence[PlacedDevice]) -> bool:
-        """Tell whether several Pods may have these devices; a claim that requests no part of a device takes all of it."""
+        """Return whether several Pods may have these devices; a claim that requests no part of a device takes all of it."""
         if not devices or (self.binding == DRA and not all(device.memory_mb for device in devices)):
             return False
         return self.shared.issuperset([device.uuid for device in devices])
@@ -108,7 +108,7 @@ Offers = Mapping[str, Offer]
 
 
 def counts_by_number(offers: Offers, vendors: Iterable[str]) -> bool:
-    """Tell whether free devices of these vendors are counted as an extended resource, not one by one."""
+    """Return whether free devices of these vendors are counted as an extended resource, not one by one."""
     ways = [offers[vendor].binding for vendor in vendors if vendor in offers]
     return all(way in ("", DEVICE_PLUGIN) for way in ways)
 

@@ -23,7 +23,7 @@ def picked(model: Model, placements: PlacementState) -> tuple[str, ...]:
 
 
 def differs(model: Model, uuids: tuple[str, ...]) -> bool:
-    """Tell whether devices that are known are others than those of the Model's placement."""
+    """Return whether devices that are known are others than those of the Model's placement."""
     placement = model.status.placement
     return bool(uuids) and placement is not None and set(uuids) != set(placement.uuids)
 

@@ -28,7 +28,7 @@ class _Messages:
         self.by_class: dict[int, _Kept] = {}
 
     def are_of(self, basis: tuple[object, ...]) -> bool:
-        """Tell whether they follow from the very same."""
+        """Return whether they follow from the very same."""
         return len(self._basis) == len(basis) and all(
             old is new for old, new in zip(self._basis, basis, strict=True)
         )

@@ -60,7 +60,7 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
         return max(0, device.total_mb - self.reserve_mb)
 
     def tolerates(self, taint: Taint) -> bool:
-        """Tell whether the Model's Pod tolerates a taint; a Pod with devices tolerates those of GPU nodes."""
+        """Return whether the Model's Pod tolerates a taint; a Pod with devices tolerates those of GPU nodes."""
         if taint.effect not in _REPELLING_EFFECTS:
             return True
         if any(toleration.covers(taint.key, taint.value, taint.effect) for toleration in self.tolerations):
@@ -69,7 +69,7 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
         return ours and self.devices > 0 and taint.effect == "NoSchedule"
 
     def can_use(self, vendor: str, architecture: str) -> bool:
-        """Tell whether the Model may run on devices of a vendor and architecture at all."""
+        """Return whether the Model may run on devices of a vendor and architecture at all."""
         return vendor in self.vendors and (
             not self.unsupported or bool(self.excuse) or not self.doubt(vendor, architecture, certain=True)
         )
@@ -147,7 +147,7 @@ _Rules = tuple[ArchitectureRule, ...]
 
 @lru_cache(maxsize=64)
 def _has_conditions(name: str) -> bool:
-    """Tell whether a backend has rules that apply to some specs alone."""
+    """Return whether a backend has rules that apply to some specs alone."""
     backend = backends.find(name)
     rules = (
         (*backend.unsupported_architectures, *backend.experimental_architectures)

@@ -177,7 +177,7 @@ class PlacementState:
         return group.status.holders if group is not None else ()
 
     def suits_group(self, model: Model, node: str) -> bool:
-        """Tell whether a node could run every member of a Model's group, whatever is free there."""
+        """Return whether a node could run every member of a Model's group, whatever is free there."""
         view = self.view(node)
         return all(view.mismatch(self.requirements(member)) is None for member in self.members(model))
 
@@ -271,7 +271,7 @@ class PlacementState:
         return any(pod.node == node for pod in self.pods(model))
 
     def precedes(self, other: Model, model: Model, *, assigned: bool) -> bool:
-        """Tell whether a Model that is starting on a node is served before another.
+        """Return whether a Model that is starting on a node is served before another.
 
         All of them are before a Model that is new to the node; among those assigned to it, the start order
         decides. Members of one group take turns, so none takes anything from another.

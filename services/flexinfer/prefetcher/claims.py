@@ -97,7 +97,7 @@ async def _label(runtime: Runtime, claim: kube.Claim, model: Model) -> None:
 
 
 async def _is_gone(runtime: Runtime, claim: kube.Claim) -> bool:
-    """Tell whether the API server has no Model of the PVC. Raises ApiError."""
+    """Return whether the API server has no Model of the PVC. Raises ApiError."""
     try:
         await runtime.cluster.get(MODELS, claim.metadata.namespace, claim.metadata.labels[MODEL_LABEL])
     except NotFoundError:

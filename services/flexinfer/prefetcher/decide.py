@@ -142,7 +142,7 @@ def _running(
 
 
 def _outdated(plan: Plan, job: JobFacts) -> bool:
-    """Tell whether a Job has not begun, and would now be created with other pull secrets or another RuntimeClass."""
+    """Return whether a Job has not begun, and would now be created with other pull secrets or another RuntimeClass."""
     has_begun = bool(job.address) or not (job.waiting or not job.active)
     return not has_begun and not job.failed_reason and job.fingerprint not in ("", plan.fingerprint)
 
@@ -238,7 +238,7 @@ def _pvc_uid(model: Model, plan: Plan, state: ObservedState) -> str:
 
 
 def _is_cached(model: Model) -> bool:
-    """Tell whether the condition is True, of whatever generation."""
+    """Return whether the condition is True, of whatever generation."""
     cached = model.condition(conditions.CACHED)
     return cached is not None and cached.true
 

@@ -84,7 +84,7 @@ def _beginning(start: bytes) -> str:
 
 
 def is_gguf(name: str, start: bytes) -> bool:
-    """Tell whether a file is meant to be one, by its name or how it begins."""
+    """Return whether a file is meant to be one, by its name or how it begins."""
     return name.lower().endswith(".gguf") or start.startswith(MAGIC)
 
 

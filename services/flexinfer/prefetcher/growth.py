@@ -49,7 +49,7 @@ def target(claim: kube.Claim, stated_size: Quantity | None, lacks: int) -> Quant
 
 
 async def _may_grow(runtime: Runtime, claim: kube.Claim) -> bool:
-    """Tell whether the StorageClass of a PVC allows larger volumes. Raises ApiError."""
+    """Return whether the StorageClass of a PVC allows larger volumes. Raises ApiError."""
     try:
         storage_class = await runtime.cluster.get(STORAGE_CLASSES, "", claim.spec.storage_class_name or "")
     except NotFoundError:

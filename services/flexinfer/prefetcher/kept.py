@@ -36,7 +36,7 @@ def plan_of(model: Model, plan: Plan, state: ObservedState | None = None) -> Pla
 
 
 def _goes(model: Model, plan: Plan, state: ObservedState | None) -> bool:
-    """Tell whether the PVC is being deleted: it stays for as long as a Pod uses it."""
+    """Return whether the PVC is being deleted: it stays for as long as a Pod uses it."""
     claims = state.workload(model).claims if state is not None else ()
     return any(claim.deleting for claim in claims if claim.name == plan.pvc)
 
@@ -76,7 +76,7 @@ def keep(
 
 
 def _starts(model: Model) -> bool:
-    """Tell whether an engine is being started: what it reads and requests comes before what is kept for the next start."""
+    """Return whether an engine is being started: what it reads and requests comes before what is kept for the next start."""
     return model.is_true(conditions.WANTED) and not model.is_true(conditions.READY)
 
 

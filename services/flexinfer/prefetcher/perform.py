@@ -151,7 +151,7 @@ async def _written(runtime: Runtime, writes: Sequence[WriteStatus]) -> list[AnyE
 
 
 def _is_verified(model: Model, plan: Plan) -> bool:
-    """Tell whether the status is True by this very plan's Job."""
+    """Return whether the status is True by this very plan's Job."""
     cached, cache = model.condition(conditions.CACHED), model.status.cache
     return cached is not None and cached.true and cache is not None and cache.job_name == plan.job_name(model)
 
@@ -196,7 +196,7 @@ async def _require_class(runtime: Runtime, model: Model) -> None:
 
 
 async def _has_default_class(runtime: Runtime) -> bool:
-    """Tell whether the cluster gives a StorageClass to PVCs that name none. Raises ApiError."""
+    """Return whether the cluster gives a StorageClass to PVCs that name none. Raises ApiError."""
     classes = (await runtime.cluster.list(STORAGE_CLASSES)).items
     return any(one.metadata.annotations.get(DEFAULT_CLASS_ANNOTATION) == "true" for one in classes)
 

@@ -58,7 +58,7 @@ def _failed_since(model: Model, plan: Plan, state: ObservedState, memory: Memory
 
 
 def keeps_failure(model: Model, plan: Plan, memory: Memory) -> bool:
-    """Tell whether the condition stays while the Job runs: one that looks again for what cannot be there.
+    """Return whether the condition stays while the Job runs: one that looks again for what cannot be there.
 
     A Model whose weights do not exist is Failed, and would seem to make progress at every look.
     """

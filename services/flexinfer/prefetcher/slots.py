@@ -19,7 +19,7 @@ MOST_CHECKS = 4
 
 
 def has_slot(model: Model, state: ObservedState) -> bool:
-    """Tell whether a Model may create a check Job: it holds a slot, or one is free for it."""
+    """Return whether a Model may create a check Job: it holds a slot, or one is free for it."""
     return _state_of(state.effective(model.key)) == Reason.CHECKING or _is_next(model, state)
 
 

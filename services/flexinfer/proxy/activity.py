@@ -146,7 +146,7 @@ class ActivityReporter:
 
 
 def _is_due(activity: _Activity, now: float, *, heartbeat: bool) -> bool:
-    """Tell whether to publish; a deleted Model never: a later one of the same name has its subject."""
+    """Return whether to publish; a deleted Model never: a later one of the same name has its subject."""
     if activity.route.deleted:
         return False
     has_changed = activity.changed and now >= activity.published_at + MIN_INTERVAL_SECONDS

@@ -48,7 +48,7 @@ class Reuse:
             self._socket.close()
 
     def ended(self) -> bool:
-        """Tell whether the engine has closed the connection, or sent something before it was asked."""
+        """Return whether the engine has closed the connection, or sent something before it was asked."""
         if self._socket is None:
             return True
         try:
@@ -147,7 +147,7 @@ class EngineConnector(aiohttp.TCPConnector):
             connection.close()
 
     def _was_used(self, protocol: ResponseHandler | None) -> bool:
-        """Tell whether a connection was used before, and note that it is used now."""
+        """Return whether a connection was used before, and note that it is used now."""
         if protocol is None or protocol in self._used:
             return protocol is not None
         self._used.add(protocol)

@@ -44,7 +44,7 @@ class Cors:
 
 
 def is_preflight(method: str, headers: Mapping[str, str]) -> bool:
-    """Tell whether a browser asks what a page may send."""
+    """Return whether a browser asks what a page may send."""
     return method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers
 
 

@@ -134,13 +134,13 @@ def _response_of(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
 
 
 def _takes_an_event(upstream: aiohttp.ClientResponse) -> bool:
-    """Tell whether an error event can be appended to a response: a stream of events that is not compressed."""
+    """Return whether an error event can be appended to a response: a stream of events that is not compressed."""
     plain = upstream.headers.get("Content-Encoding", "identity").lower() == "identity"
     return plain and upstream.content_type == "text/event-stream"
 
 
 def _lacks_its_end(upstream: aiohttp.ClientResponse, tail: bytes) -> bool:
-    """Tell whether a response is a stream of events of OpenAI's API that ended without the last one."""
+    """Return whether a response is a stream of events of OpenAI's API that ended without the last one."""
     named = upstream.status == _OK and upstream.url.path in _ENDS_WITH_DONE
     return named and _takes_an_event(upstream) and _DONE.search(tail) is None
 

@@ -35,7 +35,7 @@ class _Part(NamedTuple):
 
 
 def is_form(content_type: str) -> bool:
-    """Tell whether a body is a form."""
+    """Return whether a body is a form."""
     return content_type.partition(";")[0].strip().lower() == TYPE
 
 

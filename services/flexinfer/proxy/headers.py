@@ -95,5 +95,5 @@ def _connection_options(headers: Mapping[str, str]) -> frozenset[str]:
 
 
 def _is_text(value: str) -> bool:
-    """Tell whether a header can be sent on: neither bytes that were not UTF-8 when it arrived nor control characters."""
+    """Return whether a header can be sent on: neither bytes that were not UTF-8 when it arrived nor control characters."""
     return not _UNSENDABLE.search(value)

@@ -34,7 +34,7 @@ def normalise(raw: str) -> str:
 
 
 def is_plain(path: str) -> bool:
-    """Tell whether a normalised path reads the same to every server."""
+    """Return whether a normalised path reads the same to every server."""
     return not _READ_DIFFERENTLY.search(path)
 
 

@@ -127,7 +127,7 @@ def further_names(table: ModelTable, default_namespace: str) -> dict[str, Model]
 
 
 def _has(model: Model, name: str, namespace: str) -> bool:
-    """Tell whether a Model of this namespace has a further name."""
+    """Return whether a Model of this namespace has a further name."""
     named = name in aliases(model) or name.casefold() in labels(model)
     return named and model.metadata.namespace == namespace
 
@@ -148,7 +148,7 @@ def ready_address(model: Model) -> str:
 
 
 def is_stopping(model: Model) -> bool:
-    """Tell whether the Model's engine is about to be stopped."""
+    """Return whether the Model's engine is about to be stopped."""
     condition = model.condition(conditions.READY)
     return condition is not None and not condition.true and condition.reason in _STOPS
 

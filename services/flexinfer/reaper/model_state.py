@@ -123,7 +123,7 @@ def model_state(model: Model, state: ObservedState, now: float) -> ModelState:
 
 
 def has_new_request(item: ModelState, state: ObservedState) -> bool:
-    """Tell whether a request came that the conditions do not answer yet."""
+    """Return whether a request came that the conditions do not answer yet."""
     if item.is_wanted and item.start_failure is None:
         return False
     answered_at = item.changed_at

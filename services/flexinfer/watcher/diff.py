@@ -92,7 +92,7 @@ def _differs(
 def _is_behind(
     cache: ClusterCache, entries: Mapping[str, StreamEntry], key: SubjectKey, api_versions: Versions
 ) -> bool:
-    """Tell whether the stream holds a version that the cache has not reached: what it lacks is not deleted.
+    """Return whether the stream holds a version that the cache has not reached: what it lacks is not deleted.
 
     A watcher that was suspended and reads back what its successor published must not publish that as deleted. A
     version that the API server itself has not reached is void: it was restored to a state before that.

@@ -132,7 +132,7 @@ def _facts(driver: str, device: resource_api.SliceDevice, uuid: str, pci: str) -
 
 
 def _room_for_two(capacity: Mapping[str, resource_api.DeviceCapacity]) -> bool:
-    """Tell whether two claims that request nothing but memory may have a device at once.
+    """Return whether two claims that request nothing but memory may have a device at once.
 
     A claim takes the default of each capacity that it does not request, or all of it if there is no default.
     """

@@ -80,7 +80,7 @@ def _summary(
 
 
 def _may_start(cause: Cause) -> bool:
-    """Tell whether nothing but the start is left to do: the first condition that is not True is at rest, and those before it are True."""
+    """Return whether nothing but the start is left to do: the first condition that is not True is at rest, and those before it are True."""
     return (
         cause.type in (conditions.GRANTED, conditions.READY)
         and cause.condition is not None

@@ -46,7 +46,7 @@ def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
 
 
 def same(previous: Condition | None, condition: Condition) -> bool:
-    """Tell whether a condition equals the previous one, the transition time aside."""
+    """Return whether a condition equals the previous one, the transition time aside."""
     return previous is not None and (
         previous.status,
         previous.reason,

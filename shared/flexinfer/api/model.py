@@ -237,7 +237,7 @@ class Model(Resource, frozen=True, kw_only=True):
         return condition.status
 
     def is_true(self, kind: str) -> bool:
-        """Tell whether a condition is True for the current generation."""
+        """Return whether a condition is True for the current generation."""
         condition = self.condition(kind)
         return (
             condition is not None

@@ -124,7 +124,7 @@ def failure_of(all_conditions: Sequence[Condition], generation: int) -> Conditio
 
 
 def _is_failure(condition: Condition, generation: int) -> bool:
-    """Tell whether waiting does not change a condition; Ready counts at any generation."""
+    """Return whether waiting does not change a condition; Ready counts at any generation."""
     if condition.status != conditions.FALSE:
         return False
     if condition.observed_generation != generation and condition.type != conditions.READY:
@@ -167,7 +167,7 @@ def _is(current: dict[str, Condition], kind: str, status: str) -> bool:
 
 
 def _preempted(current: dict[str, Condition]) -> bool:
-    """Tell whether a Model that is wanted had to leave its devices to another."""
+    """Return whether a Model that is wanted had to leave its devices to another."""
     granted = current.get(conditions.GRANTED)
     preempted = (
         granted is not None and granted.status == conditions.FALSE and granted.reason == Reason.PREEMPTED
@@ -176,7 +176,7 @@ def _preempted(current: dict[str, Condition]) -> bool:
 
 
 def _loading(current: dict[str, Condition], ready: Condition | None) -> bool:
-    """Tell whether the engine starts, or is stopped to be started again: with another template, on another node or device."""
+    """Return whether the engine starts, or is stopped to be started again: with another template, on another node or device."""
     if ready is None or ready.status != conditions.FALSE:
         return False
     restarts = _is(current, conditions.WANTED, conditions.TRUE) and ready.reason in _STOPS
@@ -184,7 +184,7 @@ def _loading(current: dict[str, Condition], ready: Condition | None) -> bool:
 
 
 def _idle(current: dict[str, Condition], ready: Condition | None) -> bool:
-    """Tell whether the Model is scaled to zero, or drains to be."""
+    """Return whether the Model is scaled to zero, or drains to be."""
     wanted = current.get(conditions.WANTED)
     stopped = ready is None or (
         ready.status == conditions.FALSE and (ready.reason in reasons.AT_REST or ready.reason in _STOPS)

@@ -27,7 +27,7 @@ class Toleration(Resource, frozen=True, kw_only=True):
     toleration_seconds: int | None = None
 
     def covers(self, key: str, value: str, effect: str) -> bool:
-        """Tell whether it covers a taint: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/."""
+        """Return whether it covers a taint: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/."""
         if self.effect and self.effect != effect:
             return False
         if self.key and self.key != key:

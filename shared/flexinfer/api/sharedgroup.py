@@ -85,7 +85,7 @@ class Holder(Resource, frozen=True, kw_only=True):
         return tuple(device.uuid for device in self.devices)
 
     def is_on(self, placement: Placement | None) -> bool:
-        """Tell whether a placement names the node and the devices of this turn: its memory is looked for there alone."""
+        """Return whether a placement names the node and the devices of this turn: its memory is looked for there alone."""
         assignment = placement or Placement()
         return assignment.node == self.node and sorted(assignment.uuids) == sorted(self.uuids)
 

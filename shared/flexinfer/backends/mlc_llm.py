@@ -89,12 +89,12 @@ def _compiles(_name: str, spec: ModelSpec) -> bool:
 
 
 def _has_no_library(_name: str, spec: ModelSpec) -> bool:
-    """Tell whether the spec names no compiled library and has no volume that could hold one."""
+    """Return whether the spec names no compiled library and has no volume that could hold one."""
     return not spec.config.get("modelLibPath") and not spec.source.startswith(("pvc://", "HF://"))
 
 
 def _is_half_precision(_name: str, spec: ModelSpec) -> bool:
-    """Tell whether the source's name says that it is not quantised for FP32: q4f16_1, fp16, bf16."""
+    """Return whether the source's name says that it is not quantised for FP32: q4f16_1, fp16, bf16."""
     return "f16" in spec.source.lower() or "fp16" in spec.source.lower()
 
 

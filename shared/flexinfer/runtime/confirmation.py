@@ -55,7 +55,7 @@ class Confirmation:
 
 
 def _is_ahead(state: ObservedState, key: str) -> bool:
-    """Tell whether a Model is known in a version that the stream has not delivered."""
+    """Return whether a Model is known in a version that the stream has not delivered."""
     model = state.models.get(key)
     return model is not None and state.streamed_versions.get(key, -1) < model.metadata.version
 

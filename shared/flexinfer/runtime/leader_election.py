@@ -45,11 +45,11 @@ class LeaderElector:
         self._elected = asyncio.Event()
 
     def is_leader(self, now: float) -> bool:
-        """Tell whether this replica may act; `now` is of the monotonic clock."""
+        """Return whether this replica may act; `now` is of the monotonic clock."""
         return self._renewed_at is not None and now - self._renewed_at < ACT_SECONDS
 
     def is_standby(self) -> bool:
-        """Tell whether another replica was last seen to hold the Lease."""
+        """Return whether another replica was last seen to hold the Lease."""
         return self._renewed_at is None and self._other is not None
 
     async def became_leader(self) -> None:
@@ -134,7 +134,7 @@ class LeaderElector:
         self._renewed_at = now
 
     def _available(self, lease: kube.Lease, now: float) -> bool:
-        """Tell whether the Lease is ours, released, or was seen unchanged for its whole duration.
+        """Return whether the Lease is ours, released, or was seen unchanged for its whole duration.
 
         The clocks of others are not trusted.
         """

@@ -212,7 +212,7 @@ def variable(field: str) -> str:
 
 
 def is_setting(name: str) -> bool:
-    """Tell whether a variable is read as a setting."""
+    """Return whether a variable is read as a setting."""
     return name in _variables().values() or name.startswith(IMAGE_PREFIX)
 
 

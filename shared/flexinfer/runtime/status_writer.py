@@ -188,7 +188,7 @@ async def _read(runtime: Runtime, base: Model) -> Model | None:
 
 
 def _differs(base: Model, current: Model, action: WriteStatus) -> bool:
-    """Tell whether anything that the status was decided from has changed."""
+    """Return whether anything that the status was decided from has changed."""
     if current.metadata.generation != base.metadata.generation or current.deleting != base.deleting:
         return True
     if base.condition(action.condition.type) != current.condition(action.condition.type):

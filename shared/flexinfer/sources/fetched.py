@@ -31,7 +31,7 @@ def claim(model: Model) -> str:
 
 
 def has_no_claim(model: Model) -> bool:
-    """Tell whether no PVC was available for this generation of a Model: Cached says so, for all who mount the weights."""
+    """Return whether no PVC was available for this generation of a Model: Cached says so, for all who mount the weights."""
     cached = model.condition(conditions.CACHED)
     current = cached is not None and cached.observed_generation == model.metadata.generation
     return cached is not None and current and cached.true and cached.reason == Reason.NO_CLAIM

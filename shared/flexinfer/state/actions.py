@@ -123,7 +123,7 @@ def fields(status: OwnedStatus) -> list[tuple[str, object]]:
 
 
 def unwritten_before(model: Model, kind: str) -> bool:
-    """Tell whether a condition that precedes this one has never been written."""
+    """Return whether a condition that precedes this one has never been written."""
     preceding = conditions.CONDITIONS[: conditions.CONDITIONS.index(kind)]
     return any(model.condition(earlier) is None for earlier in preceding)
 

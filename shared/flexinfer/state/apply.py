@@ -73,7 +73,7 @@ def _keep_replies(previous: ObservedState, draft: Draft, now: float) -> None:
 
 
 def _went_back(previous: ObservedState, draft: Draft, key: str) -> bool:
-    """Tell whether the stream holds an older version than it delivered before: the API server was restored to that."""
+    """Return whether the stream holds an older version than it delivered before: the API server was restored to that."""
     return draft.streamed_versions.read().get(key, 0) < previous.streamed_versions.get(key, 0)
 
 

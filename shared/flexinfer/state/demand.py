@@ -92,7 +92,7 @@ def _observing_since(state: ObservedState, now: float) -> tuple[float | None, fl
 
 
 def any_heard_again(before: ObservedState, after: ObservedState) -> bool:
-    """Tell whether a proxy began, ended, or was late: a heartbeat that is on time alters no decision."""
+    """Return whether a proxy began, ended, or was late: a heartbeat that is on time alters no decision."""
     if before.proxies.keys() != after.proxies.keys():
         return True
     return any(_is_news(before.proxies[name], heartbeat) for name, heartbeat in after.proxies.items())

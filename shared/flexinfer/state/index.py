@@ -63,13 +63,13 @@ def scheduled_to(model: Model) -> str:
 
 
 def should_run(model: Model) -> bool:
-    """Tell whether a Model should run now, or as soon as other conditions allow it."""
+    """Return whether a Model should run now, or as soon as other conditions allow it."""
     wanted = model.condition(conditions.WANTED)
     return wanted.true if wanted is not None else not model.spec.serverless.enabled
 
 
 def is_starting(model: Model, workload: WorkloadObserved | None) -> bool:
-    """Tell whether a Model should run and has no Pod on a node."""
+    """Return whether a Model should run and has no Pod on a node."""
     bound = workload is not None and any(pod.node and not pod.ended for pod in workload.pods)
     return not bound and not model.deleting and should_run(model)
 

@@ -79,7 +79,7 @@ def _entries(lease: GPULease | None) -> frozenset[tuple[str, str]]:
 
 
 def is_outside_pods(process: DeviceProcess) -> bool:
-    """Tell whether a process is seen to be in no Pod: the agent could read who it is, and it is in no control group of one."""
+    """Return whether a process is seen to be in no Pod: the agent could read who it is, and it is in no control group of one."""
     return bool(process.started and process.name) and not process.pod_uid
 
 

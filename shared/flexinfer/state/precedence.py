@@ -10,7 +10,7 @@ from flexinfer.state.observed import Sample
 def covers(
     deletion: events.ModelDeleted | events.GroupDeleted | events.LeaseDeleted, uid: str, version: int
 ) -> bool:
-    """Tell whether an object was deleted: the one that a deletion names, and any of its name that is older.
+    """Return whether an object was deleted: the one that a deletion names, and any of its name that is older.
 
     A deletion at a version need not have seen each that was there before it, nor what its uid was.
     """
@@ -18,7 +18,7 @@ def covers(
 
 
 def moved(previous: Model | None, model: Model, condition: Condition) -> bool:
-    """Tell whether status or reason of a condition is not as it was; not if nothing is known of before.
+    """Return whether status or reason of a condition is not as it was; not if nothing is known of before.
 
     Granted of another shared group is another one, whatever its reason: a place in one queue is none in the other.
     """

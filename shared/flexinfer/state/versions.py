@@ -23,7 +23,7 @@ class Versions(Parts):
         return before is not None and version < before
 
     def _is_outdated(self, uid: str, version: int, current: int | None, *, counts: bool) -> bool:
-        """Tell whether an object is older than what is known: its deletion, or the version `current` of its name.
+        """Return whether an object is older than what is known: its deletion, or the version `current` of its name.
 
         Of an API server that was restored to an older state it `counts`, whatever is known; its deletion is then forgotten.
         """
@@ -42,7 +42,7 @@ class Versions(Parts):
         self.changed_at.drop(uid)
 
     def _is_gone(self, key: str, uid: str) -> bool:
-        """Tell whether a Model is known to be deleted: what is heard of it late is not kept."""
+        """Return whether a Model is known to be deleted: what is heard of it late is not kept."""
         current = self.models.read().get(key)
         return uid in self.deleted_versions.read() and (current is None or current.uid != uid)
 

@@ -107,7 +107,7 @@ class Hub:
             assert self.sent_bytes.wait_for(lambda: sum(self.sent.values()) >= size, patient(seconds))
 
     def has(self, path: str) -> bool:
-        """Tell whether a path begins with a repository that it has."""
+        """Return whether a path begins with a repository that it has."""
         return not self.repository or path.startswith(self.repository)
 
 

@@ -118,7 +118,7 @@ def readyz(folder: Path) -> str:
 
 
 def waits_for_the_api_alone(said: str) -> bool:
-    """Tell whether a process is connected to NATS, and says that the API server is all that it lacks."""
+    """Return whether a process is connected to NATS, and says that the API server is all that it lacks."""
     return "API server" in said and "NATS is not connected" not in said
 
 

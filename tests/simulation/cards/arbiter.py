@@ -22,6 +22,7 @@ from flexinfer.arbiter import status
 from flexinfer.arbiter.decide import Action, decide
 from flexinfer.arbiter.effects import (
     Advance,
+    CheckLeaseExpiry,
     Create,
     Effect,
     Grant,
@@ -30,14 +31,13 @@ from flexinfer.arbiter.effects import (
     Preempt,
     Rebind,
     Report,
-    TellLease,
-    TimeLease,
     Unprotect,
+    WriteLeaseStatus,
 )
 from flexinfer.arbiter.foreign_holders import held_by_another
 from flexinfer.arbiter.grant import may_have
 from flexinfer.arbiter.group import has_returned, may_hold, may_hold_lease, must_leave
-from flexinfer.arbiter.leases import granted_status, is_told
+from flexinfer.arbiter.leases import end_is_recorded, granted_status
 from flexinfer.arbiter.member import Member, of_model
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
@@ -205,7 +205,7 @@ class Arbiter:
         if holder.lease:
             lease = state.leases.get(f"default/{holder.lease}")
             lease = lease if lease is not None and lease.uid == holder.uid else None
-            told = is_told(lease, holder)
+            told = end_is_recorded(lease, holder)
             return None if action.step == STOPPED and not told else action.reason or holder.reason
         model = state.models.get(f"default/{holder.model}")
         model = model if model is not None and model.uid == holder.uid else None
@@ -214,7 +214,9 @@ class Arbiter:
         stays = action.step == STOPPED and model is not None and not has_returned(model, holder.turn)
         return None if stays else holder.reason
 
-    def _perform_on_lease(self, group: SharedGroup, action: GrantLease | TellLease | TimeLease) -> None:
+    def _perform_on_lease(
+        self, group: SharedGroup, action: GrantLease | WriteLeaseStatus | CheckLeaseExpiry
+    ) -> None:
         world, lease = self._world, self._world.state.leases.get(action.lease.key)
         if lease is None or lease.uid != action.lease.uid:
             return
@@ -222,12 +224,12 @@ class Arbiter:
             case GrantLease():
                 self._telemetry.observe(world.state, None)
                 self._grant(group, self._telemetry.lease(lease, group) if may_hold_lease(lease) else None)
-            case TellLease(status=new):
+            case WriteLeaseStatus(status=new):
                 holder = group.holder(lease.uid)
                 if holder is not None and holder.step == GRANTED:
                     new = granted_status(group, holder, lease, new.since or world.stamp())
                 world.write_lease(msgspec.structs.replace(lease, status=new))
-            case TimeLease():
+            case CheckLeaseExpiry():
                 world.observe(
                     events.LeaseTimed(
                         namespace="default",

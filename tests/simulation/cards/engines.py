@@ -125,7 +125,7 @@ class Engines:
             self._say(name, conditions.WANTED, conditions.FALSE, Reason.IDLE)
 
     def _is_verifying(self, but: str) -> bool:
-        """Tell whether another Model makes its initial start; one that is queued for its cards does not."""
+        """Return whether another Model makes its initial start; one that is queued for its cards does not."""
         models = [m for m in self._world.state.models.values() if m.metadata.name != but]
         return any(
             (wanted := model.condition(conditions.WANTED)) is not None

@@ -34,25 +34,25 @@ class Facts:
         return Member(object=lease, placement=Placement(node=holder.node, devices=placed))
 
     def is_alone(self, member: Member, group: SharedGroup) -> bool:
-        """Tell whether one is to be the only holder."""
+        """Return whether one is to be the only holder."""
         unknown = any(not need.memory_mb for need in member.placement.devices)
         return bool(group.spec.mode == ONE_AT_A_TIME or member.exclusive or unknown)
 
     def is_held_elsewhere(self, member: Member, group: SharedGroup) -> bool:
-        """Tell whether another group holds a card of a member."""
+        """Return whether another group holds a card of a member."""
         others = (other for other in self._world.state.groups.values() if other.key != group.key)
         held = {uuid for other in others for holder in other.status.holders for uuid in holder.uuids}
         return bool(held & set(member.placement.uuids))
 
-    def is_told(self, uuid: str) -> bool:
-        """Tell whether the last sample says which processes use a card."""
+    def end_is_recorded(self, uuid: str) -> bool:
+        """Return whether the last sample says which processes use a card."""
         world = self._world
         return world.now - world.shown_at < RECENT_SECONDS and uuid in world.listed
 
     def is_short(
         self, group: SharedGroup, need: PlacedDevice, holders: Iterable[Holder], claimed_mb: int = 0
     ) -> bool:
-        """Tell whether a card lacks room beside holders: each counts with its entry, or with more that it was seen to use."""
+        """Return whether a card lacks room beside holders: each counts with its entry, or with more that it was seen to use."""
         shown = [one for one in self._world.shown if one.uuid == need.uuid]
         on_it = [holder for holder in group.status.holders if need.uuid in holder.uuids]
         own = {holder.uid: [one for one in shown if self._is_of(holder, one)] for holder in on_it}
@@ -64,7 +64,7 @@ class Facts:
         return total > TOTAL_MB - group.spec.reserve_mb
 
     def _is_of(self, holder: Holder, process: Shown) -> bool:
-        """Tell whether a process is of a holder: what began outside of Pods after the last sample before its grant counts as a lease's.
+        """Return whether a process is of a holder: what began outside of Pods after the last sample before its grant counts as a lease's.
 
         Whether it began before the grant no telemetry tells.
         """
@@ -74,13 +74,13 @@ class Facts:
         )
 
     def is_unrequested(self, member: Member) -> bool:
-        """Tell whether one makes its initial start, and no request waits for it."""
+        """Return whether one makes its initial start, and no request waits for it."""
         wanted = member.model.condition(conditions.WANTED) if member.model is not None else None
         asked = any(self._world.traffic.get(member.object.metadata.name, (0, 0)))
         return wanted is not None and wanted.reason == Reason.FIRST_START and not asked
 
     def has_only_verified(self, holder: Holder) -> bool:
-        """Tell whether a holder's engine is ready, and was started for nothing but its initial start."""
+        """Return whether a holder's engine is ready, and was started for nothing but its initial start."""
         other, name = self.member(holder), holder.model
         model = other.model if other is not None else None
         used = model is None or not model.spec.serverless.enabled or name in self._world.requested
@@ -107,7 +107,7 @@ class Facts:
     def has_room(
         self, member: Member, group: SharedGroup, holders: Sequence[Holder], claims: Sequence[Member]
     ) -> bool:
-        """Tell whether one has room beside holders, and beside others that are to be granted too."""
+        """Return whether one has room beside holders, and beside others that are to be granted too."""
         if self.is_held_elsewhere(member, group):
             return False
         others = [*claims, *(other for holder in holders if (other := self.member(holder)) is not None)]
@@ -132,7 +132,7 @@ class Facts:
 
 
 def precedes(member: Member, waiter: Member) -> bool:
-    """Tell whether a member is before another in the queue, or may have been when it was granted."""
+    """Return whether a member is before another in the queue, or may have been when it was granted."""
     if member.priority != waiter.priority:
         return member.priority > waiter.priority
     return member.is_lease or 0 < _position(member) < _position(waiter)

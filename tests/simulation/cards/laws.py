@@ -84,7 +84,7 @@ class Laws:
 
     def _judge_memory(self, group: SharedGroup, holder: Holder, need: PlacedDevice) -> None:
         """A grant is judged by a sample from after the last release, and there was room by what that showed."""
-        if not self._facts.is_told(need.uuid):
+        if not self._facts.end_is_recorded(need.uuid):
             return  # then it is the only holder: `_judge_alone`
         if self._world.shown_at < self._released.get(group.key, 0.0):
             self._world.report_problem(f"{holder.label} is granted by a sample of before the last release")
@@ -114,7 +114,7 @@ class Laws:
         if waiter.uid == member.uid:
             del self._promised[group.key]
             return
-        told = all(self._facts.is_told(need.uuid) for need in waiter.placement.devices)
+        told = all(self._facts.end_is_recorded(need.uuid) for need in waiter.placement.devices)
         if precedes(member, waiter) or not told or self._facts.is_held_elsewhere(waiter, group):
             return
         staying = [one for one in group.status.holders if one.step == GRANTED]
@@ -193,19 +193,19 @@ class Laws:
             )
 
     def _is_due(self, model: Model, group: SharedGroup) -> bool:
-        """Tell whether the first of a queue waits for nothing but holders that may be made to leave."""
+        """Return whether the first of a queue waits for nothing but holders that may be made to leave."""
         waits = any(self._world.traffic.get(model.metadata.name, (0, 0))) or not model.spec.serverless.enabled
         leaves = all(self._may_leave(holder, of_model(model)) for holder in group.status.holders)
         return waits and leaves and self._is_first_with_room(model, group)
 
     def _is_first_with_room(self, model: Model, group: SharedGroup) -> bool:
-        """Tell whether the first of a queue has room as soon as the holders that there are have left."""
+        """Return whether the first of a queue has room as soon as the holders that there are have left."""
         world, membership, placement = self._world, model.status.shared_group, model.status.placement
         first = membership is not None and membership.group == group.name and membership.position == 1
         if placement is None or not first or world.shown_at < self._released.get(group.key, 0.0):
             return False
         free = not any(
-            not self._facts.is_told(need.uuid) or self._facts.is_short(group, need, [])
+            not self._facts.end_is_recorded(need.uuid) or self._facts.is_short(group, need, [])
             for need in placement.devices
         )
         held = self._facts.is_held_elsewhere(of_model(model), group)

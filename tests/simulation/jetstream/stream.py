@@ -37,7 +37,7 @@ class Stream:
         self._copies: list[tuple[int, dict[str, StoredMessage]]] = []
 
     def takes(self, subject: str) -> bool:
-        """Tell whether the stream keeps messages of a subject."""
+        """Return whether the stream keeps messages of a subject."""
         return any(matches(pattern, subject) for pattern in self._subjects)
 
     def sequence_of(self, subject: str) -> int:
@@ -75,5 +75,5 @@ class Stream:
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Tell whether a subject matches a pattern, of which only the last token may be a wildcard."""
+    """Return whether a subject matches a pattern, of which only the last token may be a wildcard."""
     return subject.startswith(pattern[:-1]) if pattern.endswith(">") else pattern == subject

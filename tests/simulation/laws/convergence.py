@@ -27,7 +27,7 @@ class Convergence(Law):
         return frozenset(turns if _beside_always_on(model, models) else {rests})
 
     def reached(self) -> bool:
-        """Tell whether every Model has its phase, and nothing runs that should not."""
+        """Return whether every Model has its phase, and nothing runs that should not."""
         models = self.checker.simulation.models()
         every = models.values()
         reached = all(m.status.phase in self.expected(m, every) and not m.deleting for m in every)
@@ -66,7 +66,7 @@ class Convergence(Law):
 
 
 def _beside_always_on(model: Model, models: Collection[Model]) -> bool:
-    """Tell whether another member of a Model's group always runs: one of them has the devices, and does not leave them."""
+    """Return whether another member of a Model's group always runs: one of them has the devices, and does not leave them."""
     mates = [
         m for m in models if model.spec.group and m.spec.group == model.spec.group and m.uid != model.uid
     ]

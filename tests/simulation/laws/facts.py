@@ -55,7 +55,7 @@ def policy_of(group_object: Object) -> SharedGroupSpec:
 
 
 def is_initialized(group_object: Object | None) -> bool:
-    """Tell whether the arbiter has looked at what runs: before, holders are found as they are."""
+    """Return whether the arbiter has looked at what runs: before, holders are found as they are."""
     return group_object is not None and msgspec.convert(group_object, SharedGroup).initialized
 
 
@@ -70,12 +70,12 @@ def group_of(model: Object) -> str:
 
 
 def always_runs(model: Object) -> bool:
-    """Tell whether a Model is never scaled to zero."""
+    """Return whether a Model is never scaled to zero."""
     return not (model["spec"].get("serverless") or {}).get("enabled", True)
 
 
 def is_kept_waiting(model: Object, models: Iterable[Object]) -> bool:
-    """Tell whether another member of a Model's group always runs: it leaves the devices to no other."""
+    """Return whether another member of a Model's group always runs: it leaves the devices to no other."""
     group, uid = group_of(model), model["metadata"]["uid"]
     others = (other for other in models if other["metadata"]["uid"] != uid)
     return bool(group) and any(group_of(other) == group and always_runs(other) for other in others)

@@ -60,13 +60,13 @@ class Reaping(Law):
             self.report(f"{name} was scaled to zero {now - last:.1f} s after a request")
 
     def _is_known_to_load(self, key: str) -> bool:
-        """Tell whether the reaper itself has observed that a Model is loading, or received nothing to the contrary."""
+        """Return whether the reaper itself has observed that a Model is loading, or received nothing to the contrary."""
         reaper = self.checker.simulation.observed.get("reaper")
         model = reaper().models.get(key) if reaper is not None else None
         ready = model.condition(conditions.READY) if model is not None else None
         return ready is None or ready.reason in reasons.LOADING
 
     def _heard(self, proxy: str) -> bool:
-        """Tell whether what a proxy reported must have arrived."""
+        """Return whether what a proxy reported must have arrived."""
         silent_at = self.checker.simulation.silent_at
         return bool(proxy) and self.now - silent_at.get(proxy, -1e9) > HEARTBEAT_GAP + _HEARD_SECONDS

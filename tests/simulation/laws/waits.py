@@ -57,7 +57,7 @@ class Waits(Law):
                     waits[kind, reason] = self.now
 
     def _is_kept_waiting(self, uid: str) -> bool:
-        """Tell whether a Model waits for one that always runs: that has no end, and the message names it."""
+        """Return whether a Model waits for one that always runs: that has no end, and the message names it."""
         models = self.checker.models
         return uid in models and is_kept_waiting(models[uid], models.values())
 
@@ -80,6 +80,6 @@ def _waits(model: Object) -> Iterator[tuple[str, str]]:
 
 
 def _must_stop(model: Object) -> bool:
-    """Tell whether the engine of a Model must not run: it is deleted, not wanted, or gives its device back."""
+    """Return whether the engine of a Model must not run: it is deleted, not wanted, or gives its device back."""
     gates = [condition(model, kind).get("status") for kind in (conditions.WANTED, conditions.GRANTED)]
     return "deletionTimestamp" in model["metadata"] or conditions.FALSE in gates

@@ -9,7 +9,15 @@ import pytest
 from flexinfer.api.lease import GPULease
 from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, SharedGroup
-from flexinfer.arbiter.effects import Advance, Effect, Grant, GrantLease, Initialize, TellLease, TimeLease
+from flexinfer.arbiter.effects import (
+    Advance,
+    CheckLeaseExpiry,
+    Effect,
+    Grant,
+    GrantLease,
+    Initialize,
+    WriteLeaseStatus,
+)
 from flexinfer.arbiter.perform import perform
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
@@ -116,7 +124,7 @@ async def test_a_lease_that_was_given_back_meanwhile_is_not_granted() -> None:
 async def test_a_lease_is_told_until_when_by_the_clock_of_the_write() -> None:
     """And how long that is yet is observed, without another read."""
     card, world = on_a_card(), a_world(a_group(an_entry(), version=100), a_lease(spec={"memory_mb": 8_000}))
-    replies = await performed(world, effect(as_read(world, card), TellLease))
+    replies = await performed(world, effect(as_read(world, card), WriteLeaseStatus))
     status = the_lease(world).status
     assert (status.since, status.expires_at) == ("2026-11-24T20:00:00Z", "2026-11-24T22:00:00Z")
     condition = the_lease(world).condition()
@@ -128,7 +136,7 @@ async def test_a_lease_is_told_until_when_by_the_clock_of_the_write() -> None:
 async def test_a_lease_is_not_told_of_a_turn_that_it_has_no_longer() -> None:
     """The group is read before each word to its owner."""
     card, world = on_a_card(), a_world(a_group(an_entry(), version=100), a_lease(spec={"memory_mb": 8_000}))
-    action = effect(as_read(world, card), TellLease)
+    action = effect(as_read(world, card), WriteLeaseStatus)
     world.group(a_group(an_entry(step=RELEASING), version=101))
     await performed(world, action)
     assert not the_lease(world).granted
@@ -137,7 +145,7 @@ async def test_a_lease_is_not_told_of_a_turn_that_it_has_no_longer() -> None:
 async def test_a_lease_that_was_written_meanwhile_is_decided_on_again() -> None:
     """Also one written between the read and the write: the resourceVersion is that of the read."""
     card, world = on_a_card(), a_world(a_group(an_entry(), version=100), a_lease(spec={"memory_mb": 8_000}))
-    action = effect(as_read(world, card), TellLease)
+    action = effect(as_read(world, card), WriteLeaseStatus)
 
     def changed(call: str) -> None:
         if call == "replace gpuleases":
@@ -165,7 +173,9 @@ async def test_the_end_of_a_lease_is_decided_by_the_wall_clock(minutes: int, ste
 async def test_how_long_a_lease_lasts_is_looked_up() -> None:
     """For the end that its status names."""
     card, world = on_a_card(), a_world(a_group(an_entry(), version=100), granted())
-    replies = await performed(world, effect(as_read(world, card), TimeLease), at=AT + timedelta(hours=1))
+    replies = await performed(
+        world, effect(as_read(world, card), CheckLeaseExpiry), at=AT + timedelta(hours=1)
+    )
     [timed] = [reply for reply in replies if isinstance(reply, events.LeaseTimed)]
     assert (timed.remaining_seconds, timed.expires_at) == (3_600.0, "2026-11-24T22:00:00Z")
 
@@ -201,7 +211,7 @@ async def test_a_lease_that_was_granted_holds_its_memory_again_in_a_new_object()
 async def test_a_paused_arbiter_cannot_tell_a_lease_of_the_object_before() -> None:
     """Every lease is written before a new object is initialised: what was read earlier has an old resourceVersion."""
     card, world = on_a_card(), a_world(a_group(an_entry(), version=100), a_lease(spec={"memory_mb": 8_000}))
-    action = effect(as_read(world, card), TellLease)
+    action = effect(as_read(world, card), WriteLeaseStatus)
     former = the_group(world)
     world.group(a_group(initialized=False, uid="another"))
     await performed(world, Initialize(group=the_group(world), models=(), highest_turn=0))

@@ -11,7 +11,7 @@ from flexinfer.api.lease import GPULease
 from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.placement import Placement
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, GroupProcess, HeldDevice, Holder
-from flexinfer.arbiter.effects import GrantLease, Preempt, TellLease, TimeLease
+from flexinfer.arbiter.effects import CheckLeaseExpiry, GrantLease, Preempt, WriteLeaseStatus
 from flexinfer.events import events
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_group, a_lease, a_node, a_state
@@ -56,7 +56,7 @@ def granted(memory_mb: int | None = 8_000, **changes: Any) -> GPULease:
 
 def told(state: ObservedState, seconds: float = 1.0) -> dict[str, tuple[str, str]]:
     """Return name -> (reason, message) of each status of a lease that is written."""
-    written = [action for action in decided(state, NOW + seconds) if isinstance(action, TellLease)]
+    written = [action for action in decided(state, NOW + seconds) if isinstance(action, WriteLeaseStatus)]
     return {
         a.lease.metadata.name: (a.status.conditions[0].reason, a.status.conditions[0].message)
         for a in written
@@ -174,7 +174,7 @@ def test_a_lease_takes_no_room_that_is_kept_for_one_before_it() -> None:
 def test_a_lease_is_told_what_it_got_once_its_entry_says_granted() -> None:
     """Until when is added by the clock of the write."""
     state = observed(Card(), a_lease(spec={"memory_mb": 8_000}), entry=an_entry())
-    [tells] = [action for action in decided(state, NOW + 1) if isinstance(action, TellLease)]
+    [tells] = [action for action in decided(state, NOW + 1) if isinstance(action, WriteLeaseStatus)]
     assert (tells.status.turn, tells.status.node, tells.status.devices[0].memory_mb) == (9, "a", 8_000)
     assert tells.status.conditions[0].true
     assert (tells.status.since, tells.status.expires_at) == ("", "")
@@ -183,11 +183,11 @@ def test_a_lease_is_told_what_it_got_once_its_entry_says_granted() -> None:
 def test_when_a_lease_ends_is_asked_of_the_wall_clock_and_again_every_minute() -> None:
     """A machine that slept has another monotonic clock than the one on the wall."""
     state = observed(Card(), granted(), entry=an_entry())
-    assert any(isinstance(action, TimeLease) for action in decided(state, NOW + 1))
+    assert any(isinstance(action, CheckLeaseExpiry) for action in decided(state, NOW + 1))
     state = later(state, NOW + 1, timed(3_600.0))
-    assert not any(isinstance(action, TimeLease) for action in decided(state, NOW + 2))
+    assert not any(isinstance(action, CheckLeaseExpiry) for action in decided(state, NOW + 2))
     assert NOW + 61 in requeues(state, NOW + 2)
-    assert any(isinstance(action, TimeLease) for action in decided(state, NOW + 61))
+    assert any(isinstance(action, CheckLeaseExpiry) for action in decided(state, NOW + 61))
 
 
 def timed(seconds: float, expires_at: str = END) -> events.LeaseTimed:
@@ -217,7 +217,7 @@ def test_a_longer_duration_is_told_with_its_new_end() -> None:
     lease = granted()
     longer = msgspec.structs.replace(lease, spec=msgspec.structs.replace(lease.spec, duration="3h"))
     state = observed(Card(), longer, entry=an_entry())
-    [tells] = [action for action in decided(state, NOW + 1) if isinstance(action, TellLease)]
+    [tells] = [action for action in decided(state, NOW + 1) if isinstance(action, WriteLeaseStatus)]
     assert tells.status.expires_at == "2026-11-24T23:00:00Z"
 
 

@@ -206,5 +206,5 @@ class World:
 
 
 def open_gate_of(pod: Json) -> bool:
-    """Tell whether a Pod's gate is open."""
+    """Return whether a Pod's gate is open."""
     return not any(gate["name"].startswith(GATE_PREFIX) for gate in pod["spec"].get("schedulingGates", []))

@@ -91,7 +91,7 @@ def way_of(node: NodeFacts) -> str:
 
 
 def granted(node: NodeFacts, uuid: str, placements: list[Placement]) -> bool:
-    """Tell whether the placements on a card can all be granted, by the rules of the way in which its node gives it."""
+    """Return whether the placements on a card can all be granted, by the rules of the way in which its node gives it."""
     amounts = [d.memory_mb for placement in placements for d in placement.devices if d.uuid == uuid]
     alone = len(placements) == 1
     dra = next((device for device in node.dra if device.uuid == uuid), None)

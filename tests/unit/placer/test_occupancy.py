@@ -114,7 +114,7 @@ def test_a_refusal_is_that_of_a_state_in_which_nothing_was_refused_before() -> N
 
 
 def by_the_rule(state: ObservedState, node: str) -> bool:
-    """Tell whether Models may still take memory of a node that telemetry does not show."""
+    """Return whether Models may still take memory of a node that telemetry does not show."""
     placements = PlacementState(state, a_new("other"), NOW + 4)
     starting, running = placements.starting(node), placements.occupying(node)
     loading = [m for m in running if m.spec.devices and not has_loaded(placements, m, node)]

@@ -111,7 +111,7 @@ class Library:
 
 
 def _loadable() -> bool:
-    """Tell whether the library is installed: it comes with NVIDIA's driver."""
+    """Return whether the library is installed: it comes with NVIDIA's driver."""
     try:
         ctypes.CDLL(_LIBRARY)
     except OSError:
@@ -247,7 +247,7 @@ def _complete(processes: Holdings) -> bool:
 
 @cache
 def _in_wsl() -> bool:
-    """Tell whether Windows owns the devices: then the list of processes succeeds and stays empty."""
+    """Return whether Windows owns the devices: then the list of processes succeeds and stays empty."""
     return Path("/dev/dxg").exists()
 
 

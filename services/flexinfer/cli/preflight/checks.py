@@ -205,7 +205,7 @@ CHECKS: Sequence[Check] = (
 
 
 def failed(results: Sequence[Finding]) -> bool:
-    """Tell whether something that a Model needs is missing."""
+    """Return whether something that a Model needs is missing."""
     return any(finding.status == MISSING for finding in results)
 
 

@@ -77,7 +77,7 @@ def sha256(path: Path) -> str:
 
 
 def is_right(path: Path, file: RemoteFile) -> bool:
-    """Tell whether a file is the one of the hub, by sha256, or by git's own digest for one that git keeps."""
+    """Return whether a file is the one of the hub, by sha256, or by git's own digest for one that git keeps."""
     if not _is_there(path, file.size):
         return False
     if file.sha256:

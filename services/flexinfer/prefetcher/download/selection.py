@@ -48,7 +48,7 @@ def _refuse_code(selection: Files, files: tuple[RemoteFile, ...], left_out: tupl
 
 
 def selected(selection: Files, path: str) -> bool:
-    """Tell whether a selection names a file: by its name, or by a pattern while it is not ignored."""
+    """Return whether a selection names a file: by its name, or by a pattern while it is not ignored."""
     if path in selection.names:
         return True
     if selection.names and not selection.allow:

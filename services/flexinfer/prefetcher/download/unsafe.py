@@ -20,17 +20,17 @@ _SHOWN, _LONGEST = 5, 80
 
 
 def is_pickle(path: str) -> bool:
-    """Tell whether a file may hold weights that run code when they are loaded."""
+    """Return whether a file may hold weights that run code when they are loaded."""
     return path.lower().endswith(_PICKLES) and not _ARRAYS.fullmatch(path)
 
 
 def is_unsafe(path: str) -> bool:
-    """Tell whether a file can run code when it is loaded."""
+    """Return whether a file can run code when it is loaded."""
     return is_pickle(path) or path.lower().endswith(_CODE)
 
 
 def has_weights(paths: Iterable[str]) -> bool:
-    """Tell whether there are weights in a safe format."""
+    """Return whether there are weights in a safe format."""
     return any(path.lower().endswith(_WEIGHTS) or _ARRAYS.fullmatch(path) for path in paths)
 
 

@@ -35,7 +35,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _matches(entry: str, host: str, port: str) -> bool:
-    """Tell whether an entry of NO_PROXY covers a host at a port."""
+    """Return whether an entry of NO_PROXY covers a host at a port."""
     if not entry:
         return False
     if entry == "*":

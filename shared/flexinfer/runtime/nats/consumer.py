@@ -180,7 +180,7 @@ class OrderedConsumer:
         self._queue.put(call)
 
     def is_replayed(self) -> bool:
-        """Tell whether the message last received was stored before the consumer was created."""
+        """Return whether the message last received was stored before the consumer was created."""
         return self._next - 1 <= self.pending
 
     def age(self, stored_at: datetime) -> float:

@@ -31,7 +31,7 @@ class StateDigest:
         self.sums[kind] = (self.sums[kind] + value) % _MODULUS
 
     def matches(self, watermark: events.Watermark) -> bool:
-        """Tell whether everything that the watcher had published by then was read."""
+        """Return whether everything that the watcher had published by then was read."""
         return watermark.counts == self.counts and watermark.sums == self.sums
 
 
