@@ -294,7 +294,7 @@ def test_a_namespace_has_what_every_cluster_gives_it(kubectl: Kubectl) -> None:
     kubectl("wait --for=create serviceaccount/default --timeout=10s")
     names = kubectl("get serviceaccounts -o name").split()
     assert names == ["serviceaccount/default", "serviceaccount/worker"]
-    assert kubectl("get sa worker").splitlines()[0].split() == ["NAME", "SECRETS", "AGE"]
+    assert kubectl("get sa worker").splitlines()[0].split() == ["NAME", "AGE"]
 
 
 def test_kubectl_reads_what_there_is_and_names_what_there_is_not(kubectl: Kubectl) -> None:

@@ -10,11 +10,12 @@ from flexinfer.api.sharedgroup import INITIALIZED, SharedGroup, SharedGroupSpec,
 from flexinfer.arbiter import status
 from flexinfer.arbiter.effects import Create, Initialize
 from flexinfer.arbiter.lease_effects import claimed
-from flexinfer.arbiter.objects import deleted, other_than, protect, put, read, record_step
+from flexinfer.arbiter.objects import other_than, protect, put, read, record_step
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.workload import pod_facts
 from flexinfer.runtime.kubernetes.api import PODS, SHARED_GROUPS, AlreadyExistsError
+from flexinfer.runtime.refetch import deletion_of
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import rfc3339
 
@@ -45,7 +46,7 @@ async def initialize(runtime: Runtime, action: Initialize, current: SharedGroup)
     if again is None or (other := other_than(current, again)) or again.initialized:
         return [
             *leases,
-            *([deleted(current)] if again is None else other or [events.GroupObserved(group=again)]),
+            *([deletion_of(current)] if again is None else other or [events.GroupObserved(group=again)]),
         ]
     current = await protect(runtime, again)
     pods = (await runtime.cluster.list(PODS, current.metadata.namespace, labels=TURN_LABEL)).items

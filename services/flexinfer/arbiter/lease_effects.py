@@ -17,12 +17,13 @@ from flexinfer.arbiter.grant import grant
 from flexinfer.arbiter.group import may_hold_lease
 from flexinfer.arbiter.leases import end_is_recorded, granted_status
 from flexinfer.arbiter.member import Member
-from flexinfer.arbiter.objects import lease_deleted, put_lease, read_lease
+from flexinfer.arbiter.objects import put_lease, read_lease
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Subject, record
 from flexinfer.runtime.kubernetes.api import GPU_LEASES, SHARED_GROUPS, NotFoundError
+from flexinfer.runtime.refetch import deletion_of, returned
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import rfc3339
 
@@ -54,12 +55,10 @@ async def _read(runtime: Runtime, decided_on: GPULease) -> tuple[GPULease | None
     meta = decided_on.metadata
     lease = await read_lease(runtime, meta.namespace, meta.name)
     if lease is None:
-        return None, [lease_deleted(decided_on)]
+        return None, [deletion_of(decided_on)]
     if lease.uid != decided_on.uid:
-        return None, [lease_deleted(decided_on), events.LeaseObserved(lease=lease)]
-    if lease.metadata.version < meta.version:
-        return lease, [events.LeaseRestored(lease=lease)]
-    return lease, [events.LeaseObserved(lease=lease)]
+        return None, [deletion_of(decided_on), events.LeaseObserved(lease=lease)]
+    return lease, [returned(decided_on, lease)]
 
 
 async def _grant(

@@ -20,6 +20,7 @@ from flexinfer.runtime.kubernetes.api import (
     InvalidError,
     NotFoundError,
 )
+from flexinfer.runtime.refetch import deletion_of
 from flexinfer.runtime.runtime import Runtime
 
 
@@ -82,22 +83,6 @@ async def put_lease(runtime: Runtime, current: GPULease, new: GPULeaseStatus) ->
     return await runtime.cluster.replace(GPU_LEASES, meta.namespace, meta.name, body, subresource="status")
 
 
-def lease_deleted(lease: GPULease) -> events.LeaseDeleted:
-    """Return that a lease is gone."""
-    meta = lease.metadata
-    return events.LeaseDeleted(
-        namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version + 1
-    )
-
-
-def deleted(group: SharedGroup) -> events.GroupDeleted:
-    """Return that an object is gone."""
-    meta = group.metadata
-    return events.GroupDeleted(
-        namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version + 1
-    )
-
-
 def record_step(
     runtime: Runtime, group: SharedGroup, reason: str, message: str, *, warning: bool = False
 ) -> None:
@@ -109,6 +94,6 @@ def record_step(
 def other_than(decided_on: SharedGroup, current: SharedGroup) -> Sequence[AnyEvent]:
     """Return what was read in place of the object that an effect was decided from; empty if it is that one, or a later state of it."""
     if current.metadata.uid != decided_on.metadata.uid:
-        return [deleted(decided_on), events.GroupObserved(group=current)]
+        return [deletion_of(decided_on), events.GroupObserved(group=current)]
     restored = current.metadata.version < decided_on.metadata.version
     return [events.GroupRestored(group=current)] if restored else []

@@ -39,13 +39,14 @@ from flexinfer.arbiter.grant import grant
 from flexinfer.arbiter.group import has_opened, has_returned, may_hold, must_leave, where
 from flexinfer.arbiter.lease_effects import perform_on_lease, still_due, waiting_lease
 from flexinfer.arbiter.member import Member, of_model
-from flexinfer.arbiter.objects import deleted, other_than, put, read, read_model, record_step, set_finalizers
+from flexinfer.arbiter.objects import other_than, put, read, read_model, record_step, set_finalizers
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import SHARED_GROUPS
+from flexinfer.runtime.refetch import deletion_of
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.status_writer import model_deleted, rfc3339
+from flexinfer.runtime.status_writer import rfc3339
 from flexinfer.runtime.together import both
 
 
@@ -60,7 +61,7 @@ async def perform(runtime: Runtime, action: Effect, *, telemetry: Telemetry) -> 
         return await _grant(runtime, action, telemetry)
     current = await read(runtime, action)
     if current is None or (other := other_than(action.group, current)):
-        return [deleted(action.group)] if current is None else other
+        return [deletion_of(action.group)] if current is None else other
     return await _perform_on(runtime, action, current, telemetry)
 
 
@@ -97,9 +98,9 @@ async def _grant(runtime: Runtime, action: Grant, telemetry: Telemetry) -> Seque
         )
         current = next((group for group in groups.items if group.key == action.group.key), None)
         if current is None or (other := other_than(action.group, current)):
-            return [deleted(action.group)] if current is None else other
+            return [deletion_of(action.group)] if current is None else other
         if model is None or model.uid != action.model.uid:
-            return [model_deleted(action.model), events.GroupObserved(group=current)]
+            return [deletion_of(action.model), events.GroupObserved(group=current)]
         replies = [events.ModelObserved(model=model)]
         moved = model.assigned_node != action.model.assigned_node
         if moved or not may_hold(model) or model.spec.group != current.name:
@@ -169,7 +170,7 @@ async def _waiter(
         return await waiting_lease(runtime, action.waiter, current, telemetry)
     model = await read_model(runtime, current.metadata.namespace, action.waiter.metadata.name)
     if model is None or model.uid != action.waiter.uid:
-        return [model_deleted(action.waiter)], None
+        return [deletion_of(action.waiter)], None
     waits = may_hold(model) and model.spec.group == current.name and current.holder(model.uid) is None
     return [events.ModelObserved(model=model)], of_model(model) if waits else None
 
@@ -200,7 +201,7 @@ async def _still_due(
     model = await read_model(runtime, current.metadata.namespace, holder.model)
     model = model if model is not None and model.uid == holder.uid else None
     if model is None and action.model is not None:
-        return [model_deleted(action.model)], None
+        return [deletion_of(action.model)], None
     read_events: list[AnyEvent] = [events.ModelObserved(model=model)] if model is not None else []
     return read_events, _still(action, current, holder, model)
 
@@ -239,4 +240,4 @@ async def _unprotect(runtime: Runtime, current: SharedGroup) -> Sequence[AnyEven
         return [events.GroupObserved(group=current)]
     rest = [name for name in current.metadata.finalizers if name != HELD_FINALIZER]
     latest = await set_finalizers(runtime, current, rest)
-    return [events.GroupObserved(group=latest)] if rest else [deleted(current)]
+    return [events.GroupObserved(group=latest)] if rest else [deletion_of(current)]

@@ -21,6 +21,8 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
     match event:
         case events.NodeObserved(name=node) | events.NodeDeleted(name=node):
             if _ready(before.nodes.get(node)) != _ready(after.nodes.get(node)):
+                # Also those that are placed there: a probe may have read a Pod before the watcher published it.
+                yield from after.on_node(node)
                 yield from _with_pods_on(after, node)
         case _:
             return

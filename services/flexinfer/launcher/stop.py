@@ -35,8 +35,9 @@ from flexinfer.runtime.kubernetes.api import (
     InvalidError,
     NotFoundError,
 )
+from flexinfer.runtime.refetch import deletion_of
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.status_writer import model_deleted, write_status
+from flexinfer.runtime.status_writer import write_status
 
 log = logging.getLogger(__name__)
 _WITHOUT_FINALIZERS = 'kubectl patch pod {meta.name} -n {meta.namespace} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\''
@@ -68,10 +69,10 @@ async def _stop(
     try:
         current = await _read(runtime, action)
     except NotFoundError:
-        return [model_deleted(action.model)]
+        return [deletion_of(action.model)]
     event = events.ModelObserved(model=current.model)
     if current.model.uid != action.model.uid:
-        return [model_deleted(action.model), event]
+        return [deletion_of(action.model), event]
     if not _may_stop(action, current, settings) or not runtime.is_leader():
         return [event]
     began = runtime.clock()
@@ -282,4 +283,4 @@ async def _remove_finalizer(runtime: Runtime, model: Model) -> Sequence[AnyEvent
         await runtime.cluster.patch(MODELS, meta.namespace, meta.name, operations)
     except InvalidError as error:
         raise ConflictError(f"{meta.key} was written during its stop: {error}", 409) from error
-    return [] if rest else [model_deleted(model)]
+    return [] if rest else [deletion_of(model)]

@@ -30,6 +30,7 @@ from flexinfer.runtime.work_queue import Attempt, WorkQueue
 from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus, written
 from flexinfer.state.apply import apply_events, assume, resync, settle
 from flexinfer.state.observed import Observation, ObservedState
+from flexinfer.state.precedence import streamed_object
 
 log = logging.getLogger(__name__)
 _UNAVAILABLE_BACK_OFF, _ERROR_BACK_OFF, _STANDBY_WAIT = 0.5, 2.0, 1.0
@@ -137,8 +138,8 @@ class ControllerLoop(Generic[A, F, M]):
 
     def _observe(self, observation: Observation) -> None:
         """Apply an observation; what it touches is dirty."""
-        if observation.reply and isinstance(observation.event, events.ModelObserved):
-            self.confirmation.returned(observation.event.model.key)
+        if observation.reply:
+            self.confirmation.returned(observation.event)
         before, after = self._state, apply_events(self._state, [observation])
         self._state = after
         keys = self._touch(before, observation.event)
@@ -146,8 +147,8 @@ class ControllerLoop(Generic[A, F, M]):
             self._forget(before, keys)
 
     def _take_read(self, item: Read) -> None:
-        """Apply what was read of a Model, unless another version of it was observed meanwhile."""
-        if self._state.models.get(item.key) is item.observed:
+        """Apply what was read of an object, unless another version of it was observed meanwhile."""
+        if streamed_object(self._state, item.key) is item.observed:
             for event in item.events:
                 self._observe(Observation(event, self._runtime.clock(), reply=True))
 

@@ -23,6 +23,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Json, Subject, record
 from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, NotFoundError
+from flexinfer.runtime.refetch import deletion_of, returned
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.actions import WriteStatus
 
@@ -51,14 +52,14 @@ async def write_status(
         except ConflictError:
             current = await _read(runtime, base)
             if current is None:
-                return [model_deleted(base)]
+                return [deletion_of(base)]
             if _differs(base, current, action):
-                return [model_observed(action.model, current)]
+                return [returned(action.model, current)]
             base = current
             if attempt >= _ATTEMPTS_WITHOUT_JITTER:
                 await runtime.sleep(runtime.random() * _JITTER_SECONDS)
         except NotFoundError:
-            return [model_deleted(base)]
+            return [deletion_of(base)]
         else:
             await _publish_transition(runtime, action, base, latest)
             return [events.ModelObserved(model=latest)]
@@ -87,24 +88,6 @@ async def replace_status(runtime: Runtime, model: Model) -> Model:
         {"op": "replace", "path": "/status", "value": msgspec.to_builtins(model.status)},
     ]
     return await runtime.cluster.patch(MODELS, meta.namespace, meta.name, operations, subresource="status")
-
-
-def model_observed(base: Model, current: Model) -> events.ModelObserved | events.ModelRestored:
-    """Return the event of a Model as the API server returned it after a conflict with an observed version of it.
-
-    A version below the observed one means that the API server was restored from a backup: later versions no
-    longer count.
-    """
-    went_back = current.uid == base.uid and current.metadata.version < base.metadata.version
-    return events.ModelRestored(model=current) if went_back else events.ModelObserved(model=current)
-
-
-def model_deleted(model: Model) -> events.ModelDeleted:
-    """Return the event of a Model that the API server no longer has."""
-    meta = model.metadata
-    return events.ModelDeleted(
-        namespace=meta.namespace, name=meta.name, uid=meta.uid, version=meta.version + 1
-    )
 
 
 def rfc3339(runtime: Runtime) -> str:

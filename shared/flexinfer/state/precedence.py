@@ -2,9 +2,11 @@
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events import events
-from flexinfer.state.observed import Sample
+from flexinfer.state.observed import ObservedState, Sample
 
 
 def covers(
@@ -50,6 +52,14 @@ def streamed_group(key: str) -> str:
 def streamed_lease(key: str) -> str:
     """Return under which key the version of a GPULease that the stream delivered is kept."""
     return f"lease/{key}"
+
+
+def streamed_object(state: ObservedState, key: str) -> Model | SharedGroup | GPULease | None:
+    """Return what is observed under a key of `streamed_versions`, `namespace/name` of a Model; None if nothing is."""
+    kind, slash, rest = key.partition("/")
+    if "/" not in rest:
+        return state.models.get(key)
+    return state.groups.get(rest) if f"{kind}{slash}" == streamed_group("") else state.leases.get(rest)
 
 
 def pods_lost(

@@ -1,11 +1,15 @@
 """What the stream does not confirm is read again: a Model that only a reply reported, and one that is taken for deleted."""
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
+from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events import events
+from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.confirmation import CONFIRM_SECONDS, Confirmation
 from flexinfer.runtime.control_loop import run_controller
 from flexinfer.runtime.controller import Controller, no_effects, stateless
@@ -14,24 +18,24 @@ from flexinfer.runtime.runtime import Snapshot, Subscriptions
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from flexinfer.state.touched import touches_its_model
-from tests.builders import NOW, a_model
+from tests.builders import NOW, a_group, a_lease, a_model
 from tests.runtimes import ListBus, a_runtime
 from tests.simulation.loop import run
 
 
 class Api:
-    """A cluster that answers GETs of Models."""
+    """A cluster that answers GETs."""
 
-    def __init__(self, *models: Model) -> None:
-        self.models: Mapping[str, Model] = {model.metadata.name: model for model in models}
+    def __init__(self, *objects: Model | SharedGroup | GPULease) -> None:
+        self.objects = {each.metadata.name: each for each in objects}
         self.reads = 0
 
     async def get(self, kind: Kind[Any], namespace: str, name: str) -> Any:
-        """Return a Model. Raises NotFoundError."""
+        """Return an object. Raises NotFoundError."""
         self.reads += 1
-        if name not in self.models:
+        if name not in self.objects:
             raise NotFoundError(f"{kind.plural} {namespace}/{name} not found", 404)
-        return self.models[name]
+        return self.objects[name]
 
 
 def told(version: int, *, reply: bool) -> Observation:
@@ -40,10 +44,16 @@ def told(version: int, *, reply: bool) -> Observation:
 
 
 def versions(api: Api, *deliveries: Any, seconds: float = 2 * CONFIRM_SECONDS + 1) -> dict[str, int]:
-    """Return the Models that a component knows some seconds after these were delivered."""
+    """Return the versions of the Models that a component observes some seconds after these were delivered."""
+    state = observed_after(api, *deliveries, seconds=seconds)
+    return {key: model.metadata.version for key, model in state.models.items()}
+
+
+def observed_after(api: Api, *deliveries: Any, seconds: float = 2 * CONFIRM_SECONDS + 1) -> ObservedState:
+    """Return the state that a component observes some seconds after these were delivered."""
     latest = [ObservedState()]
 
-    async def main() -> dict[str, int]:
+    async def main() -> ObservedState:
         bus = ListBus()
         for delivery in deliveries:
             bus.queue.put_nowait(delivery)
@@ -60,7 +70,7 @@ def versions(api: Api, *deliveries: Any, seconds: float = 2 * CONFIRM_SECONDS + 
         await asyncio.sleep(seconds)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        return {key: model.metadata.version for key, model in latest[0].models.items()}
+        return latest[0]
 
     return run(main())
 
@@ -77,6 +87,36 @@ def test_a_reply_of_before_a_restore_gives_way_to_what_the_api_server_has() -> N
     """The stream had not delivered it, and so does not go back."""
     deliveries = (Snapshot([told(5, reply=False)]), told(9, reply=True))
     assert versions(Api(a_model(version=5)), *deliveries) == {"default/llama": 5}
+
+
+@pytest.mark.parametrize(
+    ("observed", "restored", "kind"),
+    [
+        (
+            [events.GroupObserved(group=a_group(version=version)) for version in (5, 9)],
+            a_group(version=5),
+            "groups",
+        ),
+        (
+            [events.LeaseObserved(lease=a_lease(version=version)) for version in (5, 9)],
+            a_lease(version=5),
+            "leases",
+        ),
+    ],
+)
+def test_a_group_or_lease_of_before_a_restore_gives_way_too(
+    observed: list[AnyEvent], restored: SharedGroup | GPULease, kind: str
+) -> None:
+    """NATS was away while it was written, so that the stream holds what the restored API server has."""
+    streamed, replied = observed
+    deliveries = (Snapshot([Observation(streamed, NOW)]), Observation(replied, NOW, reply=True))
+
+    def version(api: Api) -> list[int]:
+        state = observed_after(api, *deliveries)
+        return [each.metadata.version for each in getattr(state, kind).values()]
+
+    assert version(Api(restored)) == [5]
+    assert version(Api()) == []
 
 
 def test_a_model_that_is_taken_for_deleted_and_that_the_stream_delivers_is_read() -> None:
@@ -103,7 +143,7 @@ def test_so_many_are_read_at_a_time_and_each_in_its_turn() -> None:
     for index in range(50):
         model = a_model(f"m{index:02}", version=index + 1)
         state = apply_events(state, [Observation(events.ModelObserved(model=model), NOW, reply=True)])
-        confirmation.returned(model.key)
+        confirmation.returned(events.ModelObserved(model=model))
     assert confirmation.due(state) == []
     turns = [confirmation.due(state) for _ in range(3)]
     assert [len(turn) for turn in turns] == [20, 20, 20]
