@@ -1,7 +1,7 @@
 """How a run is distributed over its workers: tests that wait and tests that compute run beside each other.
 
-The first worker takes what computes first, at a low priority; the others take what waits, the longest first. Whichever is
-left at the end is taken by all.
+The first worker takes what computes first, at a low priority; the others take what waits, the longest first. What is left at
+the end computes, and is taken by as many workers as there are cores: more would only share their caches.
 """
 
 import os
@@ -61,6 +61,12 @@ def next_of(units: Sequence[str], worker: str) -> str:
     return next((unit for unit in units if not _waits(unit)), units[0])
 
 
+def takes_more(units: Sequence[str], worker: str, cores: int) -> bool:
+    """Return whether a worker goes on with the units that are left: all while some of them wait, else one for each core."""
+    number = worker.removeprefix("gw")
+    return any(map(_waits, units)) or not number.isdigit() or int(number) < cores
+
+
 def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On a worker, put the tests into their order, and give way to those that wait if it is the one that computes."""
     worker = getattr(config, "workerinput", {}).get("workerid")
@@ -88,5 +94,13 @@ def scheduler(config: pytest.Config, log: Any) -> Any:
             self.workqueue.move_to_end(next_of(tuple(self.workqueue), node.gateway.id), last=False)
             super()._assign_work_unit(node)
 
+        def _reschedule(self, node: Any) -> None:
+            units = tuple(self.workqueue)
+            if units and not node.shutting_down and not takes_more(units, node.gateway.id, cores):
+                node.shutdown()
+            else:
+                super()._reschedule(node)
+
+    cores = len(os.sched_getaffinity(0))
     config.option.loadscopereorder = False  # `arrange` has ordered them
     return Beside(config, log)

@@ -1,6 +1,6 @@
 """How tests are distributed: what waits and what computes run beside each other, and nothing long is left for the end."""
 
-from tests.distribution import in_order, next_of, unit_of
+from tests.distribution import in_order, next_of, takes_more, unit_of
 
 UNITS = (
     "tests/conformance/test_pods.py",
@@ -29,6 +29,13 @@ def test_one_worker_computes_while_the_others_wait() -> None:
     assert next_of(units, "gw1") == "tests/e2e/test_killed_swaps.py"
     assert next_of(units[:3], "gw0") == "tests/e2e/test_killed_swaps.py"
     assert next_of(units[3:], "gw1") == "tests/unit/api/test_model.py"
+
+
+def test_what_computes_at_the_end_is_taken_by_one_worker_for_each_core() -> None:
+    """More processes than cores would take longer for the same work."""
+    units = in_order(UNITS)
+    assert [takes_more(units, f"gw{number}", 2) for number in range(4)] == [True] * 4
+    assert [takes_more(units[3:], f"gw{number}", 2) for number in range(4)] == [True, True, False, False]
 
 
 def test_a_file_runs_on_one_worker_unless_it_is_spread() -> None:
