@@ -62,7 +62,7 @@ def next_of(units: Sequence[str], worker: str) -> str:
 
 
 def takes_more(units: Sequence[str], worker: str, cores: int) -> bool:
-    """Return whether a worker goes on with the units that are left: all while some of them wait, else one for each core."""
+    """Return whether a worker continues with the units that are left: all while some of them wait, else one for each core."""
     number = worker.removeprefix("gw")
     return any(map(_waits, units)) or not number.isdigit() or int(number) < cores
 
