@@ -202,6 +202,9 @@ def held_ones() -> Iterator[str]:
         yield from said(a_state(a_member("a", IDLE), held("a", step, reason="idle")))
     yield from said(a_state(a_member("a"), held("a", deletion_timestamp="2026-11-24T10:00:00Z")))
     yield from said(a_state(held("a")))
+    raised = Placement(node="a", devices=placed_devices(["GPU-1"], 12_000))
+    entry = a_group(a_holder("a", devices=(HeldDevice(uuid="GPU-1", memory_mb=8_192),)))
+    yield from said(a_state(a_member("a", placement=raised), entry))
     yield f"placed on {group.where('', ())}, but its turn is of {group.where('a', ('GPU-1', 'GPU-2'))}"
 
 

@@ -184,10 +184,15 @@ def must_leave(model: Model, group: SharedGroup, turn: int) -> str:
 
 
 def _moved(model: Model, group: SharedGroup) -> str:
-    """Return where a Model is placed that could start, but not on the node and devices of its turn."""
+    """Return where a Model is placed that could start, but not on the node and devices of its turn, or with more memory."""
     holder, placement = group.holder(model.uid), model.status.placement or Placement()
-    if holder is None or holder.is_on(placement) or not may_hold(model) or has_opened(model, holder):
+    if holder is None or holder.covers(placement) or not may_hold(model) or has_opened(model, holder):
         return ""
+    if holder.is_on(placement):
+        needed, granted = (
+            sum(device.memory_mb for device in devices) for devices in (placement.devices, holder.devices)
+        )
+        return f"it needs {needed} MiB now, but its turn is of {granted}"
     turn, new_place = where(holder.node, holder.uuids), where(placement.node, placement.uuids)
     return f"placed on {new_place}, but its turn is of {turn}"
 

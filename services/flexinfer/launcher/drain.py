@@ -47,7 +47,7 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
 def moved_cause(view: ModelView, pod: PodFacts) -> str:
     """Return why the gate of a Pod is never opened that its turn names already; empty while it may be."""
     never = pod.gated and view.gates_open and view.moved and view.turn_pod == pod.uid
-    return f"its turn {view.turn} is of other devices than its placement" if never else ""
+    return f"its turn {view.turn} is of other devices or less memory than its placement" if never else ""
 
 
 def at_rest(context: ModelContext) -> bool:

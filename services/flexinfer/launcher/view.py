@@ -167,9 +167,9 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def moved(self) -> bool:
-        """Whether its present turn is on another node or device than its placement: nothing starts until it is released."""
+        """Whether its present turn is on another node or device than its placement, or of less memory: nothing starts until it is released."""
         holders = [h for g in self.groups if g.initialized and (h := g.holder(self.model.uid)) is not None]
-        return any(h.turn == self.turn and not h.is_on(self.model.status.placement) for h in holders)
+        return any(h.turn == self.turn and not h.covers(self.model.status.placement) for h in holders)
 
     @property
     def node_gone(self) -> bool:

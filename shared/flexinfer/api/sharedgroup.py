@@ -89,6 +89,13 @@ class Holder(Resource, frozen=True, kw_only=True):
         assignment = placement or Placement()
         return assignment.node == self.node and sorted(assignment.uuids) == sorted(self.uuids)
 
+    def covers(self, placement: Placement | None) -> bool:
+        """Return whether this turn is of a placement's node and devices, and of as much memory of each, as far as both are known."""
+        granted = {device.uuid: device.memory_mb for device in self.devices}
+        devices = placement.devices if placement is not None else ()
+        more = any(device.memory_mb > (granted.get(device.uuid) or device.memory_mb) for device in devices)
+        return self.is_on(placement) and not more
+
 
 class GroupDevice(Resource, frozen=True, kw_only=True):
     """A device of the group.

@@ -11,7 +11,7 @@ from flexinfer.api.membership import GroupMembership
 from flexinfer.api.model import BackendStatus, Gpu
 from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, GroupDevice
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, GroupDevice, HeldDevice
 from flexinfer.api.status import GrantedStatus
 from flexinfer.arbiter.decide import GRACE_SECONDS, PATIENCE_SECONDS
 from flexinfer.arbiter.effects import Advance, Rebind
@@ -333,6 +333,20 @@ def test_a_holder_that_is_placed_elsewhere_is_released() -> None:
     )
     caching = ("Accepted", "Placed", ("Cached", "False", Reason.FETCHING), "Wanted")
     assert steps(a_state(member("a", caching, placement=ELSEWHERE), held("a"))) == []
+
+
+def test_a_holder_that_needs_more_than_its_entry_before_its_start_is_released() -> None:
+    """Its estimate was raised after the grant: others would count on memory that its engine takes. Once its Pod is open, it has grown."""
+    larger = Placement(node="a", devices=placed_devices(["GPU-1"], 6000))
+    granted = a_group(a_holder("a", devices=(HeldDevice(uuid="GPU-1", memory_mb=3000),)))
+    [advance] = [
+        a for a in decided(a_state(member("a", placement=larger), granted)) if isinstance(a, Advance)
+    ]
+    assert (advance.step, advance.reason) == (RELEASING, "it needs 6000 MiB now, but its turn is of 3000")
+    opened = BackendStatus(turn=1, pod_uid="uid-a-0")
+    assert steps(a_state(member("a", placement=larger, backend_status=opened), granted)) == []
+    larger_entry = a_group(a_holder("a", devices=(HeldDevice(uuid="GPU-1", memory_mb=9000),)))
+    assert steps(a_state(member("a", placement=larger), larger_entry)) == []
 
 
 OPENED = BackendStatus(turn=1, pod_uid="uid-a-0")

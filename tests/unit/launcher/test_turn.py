@@ -4,8 +4,9 @@ from typing import Any
 
 from flexinfer.api.membership import GroupMembership
 from flexinfer.api.model import BackendStatus, Model
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import RELEASING
+from flexinfer.api.sharedgroup import RELEASING, HeldDevice
 from flexinfer.launcher.effects import Purpose, Start, Stop
 from flexinfer.launcher.manifests import template
 from flexinfer.launcher.settings import settings_of
@@ -61,6 +62,10 @@ def test_nothing_is_started_where_the_turn_is_not() -> None:
     fresh = holder(("False", Reason.STOPPED), BackendStatus(turn=3))
     assert decided(fresh, a_group(a_holder(turn=4, node="b"))) == []
     assert decided(fresh, a_group(a_holder(turn=4, devices=("GPU-2",)))) == []
+    less = HeldDevice(uuid="GPU-1", memory_mb=3000)
+    raised = Placement(node="a", devices=placed_devices(["GPU-1"], 6000))
+    larger = holder(("False", Reason.STOPPED), BackendStatus(turn=3), placement=raised)
+    assert decided(larger, a_group(a_holder(turn=4, devices=(less,)))) == []
 
 
 def test_the_gated_pod_of_a_turn_that_is_elsewhere_is_deleted() -> None:
@@ -75,7 +80,7 @@ def test_the_gated_pod_of_a_turn_that_is_elsewhere_is_deleted() -> None:
     assert isinstance(action, Stop)
     assert (action.purpose, action.cause) == (
         Purpose.RENEW,
-        "its turn 4 is of other devices than its placement",
+        "its turn 4 is of other devices or less memory than its placement",
     )
     assert [type(action) for action in decided(model, HELD, gated)] == [Start]
     [after] = decided(model, elsewhere)
