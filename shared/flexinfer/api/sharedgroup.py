@@ -91,9 +91,9 @@ class Holder(Resource, frozen=True, kw_only=True):
 
     def covers(self, placement: Placement | None) -> bool:
         """Return whether this turn is of a placement's node and devices, and of as much memory of each, as far as both are known."""
-        granted = {device.uuid: device.memory_mb for device in self.devices}
+        entry = {device.uuid: device.memory_mb for device in self.devices}
         devices = placement.devices if placement is not None else ()
-        more = any(device.memory_mb > (granted.get(device.uuid) or device.memory_mb) for device in devices)
+        more = any(device.memory_mb > (entry.get(device.uuid) or device.memory_mb) for device in devices)
         return self.is_on(placement) and not more
 
 
