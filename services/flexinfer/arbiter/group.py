@@ -189,10 +189,10 @@ def _moved(model: Model, group: SharedGroup) -> str:
     if holder is None or holder.covers(placement) or not may_hold(model) or has_opened(model, holder):
         return ""
     if holder.is_on(placement):
-        needed, entry = (
+        size, entry = (
             sum(device.memory_mb for device in devices) for devices in (placement.devices, holder.devices)
         )
-        return f"it needs {needed} MiB now, but its turn is of {entry}"
+        return f"it needs {size} MiB now, but its turn is of {entry}"
     turn, new_place = where(holder.node, holder.uuids), where(placement.node, placement.uuids)
     return f"placed on {new_place}, but its turn is of {turn}"
 
