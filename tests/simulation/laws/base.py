@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from flexinfer.runtime.kubernetes.api import Kind
+from flexinfer.runtime.kubernetes.api import MODELS, Kind
 from localkube.apiserver.watch_cache import Change
 
 if TYPE_CHECKING:
@@ -71,3 +71,27 @@ class Law:
 
     def ends_history(self) -> None:
         """Judge how the history ended."""
+
+
+class StatusWriteLaw(Law):
+    """A law about each status write of a Model: what it left in the store, and who sent it."""
+
+    kinds = ("models",)
+
+    def __init__(self, checker: "Checker") -> None:
+        super().__init__(checker)
+        self._last: Change | None = None
+
+    def written(self, change: Change) -> None:
+        """Keep the last write of a Model: its call is judged next."""
+        self._last = change
+
+    def called(self, call: Call, answer: Any) -> None:
+        """Judge a status write."""
+        last, self._last = self._last, None
+        if call.kind is MODELS and call.verb == "apply" and last is not None and last.new is not None:
+            self.judge(call.component, last.old, last.new)
+
+    def judge(self, component: str, before: Object | None, after: Object) -> None:
+        """Judge what a component made of a Model."""
+        raise NotImplementedError

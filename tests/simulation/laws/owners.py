@@ -3,33 +3,18 @@
 from typing import Any
 
 from flexinfer.api.services import STATUS_FIELDS, WRITERS
-from flexinfer.runtime.kubernetes.api import MODELS
-from localkube.apiserver.watch_cache import Change
-from tests.simulation.laws.base import Call, Law, Object
+from tests.simulation.laws.base import Object, StatusWriteLaw
 
 
-class Owners(Law):
+class Owners(StatusWriteLaw):
     """Judges which conditions and fields each status write changed."""
 
-    kinds = ("models",)
-
-    def __init__(self, checker: Any) -> None:
-        super().__init__(checker)
-        self._last: Change | None = None
-
-    def written(self, change: Change) -> None:
-        """Keep the last write of a Model: its call is judged next."""
-        self._last = change
-
-    def called(self, call: Call, answer: Any) -> None:
-        """Judge a status write."""
-        last, self._last = self._last, None
-        if call.kind is not MODELS or call.verb != "apply" or last is None or last.new is None:
-            return
-        for field in _changed(last.old, last.new):
+    def judge(self, component: str, before: Object | None, after: Object) -> None:
+        """Report each that has another owner."""
+        for field in _changed(before, after):
             owner = WRITERS.get(field) or next((c for c, fs in STATUS_FIELDS.items() if field in fs), "")
-            if owner != call.component:
-                self.report(f"{call.component} wrote {field}, which is {owner or 'no component'}'s")
+            if owner != component:
+                self.report(f"{component} wrote {field}, which is {owner or 'no component'}'s")
 
 
 def _changed(old: Object | None, new: Object) -> list[str]:
