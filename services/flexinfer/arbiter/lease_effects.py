@@ -23,7 +23,7 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Subject, record
 from flexinfer.runtime.kubernetes.api import GPU_LEASES, SHARED_GROUPS, NotFoundError
-from flexinfer.runtime.refetch import deletion_of, returned
+from flexinfer.runtime.refetch import changes, deletion_of
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import rfc3339
 
@@ -56,9 +56,7 @@ async def _read(runtime: Runtime, decided_on: GPULease) -> tuple[GPULease | None
     lease = await read_lease(runtime, meta.namespace, meta.name)
     if lease is None:
         return None, [deletion_of(decided_on)]
-    if lease.uid != decided_on.uid:
-        return None, [deletion_of(decided_on), events.LeaseObserved(lease=lease)]
-    return lease, [returned(decided_on, lease)]
+    return lease if lease.uid == decided_on.uid else None, changes(decided_on, lease)
 
 
 async def _grant(

@@ -9,7 +9,6 @@ from flexinfer.api.lease import GPULease, GPULeaseStatus
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup, SharedGroupStatus
 from flexinfer.arbiter.effects import OnGroup
-from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Subject, record
 from flexinfer.runtime.kubernetes.api import (
@@ -20,7 +19,7 @@ from flexinfer.runtime.kubernetes.api import (
     InvalidError,
     NotFoundError,
 )
-from flexinfer.runtime.refetch import deletion_of
+from flexinfer.runtime.refetch import changes
 from flexinfer.runtime.runtime import Runtime
 
 
@@ -93,7 +92,6 @@ def record_step(
 
 def other_than(decided_on: SharedGroup, current: SharedGroup) -> Sequence[AnyEvent]:
     """Return what was read in place of the object that an effect was decided from; empty if it is that one, or a later state of it."""
-    if current.metadata.uid != decided_on.metadata.uid:
-        return [deletion_of(decided_on), events.GroupObserved(group=current)]
-    restored = current.metadata.version < decided_on.metadata.version
-    return [events.GroupRestored(group=current)] if restored else []
+    same = current.metadata.uid == decided_on.metadata.uid
+    later = current.metadata.version >= decided_on.metadata.version
+    return [] if same and later else changes(decided_on, current)

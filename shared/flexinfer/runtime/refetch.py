@@ -42,10 +42,7 @@ async def refetch(runtime: Runtime, namespace: str, name: str) -> Observation | 
 
 
 async def reread(runtime: Runtime, previous: Written | None) -> Sequence[AnyEvent]:
-    """GET an object after a conflict; returns the events that lead to how it is now, none without an answer.
-
-    Another uid means that the observed one was deleted.
-    """
+    """GET an object after a conflict; returns the events that lead to how it is now, none without an answer."""
     if previous is None:
         return ()
     meta = previous.metadata
@@ -55,8 +52,13 @@ async def reread(runtime: Runtime, previous: Written | None) -> Sequence[AnyEven
         return (deletion_of(previous),)
     except ApiError:
         return ()
+    return changes(previous, current)
+
+
+def changes(previous: Written, current: Written) -> list[AnyEvent]:
+    """Return the events that lead from an observed object to what the API server has: another uid means that it was deleted."""
     event = returned(previous, current)
-    return [deletion_of(previous), event] if current.metadata.uid != meta.uid else [event]
+    return [deletion_of(previous), event] if current.metadata.uid != previous.metadata.uid else [event]
 
 
 def returned(previous: Written, current: Written) -> AnyEvent:

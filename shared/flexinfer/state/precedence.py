@@ -56,10 +56,10 @@ def streamed_lease(key: str) -> str:
 
 def streamed_object(state: ObservedState, key: str) -> Model | SharedGroup | GPULease | None:
     """Return what is observed under a key of `streamed_versions`, `namespace/name` of a Model; None if nothing is."""
-    kind, slash, rest = key.partition("/")
+    _, _, rest = key.partition("/")
     if "/" not in rest:
         return state.models.get(key)
-    return state.groups.get(rest) if f"{kind}{slash}" == streamed_group("") else state.leases.get(rest)
+    return state.groups.get(rest) if key == streamed_group(rest) else state.leases.get(rest)
 
 
 def pods_lost(
