@@ -52,11 +52,7 @@ class Kubelet:
     def speak(self) -> None:
         """Be heard again: catch up with what was missed."""
         self.silent = False
-        pods = {
-            pod["metadata"]["uid"]: pod
-            for pod in self._store.list(self._pods, None, Query()).items
-            if pod["spec"].get("nodeName") == self.node
-        }
+        pods = self._bound()
         for engine in list(self.machines.engines.values()):
             if engine.node == self.node and not engine.ended and engine.pod not in pods:
                 self.end(engine)
@@ -64,20 +60,24 @@ class Kubelet:
             self.on_pod("MODIFIED", pod)
 
     def follow_backup(self) -> None:
-        """Follow an API server that was restored: end what it does not know, and run what it says that runs."""
-        pods = {pod["metadata"]["uid"]: pod for pod in self._store.list(self._pods, None, Query()).items}
-        for engine in self.machines.engines.values():
-            if engine.node == self.node and not engine.ended and engine.pod not in pods:
+        """Follow an API server that was restored: end what it does not say runs here, and run what it says that runs."""
+        pods = self._bound()
+        for engine in list(self.machines.engines.values()):
+            if engine.node == self.node and engine.pod not in pods:
                 engine.ended = engine.freed = True
                 engine.healthy = False
                 engine.gone.set()
+                del self.machines.engines[engine.pod]  # a Pod that is not bound yet may be bound here again
         for pod in pods.values():
-            if pod["spec"].get("nodeName") != self.node:
-                continue
             known = self.machines.engines.get(pod["metadata"]["uid"])
             if known is not None and known.ended and pod["status"].get("phase") != "Failed":
                 del self.machines.engines[known.pod]
             self.on_pod("MODIFIED", pod)
+
+    def _bound(self) -> dict[str, Object]:
+        """Return the Pods that are bound to this node, by uid."""
+        pods = self._store.list(self._pods, None, Query()).items
+        return {pod["metadata"]["uid"]: pod for pod in pods if pod["spec"].get("nodeName") == self.node}
 
     def _engine(self, pod: Object) -> Engine:
         meta, machines = pod["metadata"], self.machines

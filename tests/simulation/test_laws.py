@@ -245,6 +245,21 @@ def test_behind_a_model_that_always_runs_another_waits_without_end(always: bool,
     assert len([problem for problem in problems if "Granted/Queued" in problem]) == reports
 
 
+@pytest.mark.parametrize(("version", "reports"), [(8, 0), (9, 1)])
+def test_a_summary_of_a_version_that_is_given_out_again_may_be_of_its_former_life(
+    version: int, reports: int
+) -> None:
+    """An API server that went back from version 8 gives 8 out again, 9 for the first time."""
+    contradicts = model(READY, version=version + 1, phase="Idle", reason="Idle")
+    problems = judged(
+        writes("models", None, model(READY, version=8)),
+        lambda simulation: simulation.checker.restored(()),
+        writes("models", model(READY, version=version), contradicts),
+        calls("apply", {"metadata": {}}, "watcher"),
+    )
+    assert len([problem for problem in problems if "contradict" in problem]) == reports
+
+
 @pytest.mark.parametrize("case", PLANTED)
 def test_a_planted_violation_is_reported(case: str) -> None:
     """The law that it breaks says so."""

@@ -1,4 +1,10 @@
-"""Phase, reason and message agree with the conditions in every version of a Model that their owner writes."""
+"""Phase, reason and message agree with the conditions in every version of a Model that their owner writes.
+
+Except where an API server that was restored from a backup gives out a resourceVersion again: a write decided on the Model that had it in the former
+life passes the check for conflicts, and is corrected once the watch shows the present one.
+"""
+
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -6,15 +12,34 @@ from flexinfer.api.conditions import ACCEPTED
 from flexinfer.api.model import Model
 from flexinfer.api.phase import phase_of, summaries
 from flexinfer.api.services import OWNERS
+from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Object, StatusWriteLaw
+
+if TYPE_CHECKING:
+    from tests.simulation.checker import Checker
 
 
 class Summary(StatusWriteLaw):
     """Judges what each status write of the watcher leaves to read for people."""
 
+    def __init__(self, checker: "Checker") -> None:
+        super().__init__(checker)
+        self._latest = self._given_again = 0
+
+    def restored(self) -> None:
+        """Note up to which version those of the former life are given out again."""
+        self._given_again = self._latest
+
+    def written(self, change: Change) -> None:
+        """Keep the write, and the latest version of any Model."""
+        super().written(change)
+        written = change.new or change.old or {}
+        self._latest = max(self._latest, int(written["metadata"]["resourceVersion"]))
+
     def judge(self, component: str, before: Object | None, after: Object) -> None:
         """Compare it with the conditions beside it."""
-        if component != OWNERS[ACCEPTED]:
+        version = int(before["metadata"]["resourceVersion"]) if before is not None else 0
+        if component != OWNERS[ACCEPTED] or version <= self._given_again:
             return
         model = msgspec.convert({"apiVersion": "", "kind": "Model", **after}, Model)
         status, generation = model.status, model.metadata.generation
