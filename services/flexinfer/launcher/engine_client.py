@@ -10,6 +10,9 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
+from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp
+
+# isort: split
 import aiohttp
 import msgspec
 

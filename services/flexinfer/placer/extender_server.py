@@ -7,6 +7,9 @@ the protocol's own form: nothing that a client sends ends the process.
 import asyncio
 from collections.abc import Callable
 
+from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp
+
+# isort: split
 from aiohttp import web
 
 from flexinfer.placer import extender, extender_protocol

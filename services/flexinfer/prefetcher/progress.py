@@ -9,6 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeAlias
 
+from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp
+
+# isort: split
 import aiohttp
 import msgspec
 

@@ -13,7 +13,6 @@ import msgspec
 
 from flexinfer.api.services import STATE_KINDS, Component
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp, NATS too
 from flexinfer.runtime.kubernetes.api import Cluster
 from flexinfer.runtime.nats.connection import Connection
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter

@@ -22,6 +22,9 @@ _HUB_VARIABLE = "HF_ENDPOINT"
 """The hub's own variable, which users of a mirror have set."""
 
 
+NO_WEBSOCKET = "NATS is not reached by WebSockets; name its nats:// or tls:// address"
+
+
 class SettingsError(ValueError):
     """A variable of the environment has a value that it cannot have."""
 
@@ -30,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set. The text below a field is its meaning on the settings page."""
 
     nats_url: str = "nats://127.0.0.1:4222"
-    """Address of the NATS server. The default is where `flexinfer up` and a developer's own server listen; manifests set the Service's."""
+    """Address of the NATS server. The default is where `flexinfer up` and a developer's own server listen; manifests set the Service's. WebSockets (ws://, wss://) are not used."""
     nats_user: str = ""
     """User at NATS: the name of the service, whose permissions it has. Empty: the server requires no login."""
     nats_password_file: str = ""
@@ -140,11 +143,18 @@ def load(environment: Mapping[str, str]) -> Settings:
     fields = {field: environment[name] for field, name in _variables().items() if name in environment}
     if not fields.get("hf_endpoint"):
         fields["hf_endpoint"] = environment.get(_HUB_VARIABLE, "")
+    if is_websocket(fields.get("nats_url", "")):
+        raise SettingsError(f"{variable('nats_url')}: {NO_WEBSOCKET}")
     try:
         return msgspec.convert(fields | {_IMAGES_FIELD: _images(environment)}, Settings, strict=False)
     except msgspec.ValidationError as error:
         field = str(error).rpartition("$.")[2].rstrip("`")
         raise SettingsError(f"{PREFIX}{field.upper()}: {str(error).partition(' - at')[0]}") from error
+
+
+def is_websocket(nats_url: str) -> bool:
+    """Return whether an address of NATS, or one of several, is that of a WebSocket."""
+    return any(one.strip().startswith(("ws://", "wss://")) for one in nats_url.split(","))
 
 
 def hub_of(settings: Settings) -> Hub:

@@ -4,7 +4,7 @@ It keeps no cache and retries nothing: the caller knows better. At most 32 calls
 the callers; the others wait here, where they cost nothing, and not in a pool of connections or in the server. Watches
 are exempt, and leader election has a client of its own (`separate`), so that no burst delays the renewal of a Lease.
 Measured: decoding a Pod takes 4.4 us here and
-850 us through the generated models of a client library. The way to the server is `transport`'s.
+850 us through the generated models of a client library. HTTP is a `transport`'s.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TypeVar
 
-import aiohttp
 import msgspec
 
 from flexinfer.runtime.kubernetes import kubeconfig as kubeconfigs
@@ -30,6 +29,7 @@ from flexinfer.runtime.kubernetes.api import (
 from flexinfer.runtime.kubernetes.credentials import AccessError
 from flexinfer.runtime.kubernetes.errors import Status, error_of, error_of_status
 from flexinfer.runtime.kubernetes.responses import Named, ObjectList, Versioned, WatchLine
+from flexinfer.runtime.kubernetes.transport import Limits, NoAnswerError, Response, Transport
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 
 log = logging.getLogger(__name__)
@@ -41,17 +41,18 @@ _REQUEST_SECONDS = 10.0
 
 @contextlib.asynccontextmanager
 async def connected(
-    kubeconfig: str, report_problem: ProblemReporter = no_reporter, *, context: str = ""
+    kubeconfig: str, report_problem: ProblemReporter = no_reporter, *, context: str = "", light: bool = False
 ) -> AsyncIterator["KubernetesClient"]:
     """Open a client by kubeconfig, or by the Pod's service account when that is empty; by its current context unless one is named.
 
-    Raises ApiError if there is no way.
+    `light`: it is small, asks seldom and watches nothing. Raises ApiError if there is no way.
     """
-    try:
-        access = kubeconfigs.access(kubeconfig, context)
-    except AccessError as error:
-        raise ApiError(f"no access to the API server: {error}") from error
-    async with transport.opened(access) as session:
+    async with contextlib.AsyncExitStack() as resources:
+        try:
+            access = kubeconfigs.access(kubeconfig, context)
+            session = await resources.enter_async_context(transport.opened(access, light=light))
+        except AccessError as error:
+            raise ApiError(f"no access to the API server: {error}") from error
         yield KubernetesClient(session, report_problem=report_problem)
 
 
@@ -65,7 +66,7 @@ class KubernetesClient:
 
     def __init__(
         self,
-        session: transport.Transport,
+        session: Transport,
         silence: float = 70.0,
         may_write: Callable[[], bool] = lambda: True,
         calls: asyncio.Semaphore | None = None,
@@ -82,7 +83,7 @@ class KubernetesClient:
     @contextlib.asynccontextmanager
     async def separate(self) -> AsyncIterator["KubernetesClient"]:
         """Open a client to the same server on connections of its own: it waits for no call of this one."""
-        async with transport.opened(self._transport.access) as session:
+        async with self._transport.separate() as session:
             yield KubernetesClient(session, self._silence, report_problem=self._report_problem)
 
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
@@ -109,11 +110,11 @@ class KubernetesClient:
         Raises UnavailableError after `silence` seconds without a line.
         """
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=_REQUEST_SECONDS, sock_read=self._silence)
+        limits = Limits(connect=_REQUEST_SECONDS, quiet=self._silence)
         async with self._request("GET", _path(kind, ""), query=query, limits=limits) as response:
             if response.status != 200:  # noqa: PLR2004
                 raise error_of(response.status, await response.read(), response.headers)
-            async for line in transport.lines(response):
+            async for line in response.lines():
                 yield _change(kind, line)
 
     async def create(self, kind: Kind[T], namespace: str, body: Body) -> T:
@@ -217,7 +218,7 @@ class KubernetesClient:
     async def _answer(
         self, method: str, path: str, query: Mapping[str, str], data: bytes | None, content: str
     ) -> bytes:
-        limits = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
+        limits = Limits(total=_REQUEST_SECONDS)
         async with self._request(
             method, path, query=query, data=data, content=content, limits=limits
         ) as response:
@@ -233,17 +234,17 @@ class KubernetesClient:
         path: str,
         *,
         query: Mapping[str, str],
-        limits: aiohttp.ClientTimeout,
+        limits: Limits,
         data: bytes | None = None,
         content: str = "json",
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Response]:
         headers = {"Accept": "application/json", "Content-Type": f"application/{content}"}
         try:
             async with self._transport.request(
                 method, path, query=query, headers=headers, data=data, limits=limits
             ) as response:
                 yield response
-        except (TimeoutError, aiohttp.ClientError, AccessError, OSError) as error:
+        except (TimeoutError, NoAnswerError, AccessError, OSError) as error:
             raise UnavailableError(f"{method} {path}: {error or type(error).__name__}") from error
 
 

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import ssl
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -213,6 +212,8 @@ def load_client_certificate(tls: ssl.SSLContext, certificate: str, key: str, sou
 
     The `ssl` module reads them from files alone: they lie in a folder of this user while it does.
     """
+    import tempfile  # noqa: PLC0415 -- 0.7 MiB with the compression libraries that it imports; a Pod has a token
+
     with tempfile.TemporaryDirectory() as folder:
         certificate_path, key_path = Path(folder, "tls.crt"), Path(folder, "tls.key")
         certificate_path.write_text(certificate)

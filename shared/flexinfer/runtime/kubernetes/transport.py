@@ -1,36 +1,55 @@
-"""One HTTP session to an API server: addresses, TLS, authentication, proxies.
+"""Transport: HTTP to one API server, as `client` asks it, whichever library does it.
 
-Nothing here knows what is sent or what a status means. Where the way comes from is `kubeconfig`'s, requests
-and errors of the Kubernetes API are `client`'s.
+`pooled_transport` is for who asks often and watches; `light_transport` for who asks once a minute at most, and is to be small.
 """
 
-import contextlib
-import os
 from collections.abc import AsyncIterator, Mapping
-from urllib.parse import urlencode
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
-import aiohttp
+import msgspec
 
-from flexinfer.runtime.kubernetes.environment_proxy import proxy_for
 from flexinfer.runtime.kubernetes.kubeconfig import Access
 
-_READ_BYTES = 1 << 21
-"""An object may be this large, and a watch sends it in one line."""
-_UNAUTHORIZED = 401
+
+class NoAnswerError(Exception):
+    """There is no answer, or one that cannot be read."""
 
 
-class Transport:
-    """An open session.
+class Limits(msgspec.Struct, frozen=True):
+    """How long may last, in seconds: the whole request, connecting, and a pause within the answer. None: without end."""
 
-    Requests raise aiohttp.ClientError, TimeoutError or OSError without an answer, AccessError without
-    credentials.
-    """
+    total: float | None = None
+    connect: float | None = None
+    quiet: float | None = None
 
-    def __init__(self, access: Access, session: aiohttp.ClientSession, proxy: str) -> None:
-        self.access, self._session, self._proxy = access, session, proxy
 
-    @contextlib.asynccontextmanager
-    async def request(
+class Response(Protocol):
+    """An answer of any status."""
+
+    @property
+    def status(self) -> int:
+        """Its HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its headers, by names as `Retry-After`."""
+        ...
+
+    async def read(self) -> bytes:
+        """Return its whole body."""
+        ...
+
+    def lines(self) -> AsyncIterator[bytes]:
+        """Yield the lines of a watch, however long."""
+        ...
+
+
+class Transport(Protocol):
+    """An open session. Requests raise NoAnswerError, TimeoutError or OSError without an answer, AccessError without credentials."""
+
+    def request(
         self,
         method: str,
         path: str,
@@ -38,42 +57,22 @@ class Transport:
         query: Mapping[str, str],
         headers: Mapping[str, str],
         data: bytes | None,
-        limits: aiohttp.ClientTimeout,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        limits: Limits,
+    ) -> AbstractAsyncContextManager[Response]:
         """Send a request and yield its response, of any status."""
-        url = f"{self.access.server}{path}" + (f"?{urlencode(query)}" if query else "")
-        async with self._session.request(
-            method,
-            url,
-            data=data,
-            headers={**headers, **await self.access.credentials.headers()},
-            timeout=limits,
-            proxy=self._proxy or None,
-            server_hostname=self.access.server_name or None,
-        ) as response:
-            if response.status == _UNAUTHORIZED:
-                self.access.credentials.reject()
-            yield response
+        ...
+
+    def separate(self) -> AbstractAsyncContextManager["Transport"]:
+        """Open a session to the same server on connections of its own."""
+        ...
 
 
-@contextlib.asynccontextmanager
-async def opened(access: Access) -> AsyncIterator[Transport]:
-    """Open a session, whose requests go by the kubeconfig's proxy, else by the environment's.
+def opened(access: Access, *, light: bool) -> AbstractAsyncContextManager[Transport]:
+    """Open a session, by the one of the two that is asked for. Raises AccessError."""
+    if light:
+        from flexinfer.runtime.kubernetes import light_transport  # noqa: PLC0415 -- one of the two is used
 
-    The environment is read here, once: aiohttp's `trust_env` would look for proxies and for ~/.netrc in a thread, for every request, and
-    knows neither networks in NO_PROXY nor that this machine is reached without a proxy.
-    """
-    connector = aiohttp.TCPConnector(ssl=access.tls if access.tls is not None else True)
-    proxy = access.proxy or ("" if access.direct else proxy_for(access.server, os.environ))
-    async with aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BYTES) as session:
-        yield Transport(access, session, proxy)
+        return light_transport.opened(access)
+    from flexinfer.runtime.kubernetes import pooled_transport  # noqa: PLC0415 -- 9 MiB that a light one need not keep
 
-
-async def lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the lines of a watch; an object may be larger than aiohttp's own limit for a line."""
-    rest = b""
-    async for chunk in response.content.iter_any():
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            if line.strip():
-                yield line
+    return pooled_transport.opened(access)

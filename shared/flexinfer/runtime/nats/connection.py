@@ -22,6 +22,8 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 
+from flexinfer.runtime.settings import NO_WEBSOCKET, is_websocket
+
 log = logging.getLogger(__name__)
 _RECONNECT_SECONDS = cast("int", 0.25)  # nats-py declares int and takes any number
 _API_SECONDS = 5
@@ -225,9 +227,11 @@ async def connected(
 
     `server_name` is the name that the certificate must have where `url` holds another one; empty: that of `url`.
 
-    Raises OSError if one of the files cannot be read now, ssl.SSLError if `ca_file` holds no certificate, and
+    Raises OSError if one of the files cannot be read now or `url` is that of a WebSocket, ssl.SSLError if `ca_file` holds no certificate, and
     NatsClosedError in the block when the client gives the connection up.
     """
+    if is_websocket(url):
+        raise OSError(NO_WEBSOCKET)
     client = _Client(ca_file)
     connection = Connection(client, name)
     secret(password_file)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flexinfer.runtime.kubernetes import kubeconfig, transport
+from flexinfer.runtime.kubernetes import kubeconfig, pooled_transport
 from flexinfer.runtime.kubernetes.api import PODS, ApiError, ForbiddenError, UnavailableError
 from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from flexinfer.runtime.kubernetes.credentials import AccessError, TokenFile
@@ -88,11 +88,17 @@ def b64(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
 
 
-async def ask(config: str, times: int = 1) -> None:
+async def ask(config: str, times: int = 1, *, light: bool = False) -> None:
     """GET a Pod with a kubeconfig."""
-    async with connected(config) as api:
+    async with connected(config, light=light) as api:
         for _ in range(times):
             assert (await api.get(PODS, "default", "one")).metadata.name == "one"
+
+
+@pytest.fixture(params=[False, True], ids=["pooled", "light"])
+def transport(request: pytest.FixtureRequest) -> dict[str, bool]:
+    """Return by which transport the server is asked."""
+    return {"light": request.param}
 
 
 @pytest.fixture
@@ -102,7 +108,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 async def test_a_token_and_an_authority_in_the_file_reach_the_server(
-    tmp_path: Path, authority: Authority
+    tmp_path: Path, authority: Authority, transport: dict[str, bool]
 ) -> None:
     """The most common form."""
     async with serving(authority) as server:
@@ -110,11 +116,13 @@ async def test_a_token_and_an_authority_in_the_file_reach_the_server(
             "server": f"https://127.0.0.1:{server.port}/",
             "certificate-authority-data": b64(authority.certificate),
         }
-        await ask(written(tmp_path / "config", cluster, {"token": "secret"}))
+        await ask(written(tmp_path / "config", cluster, {"token": "secret"}), light=transport["light"])
     assert server.requests == [("Bearer secret", "")]
 
 
-async def test_a_client_certificate_is_presented(tmp_path: Path, authority: Authority) -> None:
+async def test_a_client_certificate_is_presented(
+    tmp_path: Path, authority: Authority, transport: dict[str, bool]
+) -> None:
     """Inline or in files, whose paths are relative to the kubeconfig."""
     certificate, key = authority.pair("ada")
     inline = {"client-certificate-data": b64(certificate), "client-key-data": b64(key)}
@@ -122,11 +130,13 @@ async def test_a_client_certificate_is_presented(tmp_path: Path, authority: Auth
     async with serving(authority) as server:
         cluster = {"server": f"https://127.0.0.1:{server.port}", "certificate-authority": "ca.crt"}
         for user in (inline, files):
-            await ask(written(tmp_path / "config", cluster, user))
+            await ask(written(tmp_path / "config", cluster, user), light=transport["light"])
     assert server.requests == [("", "ada"), ("", "ada")]
 
 
-async def test_a_server_of_another_authority_is_not_trusted(tmp_path: Path, authority: Authority) -> None:
+async def test_a_server_of_another_authority_is_not_trusted(
+    tmp_path: Path, authority: Authority, transport: dict[str, bool]
+) -> None:
     """Unless verification is switched off."""
     other = tmp_path / "other"
     other.mkdir()
@@ -134,32 +144,44 @@ async def test_a_server_of_another_authority_is_not_trusted(tmp_path: Path, auth
     async with serving(authority) as server:
         address = {"server": f"https://127.0.0.1:{server.port}"}
         with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
-            await ask(written(tmp_path / "a", address | {"certificate-authority": "other/ca.crt"}, {}))
-        await ask(written(tmp_path / "b", address | {"insecure-skip-tls-verify": True}, {}))
+            await ask(
+                written(tmp_path / "a", address | {"certificate-authority": "other/ca.crt"}, {}),
+                light=transport["light"],
+            )
+        await ask(
+            written(tmp_path / "b", address | {"insecure-skip-tls-verify": True}, {}),
+            light=transport["light"],
+        )
 
 
 async def test_tls_server_name_is_the_name_that_the_certificate_must_have(
-    tmp_path: Path, authority: Authority
+    tmp_path: Path, authority: Authority, transport: dict[str, bool]
 ) -> None:
     """For an address by which the certificate does not know the server."""
     async with serving(authority, "api.internal") as server:
         cluster = {"server": f"https://127.0.0.1:{server.port}", "certificate-authority": "ca.crt"}
         with pytest.raises(UnavailableError):
-            await ask(written(tmp_path / "a", cluster, {}))
-        await ask(written(tmp_path / "b", cluster | {"tls-server-name": "api.internal"}, {}))
+            await ask(written(tmp_path / "a", cluster, {}), light=transport["light"])
+        await ask(
+            written(tmp_path / "b", cluster | {"tls-server-name": "api.internal"}, {}),
+            light=transport["light"],
+        )
 
 
 async def test_a_user_and_a_password_are_sent_as_basic_authentication(
-    tmp_path: Path, authority: Authority
+    tmp_path: Path, authority: Authority, transport: dict[str, bool]
 ) -> None:
     """As some proxies in front of an API server want it."""
     async with serving(authority) as server:
         cluster = {"server": f"https://127.0.0.1:{server.port}", "certificate-authority": "ca.crt"}
-        await ask(written(tmp_path / "config", cluster, {"username": "a", "password": "b"}))
+        await ask(
+            written(tmp_path / "config", cluster, {"username": "a", "password": "b"}),
+            light=transport["light"],
+        )
     assert server.requests == [("Basic YTpi", "")]
 
 
-async def test_a_proxy_of_the_kubeconfig_is_used(tmp_path: Path) -> None:
+async def test_a_proxy_of_the_kubeconfig_is_used(tmp_path: Path, transport: dict[str, bool]) -> None:
     """The name of the server is resolved by the proxy."""
     lines: list[str] = []
 
@@ -171,13 +193,13 @@ async def test_a_proxy_of_the_kubeconfig_is_used(tmp_path: Path) -> None:
     proxy = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = proxy.sockets[0].getsockname()[1]
     cluster = {"server": "http://kubernetes.invalid", "proxy-url": f"http://127.0.0.1:{port}"}
-    await ask(written(tmp_path / "config", cluster, {}))
+    await ask(written(tmp_path / "config", cluster, {}), light=transport["light"])
     proxy.close()
     assert lines == ["GET http://kubernetes.invalid/api/v1/namespaces/default/pods/one HTTP/1.1"]
 
 
 async def test_a_rotated_token_is_read_within_a_minute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transport: dict[str, bool]
 ) -> None:
     """The kubelet replaces the file; while it cannot be read, the last token is used."""
     now = 100.0
@@ -195,14 +217,18 @@ async def test_a_rotated_token_is_read_within_a_minute(
     assert await token.headers() == {"Authorization": "Bearer two"}
 
 
-async def test_a_token_that_is_rejected_is_read_again_at_once(tmp_path: Path, authority: Authority) -> None:
+async def test_a_token_that_is_rejected_is_read_again_at_once(
+    tmp_path: Path, authority: Authority, transport: dict[str, bool]
+) -> None:
     """401 is the sign of a rotation that was missed."""
     path = tmp_path / "token"
     path.write_text("old")
     async with serving(authority) as server:
         server.rejected.add("Bearer old")
         cluster = {"server": f"https://127.0.0.1:{server.port}", "certificate-authority": "ca.crt"}
-        async with connected(written(tmp_path / "config", cluster, {"tokenFile": "token"})) as api:
+        async with connected(
+            written(tmp_path / "config", cluster, {"tokenFile": "token"}), light=transport["light"]
+        ) as api:
             with pytest.raises(ForbiddenError):
                 await api.get(PODS, "default", "one")
             path.write_text("new")
@@ -215,7 +241,7 @@ async def test_a_pod_reaches_its_own_cluster(tmp_path: Path, authority: Authorit
     (tmp_path / "token").write_text("of the pod")
     async with serving(authority) as server:
         environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}
-        async with transport.opened(kubeconfig.from_service_account(environment, tmp_path)) as session:
+        async with pooled_transport.opened(kubeconfig.from_service_account(environment, tmp_path)) as session:
             await KubernetesClient(session).get(PODS, "default", "one")
     assert server.requests == [("Bearer of the pod", "")]
     environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}

@@ -3,9 +3,7 @@
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 from hypothesis import given
@@ -22,24 +20,20 @@ ODD = {"metadata": {"name": "odd", "namespace": "default"}, "status": {"phase": 
 DEEP = b'{"metadata":{"name":"deep","namespace":"default"},"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
 
 
-class _Content:
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        """Yield the body in one piece."""
-        yield self._body
-
-
 class _Reply:
     """A reply of the API server."""
 
     def __init__(self, body: bytes) -> None:
-        self.status, self.headers, self.content, self._body = 200, {"x": "y"}, _Content(body), body
+        self.status, self.headers, self._body = 200, {"x": "y"}, body
 
     async def read(self) -> bytes:
         """Return the body."""
         return self._body
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield its lines."""
+        for line in self._body.splitlines():
+            yield line
 
 
 class _Scripted:
@@ -49,16 +43,19 @@ class _Scripted:
         self._body = body
 
     @contextlib.asynccontextmanager
-    async def request(self, *_: Any, **__: Any) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def request(self, *_: object, **__: object) -> AsyncIterator[_Reply]:
         """Yield the reply."""
-        reply: Any = _Reply(self._body)
-        yield reply
+        yield _Reply(self._body)
+
+    @contextlib.asynccontextmanager
+    async def separate(self) -> AsyncIterator["_Scripted"]:
+        """Yield it again."""
+        yield self
 
 
 def a_client(body: bytes) -> KubernetesClient:
     """Return a client whose API server sends this body."""
-    transport: Any = _Scripted(body)
-    return KubernetesClient(transport)
+    return KubernetesClient(_Scripted(body))
 
 
 def a_list(*items: bytes) -> bytes:

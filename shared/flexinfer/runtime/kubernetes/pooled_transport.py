@@ -1,0 +1,102 @@
+"""The transport of who asks often and watches: aiohttp, whose connections are kept.
+
+Nothing here knows what is sent or what a status means. Where the way comes from is `kubeconfig`'s, requests
+and errors of the Kubernetes API are `client`'s.
+"""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urlencode
+
+from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp
+
+# isort: split
+import aiohttp
+
+from flexinfer.runtime.kubernetes.environment_proxy import proxy_for
+from flexinfer.runtime.kubernetes.kubeconfig import Access
+from flexinfer.runtime.kubernetes.transport import Limits, NoAnswerError
+
+_READ_BYTES = 1 << 21
+"""An object may be this large, and a watch sends it in one line."""
+_UNAUTHORIZED = 401
+
+
+class PooledTransport:
+    """An open session."""
+
+    def __init__(self, access: Access, session: aiohttp.ClientSession, proxy: str) -> None:
+        self._access, self._session, self._proxy = access, session, proxy
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        data: bytes | None,
+        limits: Limits,
+    ) -> AsyncIterator["_Response"]:
+        """Send a request and yield its response, of any status. Raises NoAnswerError, TimeoutError, OSError, AccessError."""
+        url = f"{self._access.server}{path}" + (f"?{urlencode(query)}" if query else "")
+        timeout = aiohttp.ClientTimeout(
+            total=limits.total, sock_connect=limits.connect, sock_read=limits.quiet
+        )
+        try:
+            async with self._session.request(
+                method,
+                url,
+                data=data,
+                headers={**headers, **await self._access.credentials.headers()},
+                timeout=timeout,
+                proxy=self._proxy or None,
+                server_hostname=self._access.server_name or None,
+            ) as response:
+                if response.status == _UNAUTHORIZED:
+                    self._access.credentials.reject()
+                yield _Response(response)
+        except aiohttp.ClientError as error:
+            raise NoAnswerError(str(error) or type(error).__name__) from error
+
+    @contextlib.asynccontextmanager
+    async def separate(self) -> AsyncIterator["PooledTransport"]:
+        """Open a session to the same server on connections of its own."""
+        async with opened(self._access) as session:
+            yield session
+
+
+class _Response:
+    """An answer, as aiohttp reads it."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status, self.headers = response.status, response.headers
+
+    async def read(self) -> bytes:
+        """Return its whole body."""
+        return await self._response.read()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield the lines of a watch; an object may be larger than aiohttp's own limit for a line."""
+        rest = b""
+        async for chunk in self._response.content.iter_any():
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                if line.strip():
+                    yield line
+
+
+@contextlib.asynccontextmanager
+async def opened(access: Access) -> AsyncIterator[PooledTransport]:
+    """Open a session, whose requests go by the kubeconfig's proxy, else by the environment's.
+
+    The environment is read here, once: aiohttp's `trust_env` would look for proxies and for ~/.netrc in a thread, for every request, and
+    knows neither networks in NO_PROXY nor that this machine is reached without a proxy.
+    """
+    connector = aiohttp.TCPConnector(ssl=access.tls if access.tls is not None else True)
+    proxy = access.proxy or ("" if access.direct else proxy_for(access.server, os.environ))
+    async with aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BYTES) as session:
+        yield PooledTransport(access, session, proxy)
