@@ -169,7 +169,10 @@ def _left_at(member: Member, state: ObservedState) -> float | None:
     """Return when the engine of a member stopped; None for one that was never started, or failed, and for a lease."""
     if member.model is None:
         return None
-    ready, stopped_at = member.model.condition(conditions.READY), state.changed(member.model, conditions.READY)
+    ready, stopped_at = (
+        member.model.condition(conditions.READY),
+        state.changed(member.model, conditions.READY),
+    )
     return stopped_at if ready is not None and ready.reason == Reason.STOPPED else None
 
 

@@ -17,6 +17,8 @@ from tests.unit.arbiter.cards import Card
 from tests.unit.arbiter.groups import IDLE, WANTED, decided, messages
 from tests.unit.launcher.world import World
 
+LEFT = (*WANTED, ("Ready", "False", Reason.STOPPED))
+
 
 def world_of(card: Card) -> World:
     """Return a world that holds the card's SharedGroup and Models."""
@@ -89,17 +91,17 @@ async def test_none_leaves_for_a_model_that_does_not_need_the_devices_any_more()
 
 
 @pytest.mark.parametrize(
-    ("room_for", "left", "away"),
-    [("uid-image", True, 1), ("uid-image", False, None), ("", True, None)],
+    ("room_for", "conditions", "away"),
+    [("uid-image", LEFT, 1), ("uid-image", WANTED, None), ("", LEFT, None)],
     ids=["came back", "never left", "no room was made"],
 )
 async def test_a_model_that_room_was_made_for_is_granted_as_such(
-    room_for: str, left: bool, away: int | None
+    room_for: str, conditions: Any, away: int | None
 ) -> None:
     """With how long it was away: by that it stays when it is idle; the note is gone with it."""
     card = Card()
     card.room_for = room_for
-    card.waits("image", 12_288, (*WANTED, ("Ready", "False", Reason.STOPPED)) if left else WANTED)
+    card.waits("image", 12_288, conditions)
     card.serves("image")
     state, world = card.observed(), world_of(card)
     await performed(world, decided_on(state, Grant), state)
