@@ -137,7 +137,7 @@ def left_for_others() -> Iterator[Card]:
     """Yield cards whose holder stays or leaves because of what was before, and one with a Model that is placed elsewhere."""
     left = Card()
     left.holds("chat", 14_000)
-    left.made_room = frozenset({"chat"})
+    left.away = {"chat": 41}
     left.waits("coder", 14_000, (*WANTED, ("Ready", "False", Reason.STOPPED)))
     left.serves("coder")
     initial = Card()

@@ -41,7 +41,10 @@ async def grant(
     current = await protect(runtime, current)
     now = runtime.clock()
     shared, snapshot = telemetry.shares(member, current, now), telemetry.seen(node, member.uid, now)
-    new_status = status.granted(current, member, snapshot, rfc3339(runtime), shared=shared)
+    away_seconds = telemetry.away_seconds(member, now)
+    new_status = status.granted(
+        current, member, snapshot, rfc3339(runtime), shared=shared, away_seconds=away_seconds
+    )
     latest = await put(runtime, current, new_status)
     uuids = ", ".join(device.uuid for device in new_status.devices)
     where = f" on node {node}{f' ({uuids})' if uuids else ''}" if node else ""

@@ -3,8 +3,8 @@
 A holder may be made to leave for a member that is in demand
 
     at once                     if its priority is lower (its requests in flight are drained), if it is in its initial start, or if it is idle
-    once it has stayed minStay  if it is idle, but others had to leave for it, and the Model has itself left less than minStay ago: else two
-                                Models that are in demand by turns would do nothing but load
+    once the Model was away     if it is idle, but has itself come back soon after it had to leave: for minStay at most, and less if it was away for
+                                longer than that: else two Models that are in demand by turns would do nothing but load
     once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority; for a Model that always runs,
                                 and that no request waits for, only the latter; the latter not before it has stayed as long as it took to load
 
@@ -99,8 +99,8 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
     due = max(_waited_at(member, group.spec, state, now), standing.ready_since + load_seconds(current))
     if idle or standing_of_member(member, state, now).requested:
         due = min(due, _stayed_at(standing.ready_since, group.spec))
-    due = min(due, _may_return_at(member, group.spec, state)) if idle else due
-    if idle and (not holder.made_room or now >= due):
+    due = min(due, _may_return_at(holder, member, group.spec, state)) if idle else due
+    if idle and now >= due:
         return Leave(holder=holder, allowed=True, why="it is idle", again=again, cost=cost)
     if its > mine and not idle:
         why = f"it is in use at priority {its}, above {mine}"
@@ -108,15 +108,16 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
     if now >= due:
         why = _overdue(standing.ready_since, member, group.spec, now)
         return Leave(holder=holder, allowed=True, why=why, again=again, cost=cost)
-    why = _stays(member, its, group.spec, idle=idle)
+    why = _stays(holder, member, its, group.spec, idle=idle)
     times = [at for at in (due, again) if at is not None]
     return Leave(holder=holder, allowed=False, why=why, again=min(times), due=due)
 
 
-def _stays(member: Member, priority: int, spec: SharedGroupSpec, *, idle: bool) -> str:
-    """Return why a holder of the same priority, or one that others left for, stays a while."""
+def _stays(holder: Holder, member: Member, priority: int, spec: SharedGroupSpec, *, idle: bool) -> str:
+    """Return why a holder of the same priority, or one that has just come back, stays a while."""
     if idle:
-        return f"others left for it, and {member.label} left less than {spec.min_stay} (minStay) ago"
+        absence = f"{_least_absence(holder, spec):.0f}s (minStay: {spec.min_stay})"
+        return f"it came back after {holder.away_seconds}s, so it stays until {member.label} has been away for {absence}"
     return f"it is in use at the same priority {priority}, for {spec.min_stay} (minStay) from when it became ready"
 
 
@@ -141,14 +142,38 @@ def _stayed_at(ready_since: float, spec: SharedGroupSpec) -> float:
     return ready_since + spec.stay_seconds
 
 
-def _may_return_at(member: Member, spec: SharedGroupSpec, state: ObservedState) -> float:
-    """Return from when an idle holder that others left for leaves for a member: at once for one that has not just had to leave itself."""
-    model = member.model
-    if model is None:
-        return -math.inf
-    ready, stopped_at = model.condition(conditions.READY), state.changed(model, conditions.READY)
-    left_at = stopped_at if ready is not None and ready.reason == Reason.STOPPED else None
-    return _stayed_at(left_at, spec) if left_at is not None else -math.inf
+def _may_return_at(holder: Holder, member: Member, spec: SharedGroupSpec, state: ObservedState) -> float:
+    """Return from when an idle holder leaves for a member: at once unless that has left too, and the holder came back soon after it had."""
+    left_at = _left_at(member, state)
+    return left_at + _least_absence(holder, spec) if left_at is not None else -math.inf
+
+
+def _least_absence(holder: Holder, spec: SharedGroupSpec) -> float:
+    """Return for how many seconds a Model that had to leave is away before an idle holder leaves for it.
+
+    Two absences that follow each other come to twice minStay, or the later to minStay: so of Models that take turns each swap takes minStay on
+    average, and one that comes back for the first time, or after long, does not wait.
+    """
+    if holder.away_seconds is None:
+        return 0.0
+    return min(spec.stay_seconds, max(0.0, 2 * spec.stay_seconds - holder.away_seconds))
+
+
+def away_seconds(member: Member, state: ObservedState, now: float) -> int | None:
+    """Return for how many whole seconds a member has been away that had to leave, by what was observed; None for any other."""
+    left_at = _left_at(member, state)
+    return max(0, int(now - left_at)) if left_at is not None else None
+
+
+def _left_at(member: Member, state: ObservedState) -> float | None:
+    """Return when the engine of a member stopped; None for one that was never started, or failed, and for a lease."""
+    if member.model is None:
+        return None
+    ready, stopped_at = (
+        member.model.condition(conditions.READY),
+        state.changed(member.model, conditions.READY),
+    )
+    return stopped_at if ready is not None and ready.reason == Reason.STOPPED else None
 
 
 def _waited_at(member: Member, spec: SharedGroupSpec, state: ObservedState, now: float) -> float:

@@ -32,10 +32,20 @@ from flexinfer.state.observed import Sample
 
 
 def granted(
-    group: SharedGroup, member: Member, snapshot: Seen, stamp: str, *, shared: bool
+    group: SharedGroup,
+    member: Member,
+    snapshot: Seen,
+    stamp: str,
+    *,
+    shared: bool,
+    away_seconds: int | None = None,
 ) -> SharedGroupStatus:
-    """Return the status in which a member holds the devices that it is placed on, with the next turn; `shared`: others may hold them too."""
+    """Return the status in which a member holds the devices that it is placed on, with the next turn.
+
+    `shared`: others may hold them too; `away_seconds` is for how long it has been away, None if it had not left.
+    """
     placement, status, name = member.placement, group.status, member.object.metadata.name
+    made_room = status.room_for == member.uid
     holder = Holder(
         model="" if member.is_lease else name,
         lease=name if member.is_lease else "",
@@ -45,12 +55,13 @@ def granted(
         node=placement.node,
         devices=held_devices(placement.devices, snapshot),
         since=stamp,
-        made_room=status.room_for == member.uid,
+        made_room=made_room,
+        away_seconds=away_seconds if made_room else None,
     )
     if member.is_lease and member.exclusive:
         holder = msgspec.structs.replace(holder, devices=_whole(group, holder.devices, snapshot))
     devices = _group_devices(group, placement, snapshot.sample, shared=shared)
-    room_for = "" if holder.made_room else status.room_for
+    room_for = "" if made_room else status.room_for
     next_status = msgspec.structs.replace(
         status, turn=holder.turn, node=placement.node, devices=devices, room_for=room_for
     )

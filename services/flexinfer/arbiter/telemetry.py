@@ -58,6 +58,10 @@ class Telemetry:
         """Return whether a holder may be made to leave for a member, by what was last observed of both."""
         return policy.leave(holder, member, group, self._state, now).allowed
 
+    def away_seconds(self, member: Member, now: float) -> int | None:
+        """Return for how long a member has been away that had to leave, by what was last observed; None for any other."""
+        return policy.away_seconds(member, self._state, now)
+
     def is_awaited(self, member: Member, now: float) -> bool:
         """Return whether a sample of a member's devices may still come: agents publish every 10 s, and NATS was just connected.
 

@@ -53,8 +53,8 @@ class Holder(Resource, frozen=True, kw_only=True):
     """A Model or a GPULease that holds the group's devices, or has not released them yet: the one of `model` and `lease` that has a name.
 
     `node` and `devices` are its placement when the turn was granted, kept after the Model is deleted or its spec changes: that is where
-    its memory must become free. `since` is RFC 3339, for people. `made_room`: others had to leave for it, so that it is not made to leave
-    itself before it has stayed `minStay`. `preempted_by` is the Model or GPULease that it makes room for itself.
+    its memory must become free. `since` is RFC 3339, for people. `made_room`: others had to leave for it; `away_seconds` is
+    then for how long it had been away since it had to leave itself, None if it had not. `preempted_by` is the Model or GPULease that it makes room for itself.
     """
 
     model: str = ""
@@ -67,6 +67,7 @@ class Holder(Resource, frozen=True, kw_only=True):
     reason: str = ""
     since: str = ""
     made_room: bool = False
+    away_seconds: int | None = None
     preempted_by: str = ""
 
     @property

@@ -33,7 +33,7 @@ class Card:
         self._entries: dict[str, int] = {}
         self._on: dict[str, tuple[str, ...]] = {}
         self._shared, self.foreign_mb, self.late_mb = shared, 0, 0
-        self.made_room: frozenset[str] = frozenset()
+        self.away: Mapping[str, int] = {}
         self.preempted_by: Mapping[str, str] = {}
         self.room_for = ""
 
@@ -103,7 +103,8 @@ class Card:
                 turn=turn,
                 step=step,
                 devices=tuple(HeldDevice(uuid=uuid, memory_mb=self._need(name)) for uuid in self._on[name]),
-                made_room=name in self.made_room,
+                made_room=name in self.away,
+                away_seconds=self.away.get(name),
                 preempted_by=self.preempted_by.get(name, ""),
                 reason="it is idle" if name in self.preempted_by else "",
             )

@@ -72,7 +72,7 @@ def groups(draw: Any) -> events.GroupObserved:
             step=step,
             turn=3,
             devices=(device,),
-            made_room=draw(st.booleans()),
+            away_seconds=draw(st.sampled_from([None, 0, 40])),
         )
         for name, step in holders
         for leased in [draw(st.booleans())]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, SharedGroup
@@ -13,8 +14,10 @@ from flexinfer.state.observed import ObservedState
 from tests.builders import NOW
 from tests.runtimes import a_runtime
 from tests.unit.arbiter.cards import Card
-from tests.unit.arbiter.groups import IDLE, decided, messages
+from tests.unit.arbiter.groups import IDLE, WANTED, decided, messages
 from tests.unit.launcher.world import World
+
+LEFT = (*WANTED, ("Ready", "False", Reason.STOPPED))
 
 
 def world_of(card: Card) -> World:
@@ -87,15 +90,24 @@ async def test_none_leaves_for_a_model_that_does_not_need_the_devices_any_more()
     assert the_group(world).status.holders[0].step == GRANTED
 
 
-async def test_a_model_that_room_was_made_for_is_granted_as_such() -> None:
-    """It stays minStay for that; the note is gone with it."""
+@pytest.mark.parametrize(
+    ("room_for", "conditions", "away"),
+    [("uid-image", LEFT, 1), ("uid-image", WANTED, None), ("", LEFT, None)],
+    ids=["came back", "never left", "no room was made"],
+)
+async def test_a_model_that_room_was_made_for_is_granted_as_such(
+    room_for: str, conditions: Any, away: int | None
+) -> None:
+    """With how long it was away: by that it stays when it is idle; the note is gone with it."""
     card = Card()
-    card.room_for = "uid-image"
-    card.waits("image", 12_288)
+    card.room_for = room_for
+    card.waits("image", 12_288, conditions)
+    card.serves("image")
     state, world = card.observed(), world_of(card)
     await performed(world, decided_on(state, Grant), state)
     status = the_group(world).status
-    assert (status.holders[0].made_room, status.room_for) == (True, "")
+    assert (status.holders[0].made_room, status.room_for) == (bool(room_for), "")
+    assert status.holders[0].away_seconds == away
     assert (status.budget_mb, status.held_mb, status.holder_names) == (24_064, 12_288, "image")
 
 

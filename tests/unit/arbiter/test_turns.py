@@ -170,21 +170,43 @@ def test_who_has_waited_max_wait_lets_a_holder_stay_as_long_as_it_took_to_load()
     assert leavers(quick, NOW + 20) == [("a", "it has stayed minStay (18s)")], "minStay is enough"
 
 
-def test_a_model_that_had_to_leave_does_not_take_an_idle_card_back_at_once() -> None:
-    """Two Models that are in demand by turns are swapped once in minStay at most; one that did not just leave is let in at once."""
-    left = (*WANTED, ("Ready", "False", Reason.STOPPED))
+LEFT = (*WANTED, ("Ready", "False", Reason.STOPPED))
+
+
+def came_back(after: int | None) -> Card:
+    """Return a card with an idle holder that came back after so many seconds, and a Model that left at NOW and is requested again."""
     card = Card()
     card.holds("a", 14_000)
-    card.made_room = frozenset({"a"})
-    card.waits("b", 14_000, left)
+    card.away = {} if after is None else {"a": after}
+    card.waits("b", 14_000, LEFT)
     card.serves("b")
+    return card
+
+
+def test_of_two_that_take_turns_an_idle_one_stays_until_the_other_was_away_for_min_stay() -> None:
+    """Once both have left and come back soon; one that did not leave is let in at once."""
+    card = came_back(12)
     state = card.observed()
     assert leavers(state, NOW + 1) == []
-    stays = "a stays: others left for it, and b left less than 30s (minStay) ago"
+    stays = "a stays: it came back after 12s, so it stays until b has been away for 30s (minStay: 30s)"
     assert stays in messages(state, NOW + 1)["default/b"]
-    assert leavers(card.observed(31.0), NOW + 31) == [("a", "it is idle")]
+    assert NOW + 30 in requeues(card.observed(29.0), NOW + 29)
+    assert leavers(card.observed(30.0), NOW + 30) == [("a", "it is idle")]
     card.waits("b", 14_000)
     assert leavers(card.observed(), NOW + 1) == [("a", "it is idle")]
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"), [(29, 30), (30, 30), (31, 29), (45, 15), (59, 1), (60, 0), (600, 0), (None, 0)]
+)
+def test_an_absence_that_was_long_leaves_less_to_wait_for_the_other(after: int | None, seconds: int) -> None:
+    """Both come to twice minStay, of which none waits for more than minStay; who left for the first time waits for none of it."""
+    card = came_back(after)
+    assert leavers(card.observed(seconds + 0.5), NOW + seconds + 0.5) == [("a", "it is idle")]
+    if seconds:
+        state = card.observed(seconds - 0.5)
+        assert leavers(state, NOW + seconds - 0.5) == []
+        assert f"b has been away for {seconds}s" in messages(state, NOW + seconds - 0.5)["default/b"]
 
 
 def test_two_that_always_run_take_turns_after_max_wait() -> None:

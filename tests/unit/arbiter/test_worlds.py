@@ -47,7 +47,7 @@ def cards(draw: st.DrawFn) -> tuple[Card, ObservedState, float]:
             name, draw(MEMORY), draw(st.sampled_from([WANTED, WANTED, FIRST, IDLE])), priority=draw(PRIORITY)
         )
     card.serves(*draw(st.sampled_from([(), tuple(names)])))
-    card.made_room = frozenset(draw(st.sampled_from([(), tuple(names)])))
+    card.away = dict.fromkeys(names, draw(st.integers(0, 70))) if draw(st.booleans()) else {}
     card.foreign_mb = draw(st.sampled_from([0, 0, 3_000]))
     seconds = draw(st.floats(1, 90))
     return card, card.observed(seconds), NOW + seconds

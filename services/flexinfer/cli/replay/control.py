@@ -106,7 +106,10 @@ class Control:
         shared = not budget.alone(of_model(model), group, cluster.state, cluster.now)
         pods = budget.pods_of_others(NODE, model.uid, cluster.state)
         snapshot = Seen(sample=cluster.state.gpus.get(NODE), now=cluster.now, pods=pods)
-        new_status = status.granted(group, of_model(model), snapshot, "", shared=shared)
+        away_seconds = policy.away_seconds(of_model(model), cluster.state, cluster.now)
+        new_status = status.granted(
+            group, of_model(model), snapshot, "", shared=shared, away_seconds=away_seconds
+        )
         if model.uid in self._room_made:
             self._room_made.discard(model.uid)
             self.swapped.add(new_status.turn)

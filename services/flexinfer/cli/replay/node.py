@@ -11,7 +11,7 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import GRANTED, RELEASING, Holder
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, Holder
 from flexinfer.cli.replay.agenda import (
     Agenda,
     Answered,
@@ -31,8 +31,8 @@ from flexinfer.events.events import WorkloadObserved
 
 DRAIN_SECONDS = 30.0
 """The default of FLEXINFER_DRAIN_SECONDS."""
-_SAMPLE_SECONDS = 1.0
-"""How often the agent reads the card; what has changed is published at once."""
+_SAMPLE_SECONDS, _AWAITED_SECONDS = 1.0, 0.1
+"""How often the agent reads the card, and how often while a holder that has stopped waits for its memory; what has changed is published at once."""
 
 
 class Engine(msgspec.Struct, kw_only=True):
@@ -214,8 +214,12 @@ class Node:
         self._sample_soon()
 
     def _sample_soon(self) -> None:
-        """Enter the agent's next reading of the card."""
-        self._agenda.enter((self._cluster.now // _SAMPLE_SECONDS + 1) * _SAMPLE_SECONDS, Sampled())
+        """Enter the agent's next reading of the card; one that is waited for comes soon, at any time."""
+        now = self._cluster.now
+        if any(holder.step == STOPPED for holder in self._cluster.group.status.holders):
+            self._agenda.enter(now + _AWAITED_SECONDS, Sampled())
+        else:
+            self._agenda.enter((now // _SAMPLE_SECONDS + 1) * _SAMPLE_SECONDS, Sampled())
 
     def _step(self, engine: Engine, step: str) -> None:
         self.spans.append(self._span(engine, self._cluster.now))
