@@ -7,11 +7,13 @@ a file. Each way is tried with the Models of the one before gone, as on a node w
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.node import parts, processes, view
+from flexinfer.sources.pod import UNPRIVILEGED
+from tests.node import parts, processes, view, vllm
 from tests.node.cards import FILE, apply, bound_by_runtime_class, reported
 from tests.node.cluster import Cluster
 from tests.node.files import RUNTIME_CLASS
@@ -139,6 +141,24 @@ def test_two_engines_see_one_card_by_their_runtime_class(by_runtime: Product) ->
         assert by_runtime.engine(name)["spec"]["runtimeClassName"] == RUNTIME_CLASS
         assert environment(by_runtime, name) == LARGE
     by_runtime.delete("seen", "beside")
+
+
+def test_the_kubelet_reads_the_cause_that_an_engine_of_vllm_writes(
+    by_runtime: Product, tmp_path: Path
+) -> None:
+    """With the Pod of the launcher, as its user, by the logging configuration of the backend; the log's end has no cause (ADR 0034)."""
+    vllm.push(tmp_path)
+    gpu = {"vendor": "nvidia", "vramEstimateMB": 9000}
+    by_runtime.model("worded", backend="vllm", image=vllm.IMAGE, gpu=gpu)
+    by_runtime.until("worded", "Ready", "BackOff", SECONDS, vllm.CAUSE)
+    pod = by_runtime.engine("worded")
+    written = pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["message"]
+    log = by_runtime.kubectl("logs", "worded-0", "--previous").splitlines()
+    by_runtime.delete("worded")
+    assert pod["spec"]["securityContext"]["runAsUser"] == UNPRIVILEGED
+    assert (len(written), written.rstrip().endswith(vllm.CAUSE)) == (4096, True)
+    assert vllm.CAUSE in "\n".join(log)
+    assert vllm.CAUSE not in "\n".join(log[-80:])
 
 
 # --- DRA

@@ -1,6 +1,7 @@
 """Faults of a real node: a condition reports each with its reason, and it ends when its cause is removed."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from tests.node import images, parts, processes, view
 from tests.node.cluster import Cluster
 from tests.node.layout import FIRST, REGISTRY
-from tests.node.product import TAG, Product
+from tests.node.product import SYSTEM, TAG, Product
 from tests.node.waiting import until
 from tests.patience import patient
 
@@ -90,6 +91,44 @@ def test_a_restart_of_containerd_does_not_affect_the_model(steady: Product) -> N
         assert container(steady) == before
     finally:
         steady.delete("meanwhile")
+
+
+def test_an_engine_that_does_not_answer_during_an_upgrade_is_kept(steady: Product) -> None:
+    """The newer launcher has another image for it, which its next start would have; its process continues where it was."""
+    before, process, leader = container(steady), engine_process(steady), leading(steady)
+    launcher = ("deployment/flexinfer-launcher", "-n", SYSTEM)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        steady.until(NAME, "Ready", "Restarting", 60, "no answer")
+        steady.kubectl(
+            "set", "env", *launcher, f"FLEXINFER_IMAGE_LLAMACPP_CPU={REGISTRY}/flexinfer/another:1"
+        )
+        until(lambda: leading(steady) not in ("", leader), 60, "the newer launcher leads")
+        steady.kubectl("rollout", "status", *launcher, f"--timeout={patient(60):.0f}s")
+        steady.until(NAME, "Ready", "Restarting", 60, "no answer")
+        os.kill(process, signal.SIGCONT)
+        steady.ready(NAME)
+        assert container(steady) == before
+        assert "Paris" in steady.ask(NAME)
+    finally:
+        os.kill(process, signal.SIGCONT)
+        steady.kubectl("rollout", "undo", *launcher)
+        steady.kubectl("rollout", "status", *launcher, f"--timeout={patient(60):.0f}s")
+
+
+def leading(product: Product) -> str:
+    """Return which launcher leads."""
+    words = ("get", "lease", "flexinfer-launcher", "-n", SYSTEM, "-o", "jsonpath={.spec.holderIdentity}")
+    return product.kubectl(*words)
+
+
+def engine_process(product: Product) -> int:
+    """Return the pid of the engine, as containerd of the node lists it."""
+    layout, (_, _, name) = product.cluster.layout, container(product).partition("://")
+    words = (str(product.cluster.programs["ctr"]), "--address", str(layout.socket(FIRST)))
+    command = (*view.command(layout, FIRST), *words, "--namespace", "k8s.io", "tasks", "ls")
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return next(int(line.split()[1]) for line in listed if line.startswith(name))
 
 
 def test_an_evicted_engine_is_started_again(steady: Product) -> None:

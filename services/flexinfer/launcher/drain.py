@@ -25,7 +25,7 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
     """Return why a Pod must be replaced by another of the same Model; empty if it need not be.
 
     Templates are compared once a generation: an engine that was Ready at this generation keeps running, also when a newer release of
-    FlexInfer would render its template differently.
+    FlexInfer would render its template differently, and when it does not answer for a while.
     """
     if not view.gates_open:
         return ""
@@ -36,12 +36,19 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
     node = view.model.assigned_node
     if pod.node and node and pod.node != node:
         return f"it is placed on node {node} now, and its Pod runs on {pod.node}"
-    if view.ready.true and view.ready.current and not view.ready.older_spec:
+    if _was_ready(view, pod):
         return ""
     pod_template = template(view.model, settings)
     return (
         "its Pod template changed" if pod_template is not None and pod_template.digest != pod.template else ""
     )
+
+
+def _was_ready(view: ModelView, pod: PodFacts) -> bool:
+    """Return whether the process of a Pod was Ready at this generation: it answers, has only stopped to, or its node was silent."""
+    ready = view.ready
+    silent = ready.unknown or (ready.reason == Reason.RESTARTING and pod.exit_code is None)
+    return ready.current and not ready.older_spec and (ready.true or (silent and pod.running))
 
 
 def moved_cause(view: ModelView, pod: PodFacts) -> str:
