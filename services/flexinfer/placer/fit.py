@@ -47,9 +47,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     score: int = 0
     reason: str = ""
 
+    @property
+    def rank(self) -> tuple[int, int, float]:
+        """What it is compared by, the place of its data and the Models scheduled to the node aside."""
+        return (-self.alone, -self.together, self.slack)
+
     def order(self, models: int) -> tuple[int, int, float, int, str]:
         """Return what it is compared by, the place of its data aside; `models` is how many others are scheduled to the node."""
-        return (-self.alone, -self.together, self.slack, models, self.node)
+        return (*self.rank, models, self.node)
 
 
 class Available(msgspec.Struct, frozen=True, kw_only=True):
