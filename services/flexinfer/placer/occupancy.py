@@ -44,8 +44,8 @@ class Occupancy:
 
     def _starts_somewhere(self) -> bool:
         """Return whether a node counts what the Model itself will take there: one without a Pod, which is scheduled to it and should run."""
-        state, key = self._placements.observed, self._model.key
-        node = node_of(state.effective(key) or self._model)
+        state, key = self._placements.observed, self._placements.key
+        node = node_of(state.assumed.get(key, self._model))
         return bool(node) and key in state.occupants.get(node, ())
 
     def candidate_unless_full(self, node: str) -> KeptCandidate | Unschedulable | None:
@@ -84,7 +84,7 @@ class Occupancy:
         occupants = state.occupants.get(node)
         if not occupants:
             return view.results
-        if self._model.key in occupants:
+        if self._placements.key in occupants:
             return {}
         sample, entry = state.gpus.get(node), _occupied.get(node)
         if (

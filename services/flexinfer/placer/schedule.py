@@ -32,34 +32,33 @@ _Refused = dict[str, Unschedulable | None]
 
 def best_placement(model: Model, placements: PlacementState) -> Scheduled | str:
     """Return the placement on the best node with its message, or the message on why no node can run the Model."""
-    occupancy = Occupancy(placements, model)
-    requirements, state = occupancy.requirements, placements.observed
-    answer = answers.kept(requirements, state, placements.now) if occupancy.like_others else None
+    occupancy, state = Occupancy(placements, model), placements.observed
+    answer = answers.kept(occupancy.requirements, state, placements.now) if occupancy.like_others else None
+    if answer is None:
+        return _searched(model, occupancy, placements)
     if isinstance(answer, str):
         return answer
+    # A node with the data is better than the best of all; where it is refused, it is none of these.
+    local = [name for name in placements.data_nodes() if name in state.nodes]
+    best = _first_that_fits(local, occupancy, {}) or _least_loaded(answer, placements)
+    return _scheduled(model, best, occupancy.requirements, placements)
+
+
+def _searched(model: Model, occupancy: Occupancy, placements: PlacementState) -> Scheduled | str:
+    """Look for the best node: one with the Model's data, whatever else is free, and else of all the others."""
     nodes, scope = _nodes_to_try(model, placements)
     results: _Refused = {}
-    local = _with_data(model, nodes, placements)
-    best = _first_that_fits(local, occupancy, results) if local else None
-    if best is None and answer is not None:
-        best = _least_loaded(answer, placements)  # a node with the data that is refused is none of them
-    elif best is None and requirements.devices:
+    candidates = set(nodes) if model.spec.group else placements.observed.nodes
+    local = [name for name in placements.data_nodes() if name in candidates]
+    best = _first_that_fits(local, occupancy, results)
+    if best is None and occupancy.requirements.devices:
         best = _tightest(nodes, local, occupancy, placements, results)
     elif best is None:
         fewest = sorted((placements.models_on(name), name) for name in nodes)
         best = _first_that_fits([name for _, name in fewest if name not in local], occupancy, results)
     if best is None:
         return _refusal(results, scope, occupancy, placements)
-    return _scheduled(model, best, requirements, placements)
-
-
-def _with_data(model: Model, nodes: Sequence[str], placements: PlacementState) -> Sequence[str]:
-    """Return the nodes with the Model's data, the best first: whatever else is free, one of them is better than any other node."""
-    with_data = placements.data_nodes()
-    if not with_data:
-        return ()
-    candidates = set(nodes) if model.spec.group else placements.observed.nodes
-    return [name for name in with_data if name in candidates]
+    return _scheduled(model, best, occupancy.requirements, placements)
 
 
 def _first_that_fits(names: Iterable[str], occupancy: Occupancy, results: _Refused) -> KeptCandidate | None:

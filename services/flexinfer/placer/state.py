@@ -43,8 +43,8 @@ class PlacementState:
     """The observed state as a decision on one Model counts it: every other Model as it will be once written."""
 
     def __init__(self, state: ObservedState, model: Model, now: float) -> None:
-        self.observed, self.model, self.now, self._key = state, model, now, model.key
-        self._workload = state.workloads.get(self._key)
+        self.observed, self.model, self.now, self.key = state, model, now, model.key
+        self._workload = state.workloads.get(self.key)
         self.telemetry = Telemetry(state, now)
         self._own: Requirements | None = None
         self._requirements: dict[str, tuple[Model, Requirements]] = {}
@@ -55,7 +55,7 @@ class PlacementState:
         """Return Models by key."""
         if not keys:
             return []
-        models = (self.model if key == self._key else self.observed.effective(key) for key in sorted(keys))
+        models = (self.model if key == self.key else self.observed.effective(key) for key in sorted(keys))
         return [model for model in models if model is not None]
 
     def requirements(self, model: Model) -> Requirements:
@@ -100,13 +100,13 @@ class PlacementState:
     def models_on(self, node: str) -> int:
         """Return how many other Models are scheduled to a node."""
         keys = self.observed.under(SCHEDULED, node)
-        return len(keys) - (self._key in keys)
+        return len(keys) - (self.key in keys)
 
     def loads(self, nodes: Iterable[str]) -> Sequence[int]:
         """Return how many other Models are scheduled to each of some nodes; asked of hundreds at a decision."""
         index, none = self.observed.index, frozenset[str]()
         each = [index.get((SCHEDULED, node), none) for node in nodes]
-        return [len(keys) - (self._key in keys) for keys in each]
+        return [len(keys) - (self.key in keys) for keys in each]
 
     def occupying(self, node: str) -> Sequence[Model]:
         """Return the Models with a Pod on a node that has not ended."""
