@@ -221,8 +221,14 @@ def _nodes_to_try(model: Model, placements: PlacementState) -> tuple[Sequence[st
     available = placements.available(model, group.node, assigned=False)
     if isinstance(evaluate(placements.requirements(model), available), Candidate):
         return [group.node], scope
-    suitable = [name for name in nodes if placements.suits_group(model, name)]
+    needs = [placements.requirements(member) for member in placements.members(model)]
+    suitable = [name for name in nodes if _suits_all(needs, placements.view(name))]
     return (suitable, "") if suitable else ([group.node], scope)
+
+
+def _suits_all(members: Iterable[Requirements], view: NodeView) -> bool:
+    """Return whether a node could run every member of a group, whatever is free there."""
+    return all(view.mismatch(requirements) is None for requirements in members)
 
 
 def scheduled_message(model: Model, placement: Placement, placements: PlacementState) -> str:

@@ -182,11 +182,6 @@ class PlacementState:
         group = self.observed.group(namespace, name)
         return group.status.holders if group is not None else ()
 
-    def suits_group(self, model: Model, node: str) -> bool:
-        """Return whether a node could run every member of a Model's group, whatever is free there."""
-        view = self.view(node)
-        return all(view.mismatch(self.requirements(member)) is None for member in self.members(model))
-
     def available(self, model: Model, node: str, *, assigned: bool, only: tuple[str, ...] = ()) -> Available:
         """Return what a node has left for a Model; `assigned`: it is scheduled there already, `only`: on these devices."""
         view = self.view(node)
