@@ -74,13 +74,13 @@ class Versions(Parts):
         new = grouped_on(model) if model is not None else ""
         if old == new:
             return
-        grouped = self.grouped.write()
-        if old:
-            grouped[old] = grouped.get(old, frozenset()) - {key}
-            if not grouped[old]:
-                del grouped[old]
+        remaining = self.grouped.read().get(old, frozenset()) - {key}
+        if remaining:
+            self.grouped.write()[old] = remaining
+        else:
+            self.grouped.drop(old)
         if new:
-            grouped[new] = grouped.get(new, frozenset()) | {key}
+            self.grouped.write()[new] = self.grouped.read().get(new, frozenset()) | {key}
 
     def _move(self, key: str, old: frozenset[tuple[str, str]], new: frozenset[tuple[str, str]]) -> None:
         if old == new:
