@@ -21,13 +21,13 @@ same (`placer.requirements`), and so are the order of the nodes as far as it was
 (`placer.answers`), until something changes on a node; that others are written changes nothing there as long as they take nothing. Not counted: applying
 the event, and the write.
 
-In ms, on two cores that other work took as well, which makes it about 1.5 times what it is alone; in brackets, in the same minutes, before the best nodes
-of all were kept for all of a class: for the 10,000 of three sizes 77 in blocks (121) and 198 one by one (280), of that the placement 33 (52); with vendors,
-numbers and data 125 (166) and 450 to 540 (530 to 610), of which the collector takes 80, and the first look of 2,450 Models at the node with their data
-most of the rest; 1,500 where each is of another size (1,440), the search 27. 67 for the 2,000 that fit nowhere (5,260), 1,200 for those on equal nodes
-(2,800). 0.01 for one where it fits, whatever the number of devices; 1 where it fits nowhere and 4,000 devices are named; 0.01 for a new one where 3,400
-run, and 0.1 once something else has changed there, of which 0.08 look for the nodes where a Model still takes memory; 2 to 5 for one that is refused, 0.01
-for the next; 0.04 for one that changed, 125 for a second decision on all.
+In ms, on two cores that other work took as well; in brackets, in the same minutes, before the best nodes of all were kept for all of a class: for the
+10,000 of three sizes 70 in blocks (100) and 170 one by one (230), of that the placement 29 (46); with vendors, numbers and data 99 (125) and 360 to 390
+(430), of which the collector takes 80, and the first look of 2,450 Models at the node with their data most of the rest; 960 where each is of another
+size (1,040), the search 25. 54 for the 2,000 that fit nowhere (5,000), 650 for those on equal nodes (2,800). 0.01 for one where it fits, whatever the
+number of devices; 1 where it fits nowhere and 4,000 devices are named; 0.01 for a new one where 3,400 run, and 0.1 once something else has changed there,
+of which 0.08 look for the nodes where a Model still takes memory; 2 to 4 for one that is refused, 0.01 for the next; 0.05 for one that changed, 115 for a
+second decision on all.
 
 Then how far the estimate is from what a Model takes: `benchmarks.estimate`.
 """
