@@ -21,6 +21,7 @@ from flexinfer.state.observed import Observation, ObservedState
 MODELS, CARD_MB, NOW = 10_000, 80_000, 1000.0
 SIZES = (4000, 8000, 16_000)
 _PER_NODE, _RUNNING, _WITH_DATA = 8, 0.85, 0.33
+_MOST_FREE_MB, _EQUAL_MB = 30 * CARD_MB // 100, 20_000
 
 
 def a_model(number: int, size: int, vendor: str = "auto", count: int = 1) -> Model:
@@ -40,13 +41,17 @@ def a_model(number: int, size: int, vendor: str = "auto", count: int = 1) -> Mod
     )
 
 
-def cluster(devices: int) -> ObservedState:
-    """Return nodes with that many devices, of which 85 % of the memory is in use."""
+def cluster(devices: int, *, equal: bool = False) -> ObservedState:
+    """Return nodes with that many devices, of which 85 % of the memory is in use; `equal`: of each the same."""
     chance, observed = random.Random(devices), []
     for number in range(devices // _PER_NODE):
         name = f"node-{number:04}"
         cards = tuple(
-            Device(uuid=f"{name}-{n}", total_mb=CARD_MB, free_mb=chance.randint(0, 30 * CARD_MB // 100))
+            Device(
+                uuid=f"{name}-{n}",
+                total_mb=CARD_MB,
+                free_mb=_EQUAL_MB if equal else chance.randint(0, _MOST_FREE_MB),
+            )
             for n in range(_PER_NODE)
         )
         amounts = {"pods": 10**9, "nvidia.com/gpu": 1000 * _PER_NODE}

@@ -12,7 +12,7 @@ from flexinfer.arbiter.effects import key_of
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.state.demand import any_heard_again
-from flexinfer.state.index import GROUPED, UNGRANTED
+from flexinfer.state.index import UNGRANTED
 from flexinfer.state.leases import WAITING_LEASES
 from flexinfer.state.observed import ObservedState
 
@@ -183,7 +183,7 @@ def _offers(state: ObservedState, node: str) -> tuple[object, object]:
 
 def _placed_on(state: ObservedState, node: str) -> Iterator[str]:
     """Yield the groups with Models on a node: one may wait for devices there that another has."""
-    for key in state.under(GROUPED, node):
+    for key in state.grouped_on(node):
         model = state.effective(key)
         yield from _groups_of(model) if model is not None else ()
 

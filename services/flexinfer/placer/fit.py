@@ -6,7 +6,7 @@ Looks at one Model and one node: what other Models take is already subtracted by
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -47,9 +47,14 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     score: int = 0
     reason: str = ""
 
+    @property
+    def rank(self) -> tuple[int, int, float]:
+        """What it is compared by, the place of its data and the Models scheduled to the node aside."""
+        return (-self.alone, -self.together, self.slack)
+
     def order(self, models: int) -> tuple[int, int, float, int, str]:
         """Return what it is compared by, the place of its data aside; `models` is how many others are scheduled to the node."""
-        return (-self.alone, -self.together, self.slack, models, self.node)
+        return (*self.rank, models, self.node)
 
 
 class Available(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +92,7 @@ class Available(msgspec.Struct, frozen=True, kw_only=True):
 
 def evaluate(requirements: Requirements, available: Available) -> Candidate | Unschedulable:
     """Return how a Model would be placed on a node, or why it cannot be now."""
-    reason = next(_unschedulable_reasons(requirements, available), None)
+    reason = _unschedulable(requirements, available)
     if reason is not None:
         return reason
     if not requirements.devices:
@@ -99,23 +104,24 @@ def evaluate(requirements: Requirements, available: Available) -> Candidate | Un
     return nearest(result for result in results if isinstance(result, Unschedulable))
 
 
-def _unschedulable_reasons(requirements: Requirements, available: Available) -> Iterator[Unschedulable]:
-    """Yield why a node cannot run a Model, free devices aside; what to fix first comes first."""
+def _unschedulable(requirements: Requirements, available: Available) -> Unschedulable | None:
+    """Return why a node cannot run a Model, free devices aside, what to fix first before all else; None if it can."""
     node = available.node
     if node.ready != conditions.TRUE:
-        yield Unschedulable("is not ready", "bring the node back (kubectl get nodes)", Rank.NODE_DOWN)
+        return Unschedulable("is not ready", "bring the node back (kubectl get nodes)", Rank.NODE_DOWN)
     if node.unschedulable:
-        yield Unschedulable("is cordoned", f"run kubectl uncordon {node.name}", Rank.NODE_DOWN)
+        return Unschedulable("is cordoned", f"run kubectl uncordon {node.name}", Rank.NODE_DOWN)
     if (mismatch := available.view.mismatch(requirements)) is not None:
-        yield mismatch
+        return mismatch
     for name, amount in requirements.amounts.items():
         free = max(0, available.free.get(name, 0))
         if amount > free and name in node.allocatable:
-            yield Unschedulable(
+            return Unschedulable(
                 f"has {amount_text(name, free)} {name} free, {amount_text(name, amount)} requested",
                 f"stop another workload on the node, or lower spec.resources.requests.{name}",
                 Rank.IN_USE,
             )
+    return None
 
 
 def _without_devices(available: Available) -> Candidate:
@@ -183,7 +189,9 @@ def choose_devices(
     requirements: Requirements, available: Available, rooms: Sequence[Room], offer: Offer
 ) -> Candidate | Unschedulable:
     """Choose the devices that the Model fills best; if its size is unknown, those with most free memory."""
-    candidates = [room for room in rooms if available.allows(room.device.uuid, requirements.devices)]
+    candidates = rooms
+    if available.only or available.pinned:
+        candidates = [room for room in rooms if available.allows(room.device.uuid, requirements.devices)]
     need = requirements.device_mb
     sign = 1 if need else -1
     order = [room for room in candidates if room.free_mb >= need]
@@ -205,7 +213,9 @@ def _for_group(requirements: Requirements, available: Available, room: Room) -> 
 
 
 def _members_that_fit(members: Sequence[int], usable_mb: int) -> tuple[int, int]:
-    """Return how many members of a group fit a device alone, and how many of them together, the smallest first."""
+    """Return how many members of a group fit a device alone, and how many of them together, the smallest first; none without a group."""
+    if not members:
+        return 0, 0
     sums = itertools.accumulate(members)
     return sum(need <= usable_mb for need in members), sum(total <= usable_mb for total in sums)
 

@@ -8,7 +8,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import Holder, SharedGroup, SharedGroupSpec
 from flexinfer.events.nodes import NodeFacts
 from flexinfer.placer.requirements import requirements_of
-from flexinfer.state.index import GROUPED, scheduled_to
+from flexinfer.state.index import scheduled_to
 from flexinfer.state.observed import ObservedState
 
 
@@ -71,7 +71,7 @@ def held_on(state: ObservedState, node: str) -> Sequence[tuple[str, str]]:
 
 def is_unused(state: ObservedState, node: NodeFacts) -> bool:
     """Return whether nothing is subtracted of a node: no Model runs, starts or shares devices there, and no claim of others has any."""
-    is_used = node.name in state.occupants or node.device_claims or (GROUPED, node.name) in state.index
+    is_used = node.name in state.occupants or node.device_claims or node.name in state.grouped
     return not is_used and not held_on(state, node.name)
 
 

@@ -21,7 +21,7 @@ from flexinfer.placer.fit import STALE_SECONDS
 from flexinfer.placer.footprint import measured
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.placer.start_order import start_order
-from flexinfer.state.index import GROUPED, OCCUPYING, STARTING, is_starting, scheduled_to
+from flexinfer.state.index import OCCUPYING, STARTING, is_starting, scheduled_to
 from flexinfer.state.observed import ObservedState, Sample
 from flexinfer.state.touched import touches_its_model
 
@@ -162,7 +162,7 @@ def _members_elsewhere(node: str, state: ObservedState) -> Iterator[str]:
 
 def _groups_on(node: str, state: ObservedState) -> Iterator[tuple[str, str]]:
     """Yield the groups with a Model that is scheduled to a node, or that holds devices there."""
-    for key in state.under(GROUPED, node):
+    for key in state.grouped_on(node):
         model = state.effective(key)
         yield from _groups(model) if model is not None else ()
     for group in {key for keys in state.holding.values() for key in keys}:

@@ -3,7 +3,7 @@
 What is free now, and what other Models take, is `fit`'s.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from flexinfer.api.dra import driver_of
@@ -22,37 +22,51 @@ _AGENT = "kubectl get pods -A -o wide | grep "
 def static_mismatch(
     requirements: Requirements, node: NodeFacts, of_vendor: Callable[[str], Unschedulable | None]
 ) -> Unschedulable | None:
-    """Return why a node cannot run a Model whatever is free there; None if it could. `of_vendor` is `hardware_mismatch` there."""
-    return next(_static_mismatches(requirements, node, of_vendor), None)
+    """Return why a node cannot run a Model whatever is free there, what to fix first before all else; None if it could.
+
+    `of_vendor` is `hardware_mismatch` there.
+    """
+    return (
+        _repelling_taint(requirements, node)
+        or _missing_label(requirements, node)
+        or (_missing_hardware(requirements, of_vendor) if requirements.devices else None)
+        or _too_small(requirements, node)
+    )
 
 
-def _static_mismatches(
-    requirements: Requirements, node: NodeFacts, of_vendor: Callable[[str], Unschedulable | None]
-) -> Iterator[Unschedulable]:
-    """Yield all of them; what to fix first comes first."""
-    yield from _repelling_taints(requirements, node)
-    yield from _missing_labels(requirements, node)
-    if requirements.devices:
-        reasons = [of_vendor(vendor) for vendor in requirements.vendors]
-        if None not in reasons:  # the devices of no vendor can run it
-            yield nearest(reason for reason in reasons if reason is not None)
+def _missing_hardware(
+    requirements: Requirements, of_vendor: Callable[[str], Unschedulable | None]
+) -> Unschedulable | None:
+    """Return why the devices of no vendor can run a Model; None if those of one could."""
+    reasons = []
+    for vendor in requirements.vendors:
+        reason = of_vendor(vendor)
+        if reason is None:
+            return None
+        reasons.append(reason)
+    return nearest(reasons)
+
+
+def _too_small(requirements: Requirements, node: NodeFacts) -> Unschedulable | None:
     for name, amount in requirements.amounts.items():
         total = node.allocatable.get(name)
         if total is not None and amount > total:
             message = f"has {amount_text(name, total)} {name} in total, {amount_text(name, amount)} requested"
-            yield Unschedulable(message, f"lower spec.resources.requests.{name}", Rank.TOO_SMALL)
+            return Unschedulable(message, f"lower spec.resources.requests.{name}", Rank.TOO_SMALL)
+    return None
 
 
-def _repelling_taints(requirements: Requirements, node: NodeFacts) -> Iterator[Unschedulable]:
+def _repelling_taint(requirements: Requirements, node: NodeFacts) -> Unschedulable | None:
     for taint in node.taints:
         if not requirements.tolerates(taint):
             name = f"{taint.key}={taint.value}" if taint.value else taint.key
             remedy = f"add it to spec.tolerations, or remove it (kubectl taint nodes {node.name} {taint.key}:{taint.effect}-)"
-            yield Unschedulable(f"has the taint {name}:{taint.effect}", remedy, Rank.TAINT)
+            return Unschedulable(f"has the taint {name}:{taint.effect}", remedy, Rank.TAINT)
+    return None
 
 
-def _missing_labels(requirements: Requirements, node: NodeFacts) -> Iterator[Unschedulable]:
-    for label, value in sorted(requirements.selector.items()):
+def _missing_label(requirements: Requirements, node: NodeFacts) -> Unschedulable | None:
+    for label, value in sorted(requirements.selector.items()) if requirements.selector else ():
         current = node.labels.get(label)
         if current is None:
             message = f"has no label {label}={value}"
@@ -60,7 +74,8 @@ def _missing_labels(requirements: Requirements, node: NodeFacts) -> Iterator[Uns
             message = f"has the label {label}={current}, {value} required"
         else:
             continue
-        yield Unschedulable(message, "label a node, or change spec.nodeSelector", Rank.LABEL)
+        return Unschedulable(message, "label a node, or change spec.nodeSelector", Rank.LABEL)
+    return None
 
 
 def hardware_mismatch(

@@ -10,9 +10,8 @@ from flexinfer.api.model import Model
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.groups import held_on
 from flexinfer.placer.nodeview import KeptCandidate, NodeView, Results
-from flexinfer.placer.state import PlacementState
+from flexinfer.placer.state import PlacementState, node_of
 from flexinfer.placer.unschedulable import Unschedulable
-from flexinfer.state.index import GROUPED
 from flexinfer.state.observed import Occupant, Sample
 
 _MOST_RESULTS = 32
@@ -40,8 +39,14 @@ class Occupancy:
         self._placements, self._model = placements, model
         self.alone = requirements.devices > 0 and not model.spec.group and not placements.pods(model)
         """Whether it has devices, and no memory that is in use counts as free for it."""
-        self.like_others = self.alone
+        self.like_others = self.alone and not self._starts_somewhere()
         """Whether all that was asked for so far is the same for every Model of its class: nothing of its own is anywhere, nor any shared group."""
+
+    def _starts_somewhere(self) -> bool:
+        """Return whether a node counts what the Model itself will take there: one without a Pod, which is scheduled to it and should run."""
+        state, key = self._placements.observed, self._placements.key
+        node = node_of(state.assumed.get(key, self._model))
+        return bool(node) and key in state.occupants.get(node, ())
 
     def candidate_unless_full(self, node: str) -> KeptCandidate | Unschedulable | None:
         """Return how the Model would be placed on a node; None without a word where Pods have requested too many of its devices, whatever else is there."""
@@ -56,7 +61,7 @@ class Occupancy:
     def _result(self, node: str, view: NodeView) -> KeptCandidate | Unschedulable:
         placements, state = self._placements, self._placements.observed
         entries = state.holding and held_on(state, node)
-        if not self.alone or entries or (GROUPED, node) in state.index:
+        if not self.alone or entries or node in state.grouped:
             self.like_others = False
             return self._evaluated(node)
         results = self._results(node, view)
@@ -79,8 +84,7 @@ class Occupancy:
         occupants = state.occupants.get(node)
         if not occupants:
             return view.results
-        if self._model.key in occupants:
-            self.like_others = False
+        if self._placements.key in occupants:
             return {}
         sample, entry = state.gpus.get(node), _occupied.get(node)
         if (

@@ -76,7 +76,11 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
 
     def unsupported_reason(self, device: Device) -> str:
         """Return why the engine cannot run on a device of this architecture, as its backend says; empty if it can."""
-        return "" if self.excuse else self.doubt(device.vendor, device.architecture, certain=True)
+        return (
+            ""
+            if self.excuse or not self.unsupported
+            else self.doubt(device.vendor, device.architecture, certain=True)
+        )
 
     def doubt(self, vendor: str, architecture: str, *, certain: bool) -> str:
         """Return why the engine cannot run on an architecture, or without `certain` why it may fail there; empty: nothing is known."""

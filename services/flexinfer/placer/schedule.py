@@ -12,7 +12,7 @@ import msgspec
 from flexinfer.api import conditions
 from flexinfer.api.model import Model
 from flexinfer.api.placement import MEASURED, Placement
-from flexinfer.placer import binding, messages, refusals
+from flexinfer.placer import answers, binding, messages
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.footprint import remembered
 from flexinfer.placer.freelist import Slack, free_lists
@@ -32,15 +32,25 @@ _Refused = dict[str, Unschedulable | None]
 
 def best_placement(model: Model, placements: PlacementState) -> Scheduled | str:
     """Return the placement on the best node with its message, or the message on why no node can run the Model."""
+    occupancy, state = Occupancy(placements, model), placements.observed
+    answer = answers.kept(occupancy.requirements, state, placements.now) if occupancy.like_others else None
+    if answer is None:
+        return _searched(model, occupancy, placements)
+    if isinstance(answer, str):
+        return answer
+    # A node with the data is better than the best of all; where it is refused, it is none of these.
+    local = [name for name in placements.data_nodes() if name in state.nodes]
+    best = _first_that_fits(local, occupancy, {}) or _least_loaded(answer, placements)
+    return _scheduled(model, best, occupancy.requirements, placements)
+
+
+def _searched(model: Model, occupancy: Occupancy, placements: PlacementState) -> Scheduled | str:
+    """Look for the best node: one with the Model's data, whatever else is free, and else of all the others."""
     nodes, scope = _nodes_to_try(model, placements)
-    occupancy = Occupancy(placements, model)
-    if occupancy.alone:
-        message = refusals.kept(occupancy.requirements, placements.observed, placements.now)
-        if message is not None:
-            return message
     results: _Refused = {}
-    local = _with_data(model, nodes, placements)
-    best = _first_that_fits(local, occupancy, results) if local else None
+    candidates = set(nodes) if model.spec.group else placements.observed.nodes
+    local = [name for name in placements.data_nodes() if name in candidates]
+    best = _first_that_fits(local, occupancy, results)
     if best is None and occupancy.requirements.devices:
         best = _tightest(nodes, local, occupancy, placements, results)
     elif best is None:
@@ -49,15 +59,6 @@ def best_placement(model: Model, placements: PlacementState) -> Scheduled | str:
     if best is None:
         return _refusal(results, scope, occupancy, placements)
     return _scheduled(model, best, occupancy.requirements, placements)
-
-
-def _with_data(model: Model, nodes: Sequence[str], placements: PlacementState) -> Sequence[str]:
-    """Return the nodes with the Model's data, the best first: whatever else is free, one of them is better than any other node."""
-    with_data = placements.data_nodes()
-    if not with_data:
-        return ()
-    candidates = set(nodes) if model.spec.group else placements.observed.nodes
-    return [name for name in with_data if name in candidates]
 
 
 def _first_that_fits(names: Iterable[str], occupancy: Occupancy, results: _Refused) -> KeptCandidate | None:
@@ -83,11 +84,14 @@ def _tightest(
     as free: in a group, or while a former Pod runs.
     """
     best: tuple[tuple[float, float, float, int, str], KeptCandidate] | None = None
+    fitting: list[KeptCandidate] = []
+    complete = occupancy.like_others and not local
     slacks: Iterable[Slack] = ((-math.inf, name) for name in nodes)
     if occupancy.alone:
         slacks = _least_slack(occupancy.requirements, placements.observed)
     for slack, name in slacks:
         if best is not None and occupancy.alone and best[0] <= (0, 0, slack, 0, name):
+            complete = complete and best[1].candidate.rank != (0, 0, slack)
             break
         if name in local:
             continue
@@ -95,10 +99,31 @@ def _tightest(
         if not isinstance(result, KeptCandidate):
             results[name] = result
             continue
+        fitting.append(result)
         order = result.candidate.order(placements.models_on(name))
         if best is None or order < best[0]:
             best = order, result
-    return best[1] if best is not None else None
+    if best is None:
+        return None
+    if complete and occupancy.like_others:
+        ties = [one for one in fitting if one.candidate.rank == best[1].candidate.rank]
+        _keep(ties, occupancy, placements)
+    return best[1]
+
+
+def _keep(ties: Sequence[KeptCandidate], occupancy: Occupancy, placements: PlacementState) -> None:
+    """Keep the best nodes of all for every Model of the class: of these, the least loaded one is the best for each."""
+    by_name = tuple(sorted(ties, key=lambda one: one.candidate.node))
+    due = placements.telemetry.first_due()
+    answers.keep(occupancy.requirements, placements.observed, due, by_name)
+
+
+def _least_loaded(ties: Sequence[KeptCandidate], placements: PlacementState) -> KeptCandidate:
+    """Return the node with the fewest Models of nodes that are equally good, the first by name."""
+    if len(ties) == 1:
+        return ties[0]
+    loads = placements.loads([one.candidate.node for one in ties])
+    return ties[loads.index(min(loads))]
 
 
 def _refusal(
@@ -108,7 +133,7 @@ def _refusal(
     reasons = ((name, reason or occupancy.evaluate(name)) for name, reason in results.items())
     message = messages.no_node_fits({name: r for name, r in reasons if isinstance(r, Unschedulable)}, scope)
     if occupancy.like_others:
-        refusals.keep(occupancy.requirements, placements.observed, placements.telemetry.first_due(), message)
+        answers.keep(occupancy.requirements, placements.observed, placements.telemetry.first_due(), message)
     return message
 
 
@@ -196,8 +221,14 @@ def _nodes_to_try(model: Model, placements: PlacementState) -> tuple[Sequence[st
     available = placements.available(model, group.node, assigned=False)
     if isinstance(evaluate(placements.requirements(model), available), Candidate):
         return [group.node], scope
-    suitable = [name for name in nodes if placements.suits_group(model, name)]
+    needs = [placements.requirements(member) for member in placements.members(model)]
+    suitable = [name for name in nodes if _suits_all(needs, placements.view(name))]
     return (suitable, "") if suitable else ([group.node], scope)
+
+
+def _suits_all(members: Iterable[Requirements], view: NodeView) -> bool:
+    """Return whether a node could run every member of a group, whatever is free there."""
+    return all(view.mismatch(requirements) is None for requirements in members)
 
 
 def scheduled_message(model: Model, placement: Placement, placements: PlacementState) -> str:

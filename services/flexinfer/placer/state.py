@@ -6,7 +6,7 @@ request, so that two never count on the same free device. The devices of a share
 members, also while none of them runs. Which node a Model gets is `decide`'s.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from flexinfer.api.labels import GPU_RESOURCES
 from flexinfer.api.model import Model
@@ -32,7 +32,7 @@ from flexinfer.placer.offers import counts_by_number
 from flexinfer.placer.requirements import Requirements, requirements_of
 from flexinfer.placer.start_order import start_order
 from flexinfer.placer.telemetry import Telemetry
-from flexinfer.state.index import GROUPED, OCCUPYING, SCHEDULED, STARTING, should_run
+from flexinfer.state.index import OCCUPYING, SCHEDULED, STARTING, should_run
 from flexinfer.state.index import scheduled_to as node_of
 from flexinfer.state.observed import ObservedState
 
@@ -43,8 +43,8 @@ class PlacementState:
     """The observed state as a decision on one Model counts it: every other Model as it will be once written."""
 
     def __init__(self, state: ObservedState, model: Model, now: float) -> None:
-        self.observed, self.model, self.now, self._key = state, model, now, model.key
-        self._workload = state.workloads.get(self._key)
+        self.observed, self.model, self.now, self.key = state, model, now, model.key
+        self._workload = state.workloads.get(self.key)
         self.telemetry = Telemetry(state, now)
         self._own: Requirements | None = None
         self._requirements: dict[str, tuple[Model, Requirements]] = {}
@@ -55,7 +55,7 @@ class PlacementState:
         """Return Models by key."""
         if not keys:
             return []
-        models = (self.model if key == self._key else self.observed.effective(key) for key in sorted(keys))
+        models = (self.model if key == self.key else self.observed.effective(key) for key in sorted(keys))
         return [model for model in models if model is not None]
 
     def requirements(self, model: Model) -> Requirements:
@@ -100,7 +100,13 @@ class PlacementState:
     def models_on(self, node: str) -> int:
         """Return how many other Models are scheduled to a node."""
         keys = self.observed.under(SCHEDULED, node)
-        return len(keys) - (self._key in keys)
+        return len(keys) - (self.key in keys)
+
+    def loads(self, nodes: Iterable[str]) -> Sequence[int]:
+        """Return how many other Models are scheduled to each of some nodes; asked of hundreds at a decision."""
+        index, none = self.observed.index, frozenset[str]()
+        each = [index.get((SCHEDULED, node), none) for node in nodes]
+        return [len(keys) - (self.key in keys) for keys in each]
 
     def occupying(self, node: str) -> Sequence[Model]:
         """Return the Models with a Pod on a node that has not ended."""
@@ -108,7 +114,7 @@ class PlacementState:
 
     def _groups_on(self, node: str) -> Iterator[tuple[tuple[str, str], GroupPlacement]]:
         """Yield the groups placed on a node, each once, in the order of their Models there."""
-        models = self._models(self.observed.under(GROUPED, node))
+        models = self._models(self.observed.grouped_on(node))
         model_groups = [group for model in models for group in self._named(model)]
         for group in dict.fromkeys((*model_groups, *held_on(self.observed, node))):
             placement = self._group(group)
@@ -175,11 +181,6 @@ class PlacementState:
         """Return who holds the devices of a group, or has not released them yet."""
         group = self.observed.group(namespace, name)
         return group.status.holders if group is not None else ()
-
-    def suits_group(self, model: Model, node: str) -> bool:
-        """Return whether a node could run every member of a Model's group, whatever is free there."""
-        view = self.view(node)
-        return all(view.mismatch(self.requirements(member)) is None for member in self.members(model))
 
     def available(self, model: Model, node: str, *, assigned: bool, only: tuple[str, ...] = ()) -> Available:
         """Return what a node has left for a Model; `assigned`: it is scheduled there already, `only`: on these devices."""

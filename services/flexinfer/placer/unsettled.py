@@ -37,23 +37,25 @@ _last = [_Last()]
 def unsettled(state: ObservedState) -> frozenset[str]:
     """Return the names of the nodes, known or not, on which a Model starts, or has not loaded when its node's last sample was taken."""
     last = _last[0]
-    if last.occupants is not state.occupants or last.gpus is not state.gpus:
-        by_node = {name: _node(last, state, name) for name in state.occupants}
-        names = frozenset(name for name, node in by_node.items() if node.unsettled)
-        last = _last[0] = _Last(state.occupants, state.gpus, by_node, names)
-    return last.unsettled
+    if last.occupants is state.occupants and last.gpus is state.gpus:
+        return last.unsettled
+    by_node: dict[str, _Node] = {}
+    for name, occupants in state.occupants.items():
+        node, sample = last.by_node.get(name), state.gpus.get(name)
+        if node is None or node.occupants is not occupants or node.sample is not sample:
+            node = _Node(occupants, sample, _is_unsettled(state, name))
+        by_node[name] = node
+    names = frozenset([name for name, node in by_node.items() if node.unsettled])
+    _last[0] = _Last(state.occupants, state.gpus, by_node, names)
+    return names
 
 
-def _node(last: _Last, state: ObservedState, name: str) -> _Node:
-    occupants, sample, previous = state.occupants[name], state.gpus.get(name), last.by_node.get(name)
-    if previous is not None and previous.occupants is occupants and previous.sample is sample:
-        return previous
-    starting = state.under(STARTING, name)
-    pending = any(
+def _is_unsettled(state: ObservedState, name: str) -> bool:
+    sample, starting = state.gpus.get(name), state.under(STARTING, name)
+    return any(
         takes_devices(occupant.model) and (key in starting or not _has_loaded(occupant, sample))
-        for key, occupant in occupants.items()
+        for key, occupant in state.occupants[name].items()
     )
-    return _Node(occupants, sample, pending)
 
 
 def _has_loaded(occupant: Occupant, sample: Sample | None) -> bool:

@@ -42,6 +42,7 @@ class Draft(Leases):
         """Return the state with the maps that were changed."""
         for key in self._moved:
             self.note_occupant(key, state)
+            self.note_grouped(key, state)
         changes: dict[str, object] = {**self.changed()}
         if (self._leaving, self._suppressed) != (state.leaving, state.suppressed):
             changes |= {"leaving": self._leaving, "suppressed": self._suppressed}

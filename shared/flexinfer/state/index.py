@@ -29,10 +29,9 @@ UNPLACED = (conditions.PLACED, "")
 """The Models that are not placed."""
 
 
-SCHEDULED, STARTING, GROUPED, OCCUPYING = "scheduled", "starting", "grouped", "occupying"
+SCHEDULED, STARTING, OCCUPYING = "scheduled", "starting", "occupying"
 """With a node: the Models scheduled to it; those of them that should run and that no Pod of theirs counts on a
-node yet; those that belong to a shared group, by spec, status or the turn that they hold; and the Models, scheduled
-to it or not, with a Pod there that has not ended."""
+node yet; and the Models, scheduled to it or not, with a Pod there that has not ended."""
 UNGRANTED = "ungranted"
 """With a node, and with no name for all of them: the Models of a shared group that should run and are not granted its devices."""
 
@@ -51,6 +50,13 @@ def used_nodes(model: Model, workload: WorkloadObserved | None) -> frozenset[str
     )
     node = scheduled_to(model)
     return frozenset({*nodes, node} if node and is_starting(model, workload) else nodes)
+
+
+def grouped_on(model: Model) -> str:
+    """Return the node that a Model of a shared group, by spec or status, is scheduled to; empty if there is none."""
+    shared = model.status.shared_group
+    in_group = bool(model.spec.group) or (shared is not None and bool(shared.group))
+    return scheduled_to(model) if in_group else ""
 
 
 def scheduled_to(model: Model) -> str:
@@ -81,10 +87,6 @@ def _on_its_node(model: Model, workload: WorkloadObserved | None) -> Iterator[tu
     yield SCHEDULED, node
     if is_starting(model, workload):
         yield STARTING, node
-    shared = model.status.shared_group
-    in_status = shared is not None and bool(shared.group)
-    if model.spec.group or in_status:
-        yield GROUPED, node
 
 
 def _entries(model: Model) -> Iterator[tuple[str, str]]:

@@ -109,6 +109,9 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     occupants: Mapping[
         str, Mapping[str, Occupant]
     ] = {}  # node, observed or not -> key -> a Model that runs or starts there
+    grouped: Mapping[
+        str, frozenset[str]
+    ] = {}  # node, observed or not -> keys of the Models of a shared group, by spec or status, that are scheduled to it
     node_since: Mapping[str, float] = {}  # name -> when first observed
     gpus: Mapping[str, Sample] = {}  # node -> last sample
     activity: Mapping[str, Mapping[str, Activity]] = {}  # key -> proxy -> traffic
@@ -170,6 +173,10 @@ class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     def leases_of(self, namespace: str, group: str) -> Collection[str]:
         """Return the keys of the GPULeases of a shared group."""
         return self.index.get((LEASED, f"{namespace}/{group}"), frozenset())
+
+    def grouped_on(self, node: str) -> Collection[str]:
+        """Return the keys of the Models of a shared group that are scheduled to a node."""
+        return self.grouped.get(node, frozenset())
 
     def on_node(self, node: str) -> Collection[str]:
         """Return the keys of the Models whose placement names a node."""

@@ -32,6 +32,7 @@ class Parts:
     lease_ends: SmallMap[str, LeaseEnd]
     holding: TreeMap[str, tuple[str, ...]]
     occupants: TreeMap[str, Mapping[str, Occupant]]
+    grouped: TreeMap[str, frozenset[str]]
     nodes: SmallMap[str, NodeFacts]
     node_since: SmallMap[str, float]
     gpus: SmallMap[str, Sample]

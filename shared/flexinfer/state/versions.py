@@ -4,7 +4,7 @@ import msgspec
 from immutables import Map
 
 from flexinfer.api.model import Model
-from flexinfer.state.index import used_nodes
+from flexinfer.state.index import grouped_on, used_nodes
 from flexinfer.state.observed import ObservedState, Occupant
 from flexinfer.state.parts import Parts
 from flexinfer.state.precedence import streamed_group, streamed_lease
@@ -66,6 +66,21 @@ class Versions(Parts):
             occupant = Occupant(model, workload, self.changed_at.read().get(model.uid, {}))
             for node in new:
                 self.occupants.write()[node] = Map(self.occupants.read().get(node, {})).set(key, occupant)
+
+    def note_grouped(self, key: str, before: ObservedState) -> None:
+        """Note to which node a Model of a shared group is scheduled now; in the state before it was to another, or none."""
+        previous, model = before.effective(key), self.effective(key)
+        old = grouped_on(previous) if previous is not None else ""
+        new = grouped_on(model) if model is not None else ""
+        if old == new:
+            return
+        remaining = self.grouped.read().get(old, frozenset()) - {key}
+        if remaining:
+            self.grouped.write()[old] = remaining
+        else:
+            self.grouped.drop(old)
+        if new:
+            self.grouped.write()[new] = self.grouped.read().get(new, frozenset()) | {key}
 
     def _move(self, key: str, old: frozenset[tuple[str, str]], new: frozenset[tuple[str, str]]) -> None:
         if old == new:

@@ -4,13 +4,14 @@ import random
 
 import msgspec
 
-from flexinfer.api.model import Gpu
+from flexinfer.api.model import Gpu, Model
 from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.events.events import AnyEvent, GpusObserved, ModelObserved, NodeObserved, WorkloadObserved
-from flexinfer.events.nodes import DeviceClaim
+from flexinfer.events.nodes import Device, DeviceClaim
 from flexinfer.placer.claims import has_loaded
-from flexinfer.placer.fit import evaluate
+from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.messages import no_node_fits
+from flexinfer.placer.nodeview import Scheduled
 from flexinfer.placer.occupancy import Occupancy
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.placer.schedule import best_placement
@@ -20,8 +21,8 @@ from flexinfer.placer.unsettled import unsettled
 from flexinfer.state.apply import apply_events, assume, settle
 from flexinfer.state.index import OCCUPYING, STARTING
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, a_condition
-from tests.unit.placer.test_decide import a_new
+from tests.builders import NOW, a_condition, a_state
+from tests.unit.placer.test_decide import a_gpu_node, a_new, a_placed
 from tests.unit.placer.test_freelist import SIZES, a_busy_cluster
 
 
@@ -111,6 +112,61 @@ def test_a_refusal_is_that_of_a_state_in_which_nothing_was_refused_before() -> N
             if state.models and chance.random() < 0.9:
                 state = apply_events(state, [a_change(chance, state)])
     assert refused > 1000
+
+
+def idle_on(name: str, node: str, group: str) -> Model:
+    """Return a Model that is scheduled to a node and takes nothing there, or reserves the device of its group."""
+    gpu = Gpu(vendor="nvidia", vram_estimate_mb=1000, shared=group)
+    return a_placed(name, node=node, wanted=False, gpu=gpu)
+
+
+def test_the_best_node_is_that_of_a_state_in_which_nothing_was_placed_before() -> None:
+    """Whatever has changed since the last one of its class: the tightest fit, and of equal ones that with the fewest Models, which is another one after each write."""
+    chance, placed = random.Random(11), 0
+    models = [
+        a_new(f"m{n}", gpu=Gpu(vendor="nvidia", vram_estimate_mb=mb))
+        for n, mb in enumerate((3000, 100, 3000))
+    ]
+    for _ in range(200):
+        state = a_busy_cluster(chance)
+        for step in range(8):
+            for model in models:
+                placements = PlacementState(state, model, NOW + 4)
+                results = [
+                    evaluate(requirements_of(model), placements.available(model, name, assigned=False))
+                    for name in state.nodes
+                ]
+                candidates = [result for result in results if isinstance(result, Candidate)]
+                answer = best_placement(model, placements)
+                assert isinstance(answer, str) == (not candidates)
+                if isinstance(answer, str):
+                    continue
+                best = min(candidates, key=lambda one: one.order(placements.models_on(one.node)))
+                assert (answer.placement.node, answer.placement.uuids) == (best.node, best.devices)
+                placed += 1
+                idle = idle_on(
+                    f"idle-{step}-{model.metadata.name}", best.node, chance.choice(["", "", "", "x"])
+                )
+                state = apply_events(state, [Observation(ModelObserved(model=idle), NOW + 4)])
+            if chance.random() < 0.5:
+                state = apply_events(state, [a_change(chance, state)])
+    assert placed > 1000
+
+
+def test_a_model_that_starts_is_not_refused_for_the_device_that_it_takes_itself() -> None:
+    """Another one of its class is: the one that starts holds the only device that is left by number."""
+    gpu = Gpu(vendor="nvidia", vram_estimate_mb=8000)
+    cards = tuple(Device(uuid=f"a-{n}", total_mb=24000, free_mb=24000 * n) for n in range(2))
+    node = a_gpu_node(count=2, requested={"nvidia.com/gpu": 1000})
+    starts, new = a_placed("starts", devices=("a-0",), gpu=gpu), a_new("new", gpu=gpu)
+    sample = GpusObserved(node="a", boot="b", sample=1, devices=cards)
+    state = a_state(node, sample, starts, new)
+    refusal = best_placement(new, PlacementState(state, new, NOW + 4))
+    assert isinstance(refusal, str)
+    assert "used by default/starts" in refusal
+    moved = best_placement(starts, PlacementState(state, starts, NOW + 4))
+    assert isinstance(moved, Scheduled)
+    assert moved.placement.uuids == ("a-1",)
 
 
 def by_the_rule(state: ObservedState, node: str) -> bool:

@@ -1,10 +1,14 @@
 """The index of the observed state: which Models take something on a node, and which nodes are busy."""
 
+import msgspec
+
+from flexinfer.api.membership import GroupMembership
+from flexinfer.api.model import Gpu
 from flexinfer.events import events
-from flexinfer.state.apply import apply_events, resync
+from flexinfer.state.apply import apply_events, assume, resync, settle
 from flexinfer.state.index import OCCUPYING, STARTING
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, a_model, a_node, a_pod, a_state, running
+from tests.builders import NOW, a_condition, a_model, a_node, a_pod, a_state, running
 
 
 def after(state: ObservedState, *observed: events.AnyEvent) -> ObservedState:
@@ -40,6 +44,25 @@ def test_a_node_is_busy_while_models_start_or_run_there() -> None:
     ]
     assert {*after(state, *gone[:2]).occupants} == {"a"}
     assert not after(state, *gone).occupants
+
+
+def test_a_node_is_grouped_while_models_of_a_group_are_scheduled_to_it() -> None:
+    """By their spec, or by a status that still names the group; also while a write is in flight, and until the last one is gone."""
+    member = a_model("one", gpu=Gpu(vendor="nvidia", shared="x"), conditions=["Accepted", "Placed"])
+    alone = a_model("two", gpu=Gpu(vendor="nvidia"), conditions=["Accepted", "Placed"])
+    state = a_state(member, alone)
+    assert {node: {*keys} for node, keys in state.grouped.items()} == {"a": {member.key}}
+    status = msgspec.structs.replace(alone.status, shared_group=GroupMembership(group="x"))
+    leaving = msgspec.structs.replace(alone, status=status)
+    both = assume(state, leaving)
+    assert {*both.grouped_on("a")} == {member.key, alone.key}
+    assert {*settle(both, alone.key).grouped_on("a")} == {member.key}
+    refused = msgspec.structs.replace(
+        member.status, conditions=(a_condition("Accepted"), a_condition("Placed", "False"))
+    )
+    assert not assume(state, msgspec.structs.replace(member, status=refused)).grouped
+    deleted = events.ModelDeleted(namespace="default", name="one", uid=member.uid, version=9)
+    assert not after(state, deleted).grouped
 
 
 def test_a_node_is_known_since_it_was_first_seen_also_after_a_replay() -> None:
