@@ -115,7 +115,7 @@ class Client:
             ) as response:
                 yield response
         except (TimeoutError, aiohttp.ClientError, OSError, msgspec.DecodeError) as error:
-            raise UnavailableError(f"{method} {path}: {error or type(error).__name__}") from error
+            raise UnavailableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
 
 
 def pod_path(pod: Object, subresource: str = "") -> str:

@@ -122,7 +122,7 @@ async def http_get(action: Object, target: Target, session: aiohttp.ClientSessio
                 return ""
             return f"HTTP probe failed with statuscode: {response.status}"
     except (aiohttp.ClientError, OSError) as error:
-        return f'Get "{url}": {error or type(error).__name__}'
+        return f'Get "{url}": {str(error) or type(error).__name__}'
 
 
 async def _tcp_socket(action: Object, target: Target) -> str:

@@ -117,7 +117,9 @@ class ChatClient:
                         raise CommandError(f"request failed: HTTP {response.status}: {message}")
                     yield response
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise CommandError(f"{self._url} does not answer: {error or type(error).__name__}") from error
+                raise CommandError(
+                    f"{self._url} does not answer: {str(error) or type(error).__name__}"
+                ) from error
 
 
 def delta(chunk: object) -> Mapping[str, object]:

@@ -245,7 +245,7 @@ class KubernetesClient:
             ) as response:
                 yield response
         except (TimeoutError, NoAnswerError, AccessError, OSError) as error:
-            raise UnavailableError(f"{method} {path}: {error or type(error).__name__}") from error
+            raise UnavailableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
 
 
 def _path(kind: Kind[T], namespace: str, name: str = "") -> str:

@@ -109,7 +109,7 @@ class StateStream:
                     await self._replay()
                 except _UNREAD as error:
                     self._report(
-                        f"the state stream cannot be opened on NATS: {error or type(error).__name__}"
+                        f"the state stream cannot be opened on NATS: {str(error) or type(error).__name__}"
                     )
                     await asyncio.sleep(_RETRY_SECONDS)
                 else:

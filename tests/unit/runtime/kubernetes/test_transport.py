@@ -6,11 +6,12 @@ import json
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from flexinfer.runtime.kubernetes.api import PODS, ApiError, UnavailableError
-from flexinfer.runtime.kubernetes.client import connected
+from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from tests.unit.runtime.kubernetes.pki import Authority
 from tests.unit.runtime.kubernetes.test_kubeconfig import ask, serving, written
 
@@ -217,3 +218,24 @@ async def test_a_refusal_says_when_to_retry(tmp_path: Path, transport: dict[str,
         with pytest.raises(UnavailableError, match="busy") as refused:
             await ask(a_kubeconfig(tmp_path, place), light=transport["light"])
     assert refused.value.retry_after == 7
+
+
+class _Silent:
+    """A transport that is never answered."""
+
+    @contextlib.asynccontextmanager
+    async def request(self, *_: object, **__: object) -> AsyncIterator[NoReturn]:
+        """Wait as long as a client does, in no time."""
+        raise TimeoutError
+        yield
+
+    @contextlib.asynccontextmanager
+    async def separate(self) -> AsyncIterator["_Silent"]:
+        """Yield it again."""
+        yield self
+
+
+async def test_a_call_without_an_answer_says_what_happened() -> None:
+    """A timeout has no words of its own."""
+    with pytest.raises(UnavailableError, match="GET /api/v1/namespaces/default/pods/one: TimeoutError"):
+        await KubernetesClient(_Silent()).get(PODS, "default", "one")
