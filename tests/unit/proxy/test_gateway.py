@@ -355,6 +355,38 @@ def test_a_permanent_failure_is_answered_at_once(condition: str, reason: str) ->
     with_parts(main)
 
 
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ("Accepted", Reason.INVALID_CONFIG),
+        ("Accepted", Reason.UNKNOWN_BACKEND),
+        ("Cached", Reason.SOURCE_NOT_FOUND),
+    ],
+)
+def test_a_model_that_serves_the_spec_before_answers_while_the_newer_one_is_refused(
+    condition: str, reason: str
+) -> None:
+    """Ready is True, so requests are served, whatever a newer spec lacks; once the engine is gone, they are refused."""
+
+    async def main(parts: Parts) -> None:
+        running = ready(version=4)
+        others = [c for c in running.status.conditions if c.type not in {condition, "Ready"}]
+        older = msgspec.structs.replace(
+            running.condition("Ready") or running.status.conditions[0], reason=Reason.SERVING_OLDER_SPEC
+        )
+        refusal = failed(condition, reason, "set spec.source").status.conditions
+        status = msgspec.structs.replace(running.status, conditions=(*others, *refusal, older))
+        await parts.observe(ready())
+        await parts.observe(msgspec.structs.replace(running, status=status))
+        assert await parts.send() == ADDRESS
+        await parts.observe(failed(condition, reason, "set spec.source", version=5))
+        request = parts.send()
+        await settle()
+        assert error_of(request).code == "model_failed"
+
+    with_parts(main)
+
+
 async def refuse(address: str) -> str:
     """Refuse the connection, as an address without an engine does."""
     raise ConnectError(f"{address}: connection refused")
