@@ -4,17 +4,19 @@ Also `kubectl flexinfer ...`: kubectl runs any `kubectl-flexinfer` on PATH.
 """
 
 import argparse
+import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from flexinfer.cli import terminal
 from flexinfer.cli.commands import parser_of
-from flexinfer.cli.errors import CommandError
-from flexinfer.cli.target import check, context_argument
+from flexinfer.cli.errors import CommandError, UnreachableError
+from flexinfer.cli.target import check, context_argument, stopped_instance
 from flexinfer.local.instance import InstanceError
-from flexinfer.runtime.kubernetes.api import ApiError
+from flexinfer.runtime.kubernetes.api import ApiError, UnavailableError
 from flexinfer.runtime.settings import SettingsError
 
 _INTERRUPTED = 130
@@ -42,6 +44,9 @@ def main(words: Sequence[str], *, program: str = "flexinfer") -> int:
     try:
         check(command or "", arguments)
         return int(arguments.run(arguments))
+    except (UnreachableError, UnavailableError) as error:
+        sys.stderr.write(f"{program}: {_no_answer(arguments, error)}\n")
+        return 1
     except (CommandError, InstanceError, ApiError, SettingsError) as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 1
@@ -54,6 +59,15 @@ def main(words: Sequence[str], *, program: str = "flexinfer") -> int:
         place = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"{program}: {place}{error.strerror or error}\n")
         return 1
+
+
+def _no_answer(arguments: argparse.Namespace, error: Exception) -> str:
+    """Return what to say where nothing answers: whether the instance that was asked runs, else the error."""
+    with contextlib.suppress(InstanceError):
+        state = stopped_instance(arguments, os.environ, getattr(error, "address", ""))
+        if state is not None:
+            return f"FlexInfer in {state} is not running: `flexinfer up --state {shlex.quote(str(state))}` starts it"
+    return str(error)
 
 
 def command_of(words: Sequence[str]) -> str | None:
