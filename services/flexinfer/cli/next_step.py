@@ -95,7 +95,7 @@ def _of_the_pod(model: Model, condition: Condition) -> str:
         case Reason.STARTING if backend.loading_stage == _SCHEDULING and ": " in condition.message:
             return f"make room for what the scheduler names, or lower the requirements in spec: kubectl describe pod {pod}"
         case Reason.STARTING if backend.loading_stage == _IMAGE and condition.message.endswith(")"):
-            return f"fix what the message names, after which the node goes on by itself: kubectl describe pod {pod}"
+            return f"fix what the message names, after which the node continues by itself: kubectl describe pod {pod}"
         case Reason.RESTARTING | Reason.BACK_OFF if backend.loading_stage == _RESTART:
             option = " --previous" if backend.restarts else ""
             return f"fix the cause that the message names; the engine's log: kubectl logs {pod}{option}"
