@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flexinfer.api.nearest import nearest
 from flexinfer.cli import terminal
-from flexinfer.cli.commands import parser_of
+from flexinfer.cli.commands import COMMANDS, parser_of
 from flexinfer.cli.errors import CommandError, UnreachableError
 from flexinfer.cli.target import check, context_argument, stopped_instance
 from flexinfer.local.instance import InstanceError
@@ -36,12 +37,15 @@ def program_name(path: str) -> str:
 def main(words: Sequence[str], *, program: str = "flexinfer") -> int:
     """Run one command; returns the exit status."""
     command = command_of(words)
-    parser = parser_of(program, [command] if command else [])
-    arguments = parser.parse_args(words)
-    if not hasattr(arguments, "run"):
-        parser.print_help()
+    if command is not None and command not in COMMANDS and (near := nearest(command, COMMANDS)):
+        sys.stderr.write(f"{program}: there is no command {command!r}; did you mean `{program} {near}`?\n")
         return 2
     try:
+        parser = parser_of(program, [command] if command else [])
+        arguments = parser.parse_args(words)
+        if not hasattr(arguments, "run"):
+            parser.print_help()
+            return 2
         check(command or "", arguments)
         return int(arguments.run(arguments))
     except (UnreachableError, UnavailableError) as error:

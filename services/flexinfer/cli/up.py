@@ -247,7 +247,12 @@ def detached(state: Path, choices: Choices) -> int:
             pass_fds=(writing,),
         )
         os.close(writing)
-        answer = _answer(reading)
+        try:
+            answer = _answer(reading)
+        except KeyboardInterrupt:
+            child.terminate()
+            child.wait()
+            raise
     if answer == _READY:
         print(log.read_bytes()[offset:].decode(errors="replace").rstrip())
         return 0

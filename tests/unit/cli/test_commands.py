@@ -1,8 +1,10 @@
 """Commands over real files, processes and sockets: what they print, and one sentence for every refusal."""
 
 import http.server
+import importlib.abc
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,8 +20,11 @@ from flexinfer.cli.completion import SHELLS
 from flexinfer.cli.env import shell
 from flexinfer.cli.services import Row, table
 from flexinfer.local import instance as instances
+from flexinfer.local.lock import lock_holder
 from flexinfer.local.supervisor import provisioning
 from flexinfer.runtime import certificates
+from tests.instance import until
+from tests.patience import patient
 
 CHUNKS = [
     {"choices": [{"delta": {"role": "assistant", "content": None}}]},
@@ -107,6 +112,46 @@ def test_a_folder_without_an_instance_is_named(
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "flexinfer up" in told
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("servces", "services"), ("snapshots", "snapshot"), ("wy", "why")]
+)
+def test_a_mistyped_command_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], typed: str, meant: str
+) -> None:
+    """The list of all of them is what `flexinfer` alone prints."""
+    assert main([typed]) == 2
+    assert f"did you mean `flexinfer {meant}`?" in capsys.readouterr().err
+
+
+def test_a_command_that_is_interrupted_while_it_is_loaded_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To import the clients takes a moment, in which a user may press Ctrl-C."""
+
+    class Interrupting(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "flexinfer.cli.snapshot":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "flexinfer.cli.snapshot", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert main(["snapshot"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_up_in_the_background_that_is_interrupted_leaves_nothing_running(tmp_path: Path) -> None:
+    """Ctrl-C says that nothing is to be started."""
+    words = [sys.executable, "-m", "flexinfer.cli", "up", "--detach", "--state", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as command:
+        until(lambda: lock_holder(tmp_path) is not None, patient(30), "the instance starts")
+        command.send_signal(signal.SIGINT)
+        assert command.stderr is not None
+        assert command.stderr.read() == b""
+    assert command.returncode == 130
+    assert lock_holder(tmp_path) is None
+    assert main(["services", "--state", str(tmp_path)]) == 1
 
 
 def test_a_damaged_instance_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
