@@ -431,8 +431,10 @@ def test_a_disk_that_is_too_small_is_said_before_a_byte_is_fetched(hub: Hub, sma
     hub.files = {"m.gguf": large(30 * 2**20)}
     code, report = downloaded(hub, small_disk / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.DISK_FULL)
-    assert "1 files of 31,457,280 bytes need 31,457,280 more" in report["message"]
-    assert "25,165,824 free" in report["message"]
+    assert (
+        "1 file of 31,457,280 bytes: 31,457,280 more and 31,457,280 to spare are needed" in report["message"]
+    )
+    assert "25,165,824 free, 37,748,736 too few" in report["message"]
     assert report["lacks"] == 2 * 31_457_280 - 25_165_824
     assert hub.fetched == []
     assert names(small_disk / "m") == set()
