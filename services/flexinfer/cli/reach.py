@@ -83,12 +83,12 @@ async def _suggestion(api: Cluster, namespace: str, name: str) -> str:
         keys = [model.key for model in (await api.list(MODELS)).items]
     except ApiError:
         return ""
-    wanted = name.removeprefix("mdl/").lower()
-    for key in (wanted, f"{namespace}/{wanted}", *sorted(k for k in keys if k.endswith(f"/{wanted}"))):
+    meant = name.removeprefix("mdl/").lower()
+    for key in (meant, f"{namespace}/{meant}", *sorted(k for k in keys if k.endswith(f"/{meant}"))):
         if key in keys:
             its_namespace, _, its_name = key.partition("/")
             return f"did you mean {its_name} -n {its_namespace}? "
-    near = nearest(wanted, [key.partition("/")[2] for key in keys if key.startswith(f"{namespace}/")])
+    near = nearest(meant, [key.partition("/")[2] for key in keys if key.startswith(f"{namespace}/")])
     return f"did you mean {near}? " if near else ""
 
 

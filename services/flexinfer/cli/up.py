@@ -247,12 +247,8 @@ def detached(state: Path, choices: Choices) -> int:
             pass_fds=(writing,),
         )
         os.close(writing)
-        try:
+        with _ended_by_an_interrupt(child):
             answer = _answer(reading)
-        except KeyboardInterrupt:
-            child.terminate()
-            child.wait()
-            raise
     if answer == _READY:
         print(log.read_bytes()[offset:].decode(errors="replace").rstrip())
         return 0
@@ -266,6 +262,17 @@ def detached(state: Path, choices: Choices) -> int:
         else "nothing was started"
     )
     raise CommandError(f"{state_of_it}; {log}:\n{output_text}")
+
+
+@contextlib.contextmanager
+def _ended_by_an_interrupt(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a child that is waited for in the block if the user presses Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
 
 
 @contextlib.contextmanager

@@ -100,10 +100,10 @@ def candidates(name: str, table: ModelTable, default_namespace: str) -> list[str
     namespace, _, short = name.partition("/")
     keys = {
         key
-        for known in (table.keys_of_name, table.keys_of_alias, table.keys_of_label)
+        for keys_of in (table.keys_of_name, table.keys_of_alias, table.keys_of_label)
         for key in (
-            *known(name),
-            *(k for k in (known(short) if short else ()) if k.startswith(f"{namespace}/")),
+            *keys_of(name),
+            *(k for k in (keys_of(short) if short else ()) if k.startswith(f"{namespace}/")),
         )
     }
     return sorted(public_id(table.models[key], default_namespace) for key in keys)
