@@ -150,8 +150,9 @@ def settings_page() -> str:
         f"| `{_variable(field)}` | {cell(why)} |" for field, why in user_settings.SET_BY_THE_INSTANCE.items()
     )
     return (
-        "# Settings\n\nEvery component reads these variables when it starts. A bad value stops the process with a message that names the variable. "
-        "An unknown variable that begins with `FLEXINFER_` is ignored, with a warning in the log that names the nearest known one.\n\n"
+        "# Settings\n\nEvery component reads these variables when it starts. A bad value stops the process with a message that names the variable and what is required. "
+        "Space around a value does not count, and an empty variable is the default where nothing else is said. "
+        "An unknown variable that begins with `FLEXINFER_` is ignored, with a warning in the log, and from `flexinfer up`, that names the nearest known one.\n\n"
         f"| Variable | Default | Meaning |\n|---|---|---|\n{rows}\n\n"
         "## With `flexinfer up`\n\nSet a variable in the environment of the command: every component gets it, and one with another value "
         "restarts at the next `up`. These an instance sets itself; `up` refuses them by name. The proxy listens on 127.0.0.1, or with "

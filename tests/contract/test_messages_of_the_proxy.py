@@ -131,6 +131,7 @@ ERRORS: Mapping[str, Callable[[Model, str], list[RequestError]]] = {
     "model_missing": lambda *_: [errors.model_missing(method, "/v1/chat") for method in ("GET", "POST")],
     "body_too_large": lambda *_: [errors.body_too_large(64 << 20)],
     "body_too_slow": lambda *_: [errors.body_too_slow(seconds) for seconds in (1.0, 30.0)],
+    "model_ambiguous": lambda *_: [errors.model_ambiguous("gpt", ("a", "b"))],
     "model_not_found": lambda *_: [
         errors.model_not_found("gpt", names) for names in ((), ("a",), ("a", "b"))
     ],

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flexinfer.local.instance import lock_holder
+from flexinfer.local.lock import lock_holder
 from tests.instance import BIN, Running, instance, until
 from tests.patience import patient
 

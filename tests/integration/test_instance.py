@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flexinfer.api.services import SERVICES
-from flexinfer.local.instance import lock_holder
+from flexinfer.local.lock import lock_holder
 from tests.instance import Running, instance, until
 
 pytestmark = pytest.mark.integration

@@ -5,10 +5,9 @@ have mode 0600 in folders of mode 0700. This module starts no process.
 """
 
 import contextlib
-import fcntl
+import errno
 import os
 import secrets
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -148,9 +147,11 @@ def load(state: Path) -> Instance:
     except FileNotFoundError as error:
         raise InstanceError(f"no FlexInfer in {state}: `flexinfer up` creates one") from error
     except OSError as error:
-        raise _unusable(state, error) from error
+        raise unusable(state, error) from error
     except msgspec.MsgspecError as error:
-        raise InstanceError(f"{path} cannot be read: {error}") from error
+        raise InstanceError(
+            f"{path} cannot be read: {error}; restore it, or delete it: `flexinfer up` then writes another, for the local API and with other ports"
+        ) from error
     return Instance(state, content.identity, content.ports, content.api)
 
 
@@ -207,57 +208,6 @@ def opened(
         yield instance
 
 
-@contextlib.contextmanager
-def locked(state: Path) -> Iterator[bool]:
-    """Hold the folder's lock inside the block; yields False if another process holds it. The kernel frees it when this process ends.
-
-    Raises InstanceError if the folder cannot be made or written.
-    """
-    make_folder(state)
-    try:
-        descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unusable(state, error) from error
-    try:
-        if not _lock(descriptor):
-            yield False
-            return
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
-            os.truncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield True
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock; three tries, since `lock_holder` takes it for a moment."""
-    for pause in (0.02, 0.02, 0.0):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(pause)
-        else:
-            return True
-    return False
-
-
-def lock_holder(state: Path) -> int | None:
-    """Return the pid of the process that holds the folder's lock; 0: unknown; None: it is free."""
-    try:
-        descriptor = os.open(state / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.read(descriptor, 32).strip()
-        return int(text) if text.isdigit() else 0
-    finally:
-        os.close(descriptor)
-    return None
-
-
 def secret(path: Path) -> str:
     """Return the credential in a file, generated if there is none. Raises InstanceError."""
     if not path.exists():
@@ -282,18 +232,28 @@ def write_private(path: Path, content: bytes) -> None:
     try:
         files.replace(path, content)
     except OSError as error:
-        raise InstanceError(f"{path} cannot be written: {error.strerror}") from error
+        raise InstanceError(f"{path} cannot be written: {error.strerror}; {_remedy(error)}") from error
 
 
 def make_folder(folder: Path) -> None:
     """Make a folder of mode 0700, with its parents, unless there is one. Raises InstanceError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise unusable(folder, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))) from error
     except OSError as error:
-        raise _unusable(folder, error) from error
+        raise unusable(folder, error) from error
 
 
-def _unusable(folder: Path, error: OSError) -> InstanceError:
-    return InstanceError(
-        f"{folder} cannot be used as state folder: {error.strerror}; choose another one with --state"
+def unusable(folder: Path, error: OSError) -> InstanceError:
+    """Return the error for a state folder that cannot be used, with the remedy."""
+    return InstanceError(f"{folder} cannot be used as state folder: {error.strerror}; {_remedy(error)}")
+
+
+def _remedy(error: OSError) -> str:
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return (
+        "free space on that disk, or choose another one with --state"
+        if full
+        else "choose another one with --state"
     )

@@ -4,17 +4,20 @@ Also `kubectl flexinfer ...`: kubectl runs any `kubectl-flexinfer` on PATH.
 """
 
 import argparse
+import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flexinfer.api.nearest import nearest
 from flexinfer.cli import terminal
-from flexinfer.cli.commands import parser_of
-from flexinfer.cli.errors import CommandError
-from flexinfer.cli.target import check, context_argument
+from flexinfer.cli.commands import COMMANDS, parser_of
+from flexinfer.cli.errors import CommandError, UnreachableError
+from flexinfer.cli.target import check, context_argument, stopped_instance
 from flexinfer.local.instance import InstanceError
-from flexinfer.runtime.kubernetes.api import ApiError
+from flexinfer.runtime.kubernetes.api import ApiError, UnavailableError
 from flexinfer.runtime.settings import SettingsError
 
 _INTERRUPTED = 130
@@ -34,14 +37,20 @@ def program_name(path: str) -> str:
 def main(words: Sequence[str], *, program: str = "flexinfer") -> int:
     """Run one command; returns the exit status."""
     command = command_of(words)
-    parser = parser_of(program, [command] if command else [])
-    arguments = parser.parse_args(words)
-    if not hasattr(arguments, "run"):
-        parser.print_help()
+    if command is not None and command not in COMMANDS and (near := nearest(command, COMMANDS)):
+        sys.stderr.write(f"{program}: there is no command {command!r}; did you mean `{program} {near}`?\n")
         return 2
     try:
+        parser = parser_of(program, [command] if command else [])
+        arguments = parser.parse_args(words)
+        if not hasattr(arguments, "run"):
+            parser.print_help()
+            return 2
         check(command or "", arguments)
         return int(arguments.run(arguments))
+    except (UnreachableError, UnavailableError) as error:
+        sys.stderr.write(f"{program}: {_no_answer(arguments, error)}\n")
+        return 1
     except (CommandError, InstanceError, ApiError, SettingsError) as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 1
@@ -54,6 +63,15 @@ def main(words: Sequence[str], *, program: str = "flexinfer") -> int:
         place = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"{program}: {place}{error.strerror or error}\n")
         return 1
+
+
+def _no_answer(arguments: argparse.Namespace, error: Exception) -> str:
+    """Return what to say where nothing answers: whether the instance that was asked runs, else the error."""
+    with contextlib.suppress(InstanceError):
+        state = stopped_instance(arguments, os.environ, getattr(error, "address", ""))
+        if state is not None:
+            return f"FlexInfer in {state} is not running: `flexinfer up --state {shlex.quote(str(state))}` starts it"
+    return str(error)
 
 
 def command_of(words: Sequence[str]) -> str | None:

@@ -6,13 +6,14 @@ import contextlib
 import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
 from flexinfer.api.conditions import one_line
 from flexinfer.cli import reach
-from flexinfer.cli.errors import CommandError
+from flexinfer.cli.errors import CommandError, UnreachableError
 from flexinfer.cli.target import target_arguments
 
 SYSTEM = "You are a helpful assistant."
@@ -117,8 +118,9 @@ class ChatClient:
                         raise CommandError(f"request failed: HTTP {response.status}: {message}")
                     yield response
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise CommandError(
-                    f"{self._url} does not answer: {str(error) or type(error).__name__}"
+                raise UnreachableError(
+                    f"{self._url} does not answer: {str(error) or type(error).__name__}",
+                    urlsplit(self._url).netloc,
                 ) from error
 
 

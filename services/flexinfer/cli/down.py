@@ -10,7 +10,8 @@ import signal
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.services import present
 from flexinfer.cli.target import instance_of, state_argument
-from flexinfer.local.instance import Instance, lock_holder, locked
+from flexinfer.local.instance import Instance
+from flexinfer.local.lock import lock_holder, locked
 from flexinfer.local.supervisor.supervisor import Supervisor
 
 TIMEOUT_SECONDS = 120.0

@@ -20,7 +20,7 @@ from flexinfer.api.sharedgroup import GRANTED, ONE_AT_A_TIME, Holder, SharedGrou
 NONE, WAIT, ACT = "None", "Wait", "Act"
 AT_REST = reasons.AT_REST | {Reason.IDLE, Reason.NOT_WANTED, Reason.RELEASED, Reason.DRAINING}
 """A False condition with one of these is no fault: the Model is scaled to zero, or about to be."""
-_RESTART, _SCHEDULING = "Restart", "Scheduling"
+_RESTART, _SCHEDULING, _IMAGE = "Restart", "Scheduling", "Image"
 """Stages of loading (`status.backend.loadingStage`)."""
 
 
@@ -94,6 +94,8 @@ def _of_the_pod(model: Model, condition: Condition) -> str:
     match condition.reason:
         case Reason.STARTING if backend.loading_stage == _SCHEDULING and ": " in condition.message:
             return f"make room for what the scheduler names, or lower the requirements in spec: kubectl describe pod {pod}"
+        case Reason.STARTING if backend.loading_stage == _IMAGE and condition.message.endswith(")"):
+            return f"fix what the message names, after which the node continues by itself: kubectl describe pod {pod}"
         case Reason.RESTARTING | Reason.BACK_OFF if backend.loading_stage == _RESTART:
             option = " --previous" if backend.restarts else ""
             return f"fix the cause that the message names; the engine's log: kubectl logs {pod}{option}"

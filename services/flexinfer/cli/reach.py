@@ -18,6 +18,7 @@ import msgspec
 from flexinfer.api.conditions import one_line
 from flexinfer.api.installation import CLIENT_ROLE, PROXY_SERVICE, SYSTEM_NAMESPACE
 from flexinfer.api.model import Model
+from flexinfer.api.nearest import nearest
 from flexinfer.cli import port_forward
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.port_forward import HOST, PortForward
@@ -25,7 +26,14 @@ from flexinfer.cli.target import context_of, kubeconfig, variable
 from flexinfer.credentials.secrets import API_KEY_FILE, API_KEY_SECRET, SECRETS, SERVER, secret_of
 from flexinfer.events.permissions import TAP
 from flexinfer.runtime.kubernetes import client
-from flexinfer.runtime.kubernetes.api import MODELS, SERVICES, Cluster, ForbiddenError, NotFoundError
+from flexinfer.runtime.kubernetes.api import (
+    MODELS,
+    SERVICES,
+    ApiError,
+    Cluster,
+    ForbiddenError,
+    NotFoundError,
+)
 
 HTTP_PORT, CLIENT_PORT = "http", "client"
 """Names of the ports of the Services."""
@@ -64,8 +72,24 @@ async def model_of(api: Cluster, namespace: str, name: str) -> Model:
         return await api.get(MODELS, namespace, name)
     except NotFoundError as error:
         raise CommandError(
-            f"Model {name!r} not found in namespace {namespace}; `kubectl get mdl -A` lists all Models"
+            f"Model {name!r} not found in namespace {namespace}; {await _suggestion(api, namespace, name)}"
+            "`kubectl get mdl -A` lists all Models"
         ) from error
+
+
+async def _suggestion(api: Cluster, namespace: str, name: str) -> str:
+    """Return which Model was probably meant: one of that name elsewhere, or one of a similar name here; empty if it cannot be known."""
+    try:
+        keys = [model.key for model in (await api.list(MODELS)).items]
+    except ApiError:
+        return ""
+    meant = name.removeprefix("mdl/").lower()
+    for key in (meant, f"{namespace}/{meant}", *sorted(k for k in keys if k.endswith(f"/{meant}"))):
+        if key in keys:
+            its_namespace, _, its_name = key.partition("/")
+            return f"did you mean {its_name} -n {its_namespace}? "
+    near = nearest(meant, [key.partition("/")[2] for key in keys if key.startswith(f"{namespace}/")])
+    return f"did you mean {near}? " if near else ""
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ import msgspec
 from flexinfer.cli.target import instance_of, state_argument
 from flexinfer.cli.terminal import print_json
 from flexinfer.events.permissions import CONTROLLERS
-from flexinfer.local.instance import Instance, lock_holder
+from flexinfer.local.instance import Instance
+from flexinfer.local.lock import lock_holder
 from flexinfer.local.supervisor import record
 from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.program import Program

@@ -7,6 +7,7 @@ the end of a file; with `--history`, all of the last 7 days.
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -20,7 +21,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from flexinfer.cli import reach
-from flexinfer.cli.errors import CommandError
+from flexinfer.cli.errors import CommandError, UnreachableError
 from flexinfer.cli.port_forward import PortForward
 from flexinfer.cli.reach import NatsServer
 from flexinfer.cli.sentences import raw, sentence
@@ -127,12 +128,25 @@ async def connect_tap(server: NatsServer) -> AsyncIterator[Connection]:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 _, writer = await asyncio.open_connection(place.hostname, place.port)
                 writer.close()
-                link = await stack.enter_async_context(_link(server))
+                with _quiet():
+                    link = await stack.enter_async_context(_link(server))
         except (TimeoutError, OSError, NatsError) as error:
-            raise CommandError(
-                f"NATS at {place.hostname}:{place.port} does not answer, or refused the credentials; {server.remedy}"
+            raise UnreachableError(
+                f"NATS at {place.hostname}:{place.port} does not answer, or refused the credentials; {server.remedy}",
+                f"{place.hostname}:{place.port}",
             ) from error
         yield link
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the attempts to connect out of what a command prints: its error says how they ended."""
+    logger = logging.getLogger(connection.__name__)
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
 
 
 def _link(server: NatsServer) -> contextlib.AbstractAsyncContextManager[Connection]:

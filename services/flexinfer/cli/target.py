@@ -8,6 +8,8 @@ from pathlib import Path
 from flexinfer.cli.errors import CommandError
 from flexinfer.local import instance
 from flexinfer.local.instance import Instance, InstanceError
+from flexinfer.local.lock import lock_holder
+from flexinfer.local.ports import HOST
 
 
 def state_argument(parser: argparse.ArgumentParser) -> None:
@@ -61,15 +63,36 @@ def kubeconfig(arguments: argparse.Namespace, environment: Mapping[str, str] | N
         return str(arguments.kubeconfig)
     if not arguments.state and variables.get("KUBECONFIG"):
         return variables["KUBECONFIG"]
-    own = str(Path("~/.kube/config").expanduser())
+    own = Path("~/.kube/config").expanduser()
     if context_of(arguments):
-        return own
+        return str(own)
     try:
-        return str(instance_of(arguments).kubeconfig)
-    except InstanceError:
-        if arguments.state:
+        return str(instance_of(arguments, variables).kubeconfig)
+    except InstanceError as error:
+        if arguments.state or variables.get(instance.STATE_VARIABLE):
             raise
-        return own
+        if not own.exists():
+            raise InstanceError(
+                f"{error}; for a cluster, there is no {own} and KUBECONFIG is not set"
+            ) from error
+        return str(own)
+
+
+def stopped_instance(
+    arguments: argparse.Namespace, environment: Mapping[str, str], address: str = ""
+) -> Path | None:
+    """Return the state folder of the instance that a command asks, if nothing keeps it running; None for all else.
+
+    `address` is what did not answer; empty: the API server. Raises InstanceError.
+    """
+    if context_of(arguments) or not getattr(arguments, "knows_clusters", False):
+        return None
+    state = Path(kubeconfig(arguments, environment)).parent
+    if not (state / "instance.json").exists() or lock_holder(state) is not None:
+        return None
+    current = instance.load(state)
+    own = {f"{HOST}:{port}" for port in (current.ports.proxy, current.ports.nats)}
+    return state if not address or address in own else None
 
 
 def state_of(arguments: argparse.Namespace) -> Path:
@@ -77,9 +100,10 @@ def state_of(arguments: argparse.Namespace) -> Path:
     return instance.state_folder(arguments.state, os.environ)
 
 
-def instance_of(arguments: argparse.Namespace) -> Instance:
+def instance_of(arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> Instance:
     """Return the instance of a command. Raises InstanceError if there is none."""
-    return instance.load(state_of(arguments))
+    variables = os.environ if environment is None else environment
+    return instance.load(instance.state_folder(arguments.state, variables))
 
 
 def variable(name: str, arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:

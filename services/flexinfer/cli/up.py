@@ -24,11 +24,13 @@ from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
 from flexinfer.local.cluster_content import example
 from flexinfer.local.instance import PLANE, REAL, Instance
+from flexinfer.local.lock import lock_holder, locked
 from flexinfer.local.supervisor import provisioning, record, user_settings
 from flexinfer.local.supervisor.instance_programs import programs
 from flexinfer.local.supervisor.program import NODE
 from flexinfer.local.supervisor.readiness import until_ready
 from flexinfer.local.supervisor.supervisor import Supervisor, supervised
+from flexinfer.runtime import settings
 
 READY_SECONDS = 90.0
 HINT_SECONDS = 10.0
@@ -71,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     if sys.platform != "linux":
         raise CommandError("`flexinfer up` needs Linux (pidfd, /proc, 127.0.0.0/8); elsewhere use a cluster")
     state = state_of(options)
-    holder = instances.lock_holder(state)
+    holder = lock_holder(state)
     choices = Choices(
         world=options.api,
         audit=options.audit,
@@ -79,13 +81,16 @@ def run(options: argparse.Namespace) -> int:
         simulation=options.simulate_gpus,
         settings=user_settings.chosen(os.environ),
     )
+    if options.ready_descriptor is None:
+        for sentence in settings.warnings(os.environ):
+            sys.stderr.write(f"warning: {sentence}\n")
     if holder is not None:
         return already(state, holder, choices, detach=options.detach)
     if options.detach:
         return detached(state, choices)
-    with instances.locked(state) as acquired:
+    with locked(state) as acquired:
         if not acquired:
-            return already(state, instances.lock_holder(state) or 0, choices, detach=False)
+            return already(state, lock_holder(state) or 0, choices, detach=False)
         report = (
             print_line if options.ready_descriptor is None else _silent
         )  # the process that started this one reported it
@@ -227,7 +232,8 @@ def detached(state: Path, choices: Choices) -> int:
     """
     check_simulation(state, choices)
     built(state, choices.world, print_line)
-    instances.make_folder(state / "logs")
+    for folder in (state, state / "logs"):
+        instances.make_folder(folder)
     log = state / "logs" / "up.log"
     offset = log.stat().st_size if log.exists() else 0
     words = [sys.executable, "-m", "flexinfer.cli", "up", "--state", str(state)]
@@ -241,17 +247,32 @@ def detached(state: Path, choices: Choices) -> int:
             pass_fds=(writing,),
         )
         os.close(writing)
-        answer = _answer(reading)
-    output_text = log.read_bytes()[offset:].decode(errors="replace").rstrip()
+        with _ended_by_an_interrupt(child):
+            answer = _answer(reading)
     if answer == _READY:
-        print(output_text)
+        print(log.read_bytes()[offset:].decode(errors="replace").rstrip())
         return 0
-    if child.poll() is None:
+    if answer is None:
         child.terminate()
     child.wait()
-    raise CommandError(
-        f"not everything became ready within {READY_SECONDS:.0f}s, so everything was stopped; {log}:\n{output_text}"
+    output_text = log.read_bytes()[offset:].decode(errors="replace").rstrip()
+    state_of_it = (
+        f"not everything became ready within {READY_SECONDS:.0f}s, so everything was stopped"
+        if answer is None
+        else "nothing was started"
     )
+    raise CommandError(f"{state_of_it}; {log}:\n{output_text}")
+
+
+@contextlib.contextmanager
+def _ended_by_an_interrupt(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a child that is waited for in the block if the user presses Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
 
 
 @contextlib.contextmanager
@@ -264,8 +285,8 @@ def _pipe() -> Iterator[tuple[int, int]]:
         os.close(reading)
 
 
-def _answer(reading: int) -> bytes:
-    """Return what the child wrote; nothing if it exited or the timeout is over."""
+def _answer(reading: int) -> bytes | None:
+    """Return what the child wrote, nothing if it exited; None once the timeout is over."""
     if select.select([reading], [], [], READY_SECONDS)[0]:
         return os.read(reading, len(_READY))
-    return b""
+    return None

@@ -80,6 +80,9 @@ class Gateway:
         model = table.models.get(name) if "/" in name else None
         model = model or routing.find_model(name, table, self.default_namespace)
         if model is None:
+            several = routing.candidates(name, table, self.default_namespace)
+            if len(several) > 1:
+                raise errors.model_ambiguous(name, several[:_MAX_LISTED])
             ids = {routing.public_id(m, self.default_namespace) for m in table.models.values()}
             raise errors.model_not_found(name, sorted({*ids, *self.further_names})[:_MAX_LISTED])
         return model

@@ -95,6 +95,20 @@ def find_model(name: str, table: ModelTable, default_namespace: str) -> Model | 
     return None
 
 
+def candidates(name: str, table: ModelTable, default_namespace: str) -> list[str]:
+    """Return the ids of all Models that have a name, an alias or a label, in whatever namespace; in order."""
+    namespace, _, short = name.partition("/")
+    keys = {
+        key
+        for keys_of in (table.keys_of_name, table.keys_of_alias, table.keys_of_label)
+        for key in (
+            *keys_of(name),
+            *(k for k in (keys_of(short) if short else ()) if k.startswith(f"{namespace}/")),
+        )
+    }
+    return sorted(public_id(table.models[key], default_namespace) for key in keys)
+
+
 def _only(models: Sequence[Model]) -> Model | None:
     return models[0] if len(models) == 1 else None
 

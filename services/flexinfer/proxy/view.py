@@ -122,12 +122,12 @@ class ModelView:
         """Return the error that all requests of a Model get at once, or None if they may be queued."""
         if route.deleted:
             return errors.model_deleted(route.model)
+        if route.address:  # also with the spec before, while a newer one is refused or cannot start
+            return None
         failure = routing.permanent_failure(route.model)
         if failure is not None:
             return errors.model_failed(route.model, failure)
-        if not route.address and not self.nats_available:
-            return errors.nats_unavailable(route.model)
-        return None
+        return None if self.nats_available else errors.nats_unavailable(route.model)
 
     def recheck(self, route: Route) -> None:
         """Read a Model whose engine refused a connection: what was observed of it may be wrong.

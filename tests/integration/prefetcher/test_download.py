@@ -356,6 +356,35 @@ def test_each_hop_of_a_download_has_the_proxy_of_its_own_host(
     assert 0 < hub.proxied < len(hub.requests)
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "junk://x", "%"])
+@pytest.mark.parametrize("name", ["ALL_PROXY", "all_proxy", "HTTPS_PROXY"])
+def test_a_proxy_that_no_request_uses_breaks_no_download(
+    hub: Hub, tmp_path: Path, name: str, proxy: str
+) -> None:
+    """ALL_PROXY is curl's alone, and often one of SOCKS; HTTPS_PROXY is not for this hub, which is asked by HTTP."""
+    assert downloaded(hub, tmp_path / "m" / "one", variables={name: proxy})[0] == 0
+
+
+def test_a_proxy_that_is_none_of_http_is_named_with_the_remedy(hub: Hub, tmp_path: Path) -> None:
+    """One sentence for the condition, without the credentials; no traceback of the library that cannot use it."""
+    elsewhere(hub)
+    variables = {"HTTP_PROXY": "socks5://user:secret@127.0.0.1:9", "http_proxy": ""}
+    code, report = downloaded(hub, tmp_path / "m" / "one", variables=variables)
+    assert code == 1
+    assert report["message"].startswith("socks5://127.0.0.1:9, the proxy for http://")
+    assert "is none of HTTP. Remedy: " in report["message"]
+
+
+def test_a_hub_that_does_not_answer_is_named_with_the_proxy_that_was_asked(hub: Hub, tmp_path: Path) -> None:
+    """The proxy may be what does not answer; its credentials are no part of a condition."""
+    elsewhere(hub)
+    variables = {"HTTP_PROXY": "http://user:secret@127.0.0.1:9", "http_proxy": ""}
+    code, report = downloaded(hub, tmp_path / "m" / "one", variables=variables)
+    assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
+    assert "(by way of the proxy http://127.0.0.1:9)" in report["message"]
+    assert "secret" not in report["message"]
+
+
 def test_this_machine_is_never_asked_through_a_proxy(hub: Hub, tmp_path: Path) -> None:
     """A mirror on loopback is no place that a proxy could reach."""
     proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
@@ -402,8 +431,10 @@ def test_a_disk_that_is_too_small_is_said_before_a_byte_is_fetched(hub: Hub, sma
     hub.files = {"m.gguf": large(30 * 2**20)}
     code, report = downloaded(hub, small_disk / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.DISK_FULL)
-    assert "1 files of 31,457,280 bytes need 31,457,280 more" in report["message"]
-    assert "25,165,824 free" in report["message"]
+    assert (
+        "1 file of 31,457,280 bytes: 31,457,280 more and 31,457,280 to spare are needed" in report["message"]
+    )
+    assert "25,165,824 free, 37,748,736 too few" in report["message"]
     assert report["lacks"] == 2 * 31_457_280 - 25_165_824
     assert hub.fetched == []
     assert names(small_disk / "m") == set()

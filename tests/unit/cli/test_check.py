@@ -262,6 +262,15 @@ def test_a_local_instance_has_processes_and_programs() -> None:
     assert only("components", **whole).status == only("images", **whole).status == OK
 
 
+def test_a_state_folder_that_cannot_be_written_is_missing_storage() -> None:
+    """Beside the StorageClass, which is there: a full disk rejects each change."""
+    full, *_ = said("storage", local=True, rights=None, unwritable="/state: No space left on device")
+    assert (full.status, full.remedy) == (MISSING, "free space on that disk")
+    assert full.message == (
+        "nothing can be written into /state: No space left on device; changes are rejected until there is room"
+    )
+
+
 def test_the_table_has_each_remedy_below_its_finding() -> None:
     """And the last line counts what is missing."""
     found = [Finding("storage", OK, "there is one"), Finding("crds", MISSING, "none", "apply them")]

@@ -1,8 +1,10 @@
 """Commands over real files, processes and sockets: what they print, and one sentence for every refusal."""
 
 import http.server
+import importlib.abc
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +20,11 @@ from flexinfer.cli.completion import SHELLS
 from flexinfer.cli.env import shell
 from flexinfer.cli.services import Row, table
 from flexinfer.local import instance as instances
+from flexinfer.local.lock import lock_holder
 from flexinfer.local.supervisor import provisioning
+from flexinfer.runtime import certificates
+from tests.instance import until
+from tests.patience import patient
 
 CHUNKS = [
     {"choices": [{"delta": {"role": "assistant", "content": None}}]},
@@ -108,11 +114,135 @@ def test_a_folder_without_an_instance_is_named(
     assert "flexinfer up" in told
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("servces", "services"), ("snapshots", "snapshot"), ("wy", "why")]
+)
+def test_a_mistyped_command_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], typed: str, meant: str
+) -> None:
+    """The list of all of them is what `flexinfer` alone prints."""
+    assert main([typed]) == 2
+    assert f"did you mean `flexinfer {meant}`?" in capsys.readouterr().err
+
+
+def test_a_command_that_is_interrupted_while_it_is_loaded_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To import the clients takes a moment, in which a user may press Ctrl-C."""
+
+    class Interrupting(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "flexinfer.cli.snapshot":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "flexinfer.cli.snapshot", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert main(["snapshot"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_up_in_the_background_that_is_interrupted_leaves_nothing_running(tmp_path: Path) -> None:
+    """Ctrl-C says that nothing is to be started."""
+    words = [sys.executable, "-m", "flexinfer.cli", "up", "--detach", "--state", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as command:
+        until(lambda: lock_holder(tmp_path) is not None, patient(30), "the instance starts")
+        command.send_signal(signal.SIGINT)
+        assert command.stderr is not None
+        assert command.stderr.read() == b""
+    assert command.returncode == 130
+    assert lock_holder(tmp_path) is None
+    assert main(["services", "--state", str(tmp_path)]) == 1
+
+
 def test_a_damaged_instance_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The file and what is wrong with it."""
     (tmp_path / "instance.json").write_text("{")
     assert main(["env", "--state", str(tmp_path)]) == 1
     assert "instance.json cannot be read" in capsys.readouterr().err
+
+
+COMMANDS_OF_A_TARGET = (
+    ["gpus"],
+    ["chat", "m", "hi"],
+    ["why", "m"],
+    ["lease", "list"],
+    ["verify", "m"],
+    ["litellm", "render"],
+    ["tap"],
+    ["bench", "m"],
+    ["snapshot"],
+    ["check"],
+)
+"""Commands that ask an instance or a cluster."""
+
+
+@pytest.mark.parametrize("words", COMMANDS_OF_A_TARGET, ids=" ".join)
+@pytest.mark.parametrize("by", ["option", "variable", "exports"])
+def test_an_instance_that_does_not_run_is_named_with_the_command_that_starts_it(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    by: str,
+) -> None:
+    """However the command came to it; not an address that refuses connections."""
+    with instances.opened(tmp_path) as instance:
+        provisioning.write_files(instance)
+        certificates.issue(instance.certificates, "server")
+        for name, value in instance.exports().items():
+            monkeypatch.delenv(name, raising=False)
+            if by == "exports":
+                monkeypatch.setenv(name, value)
+        if by == "variable":
+            monkeypatch.setenv("FLEXINFER_STATE", str(tmp_path))
+        assert main([*words, *(["--state", str(tmp_path)] if by == "option" else [])]) == 1
+    assert capsys.readouterr().err == (
+        f"flexinfer: FlexInfer in {tmp_path} is not running: `flexinfer up --state {tmp_path}` starts it\n"
+    )
+
+
+@pytest.mark.parametrize("words", COMMANDS_OF_A_TARGET, ids=" ".join)
+def test_no_cluster_is_asked_where_the_environment_names_an_instance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """A state folder without an instance is an error, whatever ~/.kube/config has; without either, both are named."""
+    for name in ("KUBECONFIG", "OPENAI_BASE_URL", "OPENAI_API_KEY", "NATS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FLEXINFER_STATE", str(tmp_path / "none"))
+    (tmp_path / ".kube").mkdir()
+    (tmp_path / ".kube" / "config").write_text("{}")
+    assert main(words) == 1
+    assert f"no FlexInfer in {tmp_path}/none: `flexinfer up` creates one" in capsys.readouterr().err
+    (tmp_path / ".kube" / "config").unlink()
+    monkeypatch.delenv("FLEXINFER_STATE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert main(words) == 1
+    assert f"no FlexInfer in {tmp_path}/flexinfer: `flexinfer up` creates one" in capsys.readouterr().err
+
+
+def test_up_in_the_background_that_ends_at_once_does_not_speak_of_a_time_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what it said."""
+    instances.ensure(tmp_path)
+    (tmp_path / "instance.json").write_text("garbage")
+    assert main(["up", "--detach", "--state", str(tmp_path)]) == 1
+    refusal = capsys.readouterr().err
+    assert "nothing was started" in refusal
+    assert "instance.json cannot be read" in refusal
+
+
+def test_up_names_a_variable_that_nothing_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is dropped, and no component sees it to warn about it."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FLEXINFER_QUEUE_SECOND", "5")
+    assert main(["up", "--detach", "--state", str(tmp_path / "file")]) == 1
+    warning = capsys.readouterr().err.splitlines()[0]
+    assert warning.startswith("warning: FLEXINFER_QUEUE_SECOND is not a setting and is ignored")
+    assert "did you mean FLEXINFER_QUEUE_SECONDS?" in warning
 
 
 def test_env_is_a_line_that_a_shell_evaluates(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from flexinfer.cli.__main__ import main
 from flexinfer.cli.prepare import Choices
 from flexinfer.local import instance as instances
+from flexinfer.local.lock import locked
 from flexinfer.local.simulation import files
 from flexinfer.local.supervisor import record
 
@@ -60,7 +61,7 @@ def test_what_runs_with_other_nodes_is_not_taken_for_what_was_asked(
 ) -> None:
     """Also with --detach, to which a running instance is a success."""
     files.save(instances.ensure(tmp_path), HOMELAB.with_name(running))
-    with instances.locked(tmp_path):
+    with locked(tmp_path):
         assert main(["up", "--state", str(tmp_path), "--simulate-gpus", str(HOMELAB), "--detach"]) == 1
     assert words in capsys.readouterr().err
 
@@ -92,7 +93,7 @@ def test_what_runs_with_other_settings_is_not_taken_for_what_was_asked(
     running = record.Started(settings={"FLEXINFER_LOADING_SECONDS": "5"}, options=("--audit",))
     content = record.encode(record.Record(boot=record.boot_id(), started=running))
     instances.ensure(tmp_path).record.write_bytes(content)
-    with instances.locked(tmp_path):
+    with locked(tmp_path):
         assert main(["up", "--state", str(tmp_path), "--detach", *words]) == 1
     text = capsys.readouterr().err
     assert ("with other settings: " in text) == bool(difference)

@@ -345,6 +345,17 @@ def test_a_pod_that_no_node_takes_is_not_waited_for() -> None:
     assert step.message.endswith("kubectl describe pod -n default a-0")
 
 
+def test_a_pod_that_lacks_what_its_message_names_is_not_waited_for() -> None:
+    """A Secret that does not exist comes by no waiting; without a cause there is nothing to do."""
+    every = [(kind, "True", kind, "") for kind in conditions.CONDITIONS if kind != conditions.READY]
+    for note, action in (('(CreateContainerConfigError: secret "x" not found)', ACT), ("", WAIT)):
+        message = f"Pod is starting on node local {note}".rstrip()
+        model = a_model(*every, ("Ready", "False", Reason.STARTING, message))
+        backend = BackendStatus(loading_stage="Image")
+        model = msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, backend=backend))
+        assert next_steps.next_step(model).action == action
+
+
 SINCE = "2026-11-29T06:00:00Z"
 LATER = 1_795_932_000.0 + 372
 """Six minutes and twelve seconds after SINCE, as seconds since 1970."""

@@ -1,5 +1,6 @@
 """Instances: folders, ports, secrets and the lock."""
 
+import errno
 import os
 import socket
 import stat
@@ -13,7 +14,8 @@ import pytest
 
 from flexinfer.api.services import SERVICES
 from flexinfer.local import instance as instances
-from flexinfer.local.instance import InstanceError, ensure, load, lock_holder, locked, opened, state_folder
+from flexinfer.local.instance import InstanceError, ensure, load, opened, state_folder
+from flexinfer.local.lock import lock_holder, locked
 from flexinfer.local.ports import choosing, reserved
 from flexinfer.local.supervisor import provisioning
 from flexinfer.local.supervisor.instance_programs import programs
@@ -198,6 +200,13 @@ def test_the_proxy_listens_on_this_machine_or_on_every_address() -> None:
         chosen({"FLEXINFER_DRAIN_SECONDS": "soon"})
 
 
+def test_an_empty_variable_reaches_the_components_only_where_it_says_something() -> None:
+    """No origin at all for the proxy; elsewhere it is the default, also of what the instance sets."""
+    assert chosen({"FLEXINFER_CORS_ORIGINS": ""}) == {"FLEXINFER_CORS_ORIGINS": ""}
+    others = ("PROXY_HOST", "PROXY_PORT", "QUEUE_SECONDS", "IMAGE_VLLM", "KUBECONFIG", "IMAGE")
+    assert chosen({f"FLEXINFER_{name}": value for name in others for value in ("", " ")}) == {}
+
+
 def test_the_port_that_the_user_wants_for_the_proxy_is_kept(tmp_path: Path) -> None:
     """Also by an instance that had another one; one in use is refused by its number."""
     first = ensure(tmp_path)
@@ -230,9 +239,28 @@ def test_a_state_folder_that_is_a_file_is_one_sentence(tmp_path: Path, use: Call
     """For every command."""
     (tmp_path / "file").touch()
     with pytest.raises(
-        InstanceError, match=r"cannot be used as state folder: .+; choose another one with --state"
+        InstanceError,
+        match=r"/file cannot be used as state folder: Not a directory; choose another one with --state",
     ):
         use(tmp_path / "file")
+
+
+def test_a_full_disk_has_its_own_remedy(tmp_path: Path) -> None:
+    """The file, why it cannot be written, and what helps."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    assert "free space on that disk" in str(instances.unusable(folder, OSError(errno.ENOSPC, "No space")))
+    assert "free space" not in str(instances.unusable(folder, OSError(errno.EROFS, "Read-only")))
+
+
+def test_a_damaged_instance_says_how_to_go_on(tmp_path: Path) -> None:
+    """What deleting it costs, and that the next `up` does as it says."""
+    ensure(tmp_path)
+    (tmp_path / "instance.json").write_text("garbage")
+    with pytest.raises(InstanceError, match=r"instance.json cannot be read: .+; restore it, or delete it"):
+        ensure(tmp_path)
+    (tmp_path / "instance.json").unlink()
+    assert ensure(tmp_path) == load(tmp_path)
 
 
 def test_the_small_model_is_laid_into_the_claim_once(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from flexinfer.api.durations import seconds
-from flexinfer.api.model import Model, Serverless
+from flexinfer.api.model import LiteLLM, Model, Serverless
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.proxy.breaker import MAX_QUEUED, MAX_QUEUED_BYTES
@@ -350,6 +350,57 @@ def test_a_permanent_failure_is_answered_at_once(condition: str, reason: str) ->
             assert (error.status, error.code, error.retry_after) == (503, "model_failed", None)
             assert error.message == (
                 f"model llama cannot serve requests: {condition}=False ({reason}): set spec.source"
+            )
+
+    with_parts(main)
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ("Accepted", Reason.INVALID_CONFIG),
+        ("Accepted", Reason.UNKNOWN_BACKEND),
+        ("Cached", Reason.SOURCE_NOT_FOUND),
+    ],
+)
+def test_a_model_that_serves_the_spec_before_answers_while_the_newer_one_is_refused(
+    condition: str, reason: str
+) -> None:
+    """Ready is True, so requests are served, whatever a newer spec lacks; once the engine is gone, they are refused."""
+
+    async def main(parts: Parts) -> None:
+        running = ready(version=4)
+        others = [c for c in running.status.conditions if c.type not in {condition, "Ready"}]
+        older = msgspec.structs.replace(
+            running.condition("Ready") or running.status.conditions[0], reason=Reason.SERVING_OLDER_SPEC
+        )
+        refusal = failed(condition, reason, "set spec.source").status.conditions
+        status = msgspec.structs.replace(running.status, conditions=(*others, *refusal, older))
+        await parts.observe(ready())
+        await parts.observe(msgspec.structs.replace(running, status=status))
+        assert await parts.send() == ADDRESS
+        await parts.observe(failed(condition, reason, "set spec.source", version=5))
+        request = parts.send()
+        await settle()
+        assert error_of(request).code == "model_failed"
+
+    with_parts(main)
+
+
+def test_a_name_that_means_two_models_is_not_said_to_mean_none() -> None:
+    """Both are named as a request can name them: an alias of two Models, and a name in two namespaces."""
+
+    async def main(parts: Parts) -> None:
+        spec = msgspec.structs.replace(ready("a").spec, litellm=LiteLLM(aliases=("gpt-4",)))
+        both = [msgspec.structs.replace(ready(name, uid=name), spec=spec) for name in ("a", "b")]
+        far = [ready("far", namespace=namespace, uid=namespace) for namespace in ("one", "two")]
+        await parts.observe(*both, *far)
+        for name, ids in (("gpt-4", "a, b"), ("far", "one/far, two/far")):
+            with pytest.raises(RequestError) as refused:
+                parts.gateway.find(name)
+            assert (refused.value.status, refused.value.code) == (404, "model_not_found")
+            assert refused.value.message == (
+                f"model {name!r} means more than one Model: {ids}; send one of these names"
             )
 
     with_parts(main)

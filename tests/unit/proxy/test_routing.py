@@ -60,6 +60,9 @@ def test_an_alias_that_two_models_claim_names_neither() -> None:
     )
     assert routing.find_model("gpt-4", a_table(one), "default") is one
     assert routing.find_model("gpt-4", a_table(one, two), "default") is None
+    assert routing.candidates("gpt-4", a_table(one, two), "default") == ["a", "b"]
+    assert routing.candidates("default/gpt-4", a_table(one, two), "default") == ["a", "b"]
+    assert routing.candidates("other/gpt-4", a_table(one, two), "default") == []
 
 
 def test_requests_are_sent_only_to_a_ready_model_that_is_not_deleted() -> None:

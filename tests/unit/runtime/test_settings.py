@@ -1,5 +1,6 @@
 """Settings: the environment as typed fields, image overrides for every backend, and a warning for what nothing reads."""
 
+import msgspec
 import pytest
 
 from flexinfer import backends
@@ -43,10 +44,52 @@ def test_a_mirror_of_the_hub_is_read_from_the_hubs_own_variable_too() -> None:
     assert load(both).hf_endpoint == "http://own"
 
 
-def test_a_bad_value_names_its_variable() -> None:
-    """And what it should be."""
-    with pytest.raises(SettingsError, match=r"FLEXINFER_HEALTH_PORT: Expected `int`, got `str`"):
-        load({"FLEXINFER_HEALTH_PORT": "http"})
+@pytest.mark.parametrize(
+    ("variable", "value", "required"),
+    [
+        ("FLEXINFER_HEALTH_PORT", "http", "a TCP port, a whole number from 0 to 65535, is required"),
+        ("FLEXINFER_PROXY_PORT", "70000", "a TCP port, a whole number from 0 to 65535, is required"),
+        ("FLEXINFER_EXTENDER_PORT", "-1", "a TCP port, a whole number from 0 to 65535, is required"),
+        ("FLEXINFER_NATS_REPLICAS", "0", "a whole number from 1 to 5 is required"),
+        ("FLEXINFER_QUEUE_SECONDS", "5s", "a number of seconds from 0 to 31536000 is required"),
+        ("FLEXINFER_DRAIN_SECONDS", "nan", "a number of seconds from 0 to 31536000 is required"),
+        ("FLEXINFER_MEMORY_FREE_SECONDS", "1e30", "a number of seconds from 0 to 31536000 is required"),
+        ("FLEXINFER_LOADING_SECONDS", "0", "a number of seconds above 0, at most 31536000, is required"),
+        ("FLEXINFER_RELIST_SECONDS", "-1", "a number of seconds above 0, at most 31536000, is required"),
+        ("FLEXINFER_BODY_LIMIT_MIB", "0", "a whole number of MiB from 1 to 65536 is required"),
+        ("FLEXINFER_LOG_LEVEL", "loud", "debug, info, warning or error is required"),
+        ("FLEXINFER_OLLAMA_REGISTRY", "mirror", "a URL that begins with http:// or https:// is required"),
+        ("HF_ENDPOINT", "mirror:80", "a URL that begins with http:// or https:// is required"),
+    ],
+)
+def test_a_bad_value_names_its_variable(variable: str, value: str, required: str) -> None:
+    """And what it should be; one that a component could only fail with later is refused too."""
+    with pytest.raises(SettingsError) as refused:
+        load({variable: value})
+    assert str(refused.value) == f"{variable} is {value!r}: {required}; correct it or unset it"
+
+
+def test_every_value_that_can_be_bad_says_what_is_required() -> None:
+    """A field that is not text has limits, with words for them."""
+    for field in msgspec.structs.fields(Settings):
+        if field.type is not str and field.name != "images":
+            (meta,) = field.type.__metadata__
+            assert meta.description.endswith("is required")
+
+
+def test_an_empty_variable_is_the_default() -> None:
+    """As a ConfigMap or a unit file leaves it; only of the origins, where empty means none, it is a value."""
+    empty = {f"FLEXINFER_{field.upper()}": " " for field in Settings.__struct_fields__}
+    assert load(empty) == Settings(cors_origins="")
+    assert load({"FLEXINFER_IMAGE_VLLM": ""}).images == {}
+
+
+def test_space_around_a_value_does_not_count() -> None:
+    """Nor does the case of a level."""
+    settings = load(
+        {"FLEXINFER_PROXY_PORT": " 8080 ", "FLEXINFER_LOG_LEVEL": "DEBUG\n", "HF_ENDPOINT": " http://m "}
+    )
+    assert (settings.proxy_port, settings.log_level, settings.hf_endpoint) == (8080, "debug", "http://m")
 
 
 @pytest.mark.parametrize("name", backends.names())

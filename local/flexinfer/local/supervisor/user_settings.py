@@ -38,14 +38,14 @@ def chosen(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the components of an instance get from the user. Raises InstanceError, SettingsError."""
     values = settings.load(environment)
     for field, why in SET_BY_THE_INSTANCE.items():
-        if environment.get(name := settings.variable(field)):
+        if environment.get(name := settings.variable(field), "").strip():
             raise InstanceError(f"{name} is set by `flexinfer up` itself ({why}): unset it")
     if values.proxy_host not in _HOSTS:
         raise InstanceError(
             f"{settings.variable('proxy_host')} is {values.proxy_host!r}: with `flexinfer up` the proxy listens on {HOST}, "
             f"or on every address of this machine: {' or '.join(EVERY_ADDRESS)}"
         )
-    return {name: value for name, value in environment.items() if settings.is_setting(name) and value}
+    return {name: value for name, value in environment.items() if settings.is_set(name, value)}
 
 
 def differing(choices: Mapping[str, str], running: Mapping[str, str]) -> list[str]:

@@ -131,6 +131,9 @@ def _state(view: View, workload: Workload) -> str:
 
 
 def _storage(view: View) -> Iterator[Finding]:
+    if view.unwritable:
+        message = f"nothing can be written into {view.unwritable}; changes are rejected until there is room"
+        yield Finding("storage", MISSING, message, "free space on that disk")
     if view.storage_classes is None:
         yield _unread("storage", "storageclasses")
         return

@@ -26,6 +26,7 @@ from flexinfer.runtime.kubernetes.api import (
     Kind,
     NotFoundError,
 )
+from localkube import files
 
 T = TypeVar("T")
 _OURS = f"{PART_OF_LABEL}=flexinfer"
@@ -39,6 +40,7 @@ async def view(api: Cluster, namespace: str, own: Instance | None) -> View:
         namespace=namespace,
         local=own is not None,
         processes=await _processes(own) if own is not None else (),
+        unwritable=_unwritable(own) if own is not None else "",
         rights=await _lacking(api, namespace),
         definitions=await _listed(api, objects.DEFINITIONS),
         storage_classes=await _listed(api, STORAGE_CLASSES),
@@ -61,6 +63,11 @@ def instance_of(kubeconfig: str) -> Instance | None:
         own = instance.load(path.parent)
         return own if own.kubeconfig.resolve() == path.resolve() and own.api != instance.PLANE else None
     return None
+
+
+def _unwritable(own: Instance) -> str:
+    problem = files.problem(own.state)
+    return f"{own.state}: {problem}" if problem else ""
 
 
 async def _processes(own: Instance) -> Sequence[ProcessState]:

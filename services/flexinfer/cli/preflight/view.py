@@ -41,6 +41,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = "default"
     local: bool = False
     processes: Sequence[ProcessState] = ()
+    unwritable: str = ""
+    """Why nothing can be written into the state folder of the instance, with the folder; empty: it can be."""
     rights: Sequence[str] | None = ()
     definitions: Sequence[objects.Definition] | None = ()
     storage_classes: Sequence[StorageClass] | None = ()

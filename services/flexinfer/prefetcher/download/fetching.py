@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from flexinfer.api.numbers import counted
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher import gguf
 from flexinfer.prefetcher.download import manifest as manifests
@@ -86,12 +87,13 @@ def _blobs(listing: Listing, staging: Staging) -> list[Blob]:
 
 def _refuse_too_large(listing: Listing, staging: Staging) -> None:
     needed_bytes, free = missing_bytes(listing, staging), staging.free()
-    lacks = needed_bytes + min(_RESERVE, needed_bytes) - free
+    spare = min(_RESERVE, needed_bytes)
+    lacks = needed_bytes + spare - free
     if lacks > 0:
         raise DownloadError(
             Reason.DISK_FULL,
-            f"{len(listing.files)} files of {listing.size:,} bytes need {needed_bytes:,} more, and the disk of {staging.final.parent} "
-            f"has {free:,} free. Remedy: free space, or use a larger volume (spec.cache.size)",
+            f"{counted(len(listing.files), 'file')} of {listing.size:,} bytes: {needed_bytes:,} more and {spare:,} to spare are needed, and the disk "
+            f"of {staging.final.parent} has {free:,} free, {lacks:,} too few. Remedy: free space, or use a larger volume (spec.cache.size)",
             lacks,
         )
 

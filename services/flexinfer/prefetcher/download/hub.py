@@ -80,7 +80,7 @@ class Repository:
 
     def unavailable(self, cause: str) -> DownloadError:
         """Return the error of a hub that does not serve the repository now."""
-        message = f"the hub at {constants.ENDPOINT} does not serve {self.name}: {cause}"
+        message = f"the hub at {constants.ENDPOINT} does not serve {self.name}{outbound.by_way_of(constants.ENDPOINT)}: {cause}"
         return DownloadError(Reason.HUB_UNAVAILABLE, message)
 
     @contextmanager

@@ -4,10 +4,12 @@ Each library reads HTTPS_PROXY and NO_PROXY in a way of its own, and none of the
 every request is judged by itself, those after a redirect included: the hub may be behind the proxy, and the place that it sends to not.
 """
 
+import contextlib
 import http.client
 import os
 import threading
 import urllib.request
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -15,11 +17,36 @@ import httpx2  # comes with huggingface_hub, whose client it is
 import huggingface_hub as hub
 from yarl import URL
 
+from flexinfer.api.reason import Reason
+from flexinfer.prefetcher.download.failure import DownloadError
 from flexinfer.runtime.kubernetes.environment_proxy import proxy_for
+
+_SCHEMES = ("http", "https")
+_VARIABLES = tuple(
+    name for scheme in ("http", "https", "all") for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
+)
 
 
 def _proxy(url: str) -> str:
-    return proxy_for(url, os.environ)
+    proxy_url = proxy_for(url, os.environ)
+    if proxy_url and urlsplit(proxy_url).scheme not in _SCHEMES:
+        raise DownloadError(
+            Reason.FETCH_FAILED,
+            f"{_shown(proxy_url)}, the proxy for {_shown(url)}, is none of HTTP. Remedy: name one that begins with http:// or https:// in "
+            "FLEXINFER_DOWNLOAD_PROXY or HTTPS_PROXY, or the host in NO_PROXY",
+        )
+    return proxy_url
+
+
+def by_way_of(url: str) -> str:
+    """Return in words by which proxy a URL is asked, without its credentials; empty: by none."""
+    proxy_url = proxy_for(url, os.environ)
+    return f" (by way of the proxy {_shown(proxy_url)})" if proxy_url else ""
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 class Request(aiohttp.ClientRequest):
@@ -83,9 +110,22 @@ class _Transport(httpx2.BaseTransport):
             pool.close()
 
 
+@contextlib.contextmanager
+def _without_proxies() -> Iterator[None]:
+    """Hide the proxies of the environment inside the block."""
+    hidden = {name: os.environ.pop(name) for name in _VARIABLES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 def use_for_hub() -> None:
     """Have huggingface_hub send every request of this process so."""
-    hooks = hub.get_session().event_hooks
+    with (
+        _without_proxies()
+    ):  # its own client fails where one of them is not of HTTP, also one that no request would use
+        hooks = hub.get_session().event_hooks
 
     def client() -> httpx2.Client:
         return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None, transport=_Transport())

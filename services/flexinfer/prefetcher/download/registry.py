@@ -111,7 +111,7 @@ class Registry:
 
     def unavailable(self, cause: str) -> DownloadError:
         """Return the error of a registry that does not serve the model now."""
-        message = f"the registry at {self._address} does not serve {self.name}: {cause}"
+        message = f"the registry at {self._address} does not serve {self.name}{outbound.by_way_of(self._address)}: {cause}"
         return DownloadError(Reason.HUB_UNAVAILABLE, message)
 
     def _copy(self, answer: http.client.HTTPResponse, target: Path) -> None:
