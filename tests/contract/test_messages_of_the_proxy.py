@@ -212,6 +212,13 @@ def test_every_error_of_the_proxy_says_what_helps(quoted: str) -> None:
     assert [message for message in said if not _REMEDY.search(message)] == []
 
 
+def test_the_code_of_an_error_quotes_nothing() -> None:
+    """It is a label of a metric: what a client sends may not make another one."""
+    codes = [{error.code for _, error in rendered(quoted)} for quoted in QUOTED]
+    assert all(of == codes[0] for of in codes)
+    assert [code for code in codes[0] if not re.fullmatch("[a-z_]{5,30}", code)] == []
+
+
 def test_how_an_operation_ends_is_whole_and_says_what_helps() -> None:
     """As a line of history shows it; the message of one that failed is the engine's."""
     ends = [
