@@ -168,7 +168,8 @@ async def test_a_client_that_leaves_is_a_499_also_in_the_middle_of_a_stream(prox
         scrape = await proxy.until(lambda s: s.value(REQUESTS, **LLAMA, code="499") == 2)
     assert scrape.value(IN_FLIGHT, **LLAMA) == scrape.value(QUEUED, **LLAMA) == 0
     assert scrape.values("error") == set()
-    assert scrape.values("code") == {"499"}
+    assert scrape.values("code") == {"499", "200"}
+    assert scrape.value(REQUESTS, **LLAMA, code="200") == 0
 
 
 async def test_a_stream_that_its_engine_cuts_off_is_a_502(proxy: MeasuredProxy) -> None:
@@ -181,7 +182,7 @@ async def test_a_stream_that_its_engine_cuts_off_is_a_502(proxy: MeasuredProxy) 
                 await answer.read()
         scrape = await proxy.until(lambda s: s.value(REQUESTS, **LLAMA, code="502") == 1)
     assert scrape.value(ERRORS, **LLAMA, error="upstream_disconnected") == 1
-    assert scrape.values("code") == {"502"}
+    assert scrape.value(REQUESTS, **LLAMA, code="200") == 0
 
 
 async def test_nothing_that_a_client_sends_becomes_a_label(proxy: MeasuredProxy) -> None:
@@ -203,7 +204,7 @@ async def test_nothing_that_a_client_sends_becomes_a_label(proxy: MeasuredProxy)
     assert scrape.value(ERRORS, **NO_MODEL, error="model_not_found") == 2
     assert scrape.value(ERRORS, **NO_MODEL, error="invalid_json") == 1
     assert scrape.value(ERRORS, **NO_MODEL, error="invalid_api_key") == 1
-    assert scrape.values("model") == scrape.values("model_namespace") == {""}
+    assert (scrape.values("model"), scrape.values("model_namespace")) == ({"", "llama"}, {"", "default"})
     assert "secret" not in str(scrape)
 
 

@@ -1,6 +1,7 @@
 """Metrics of the proxy: what it has counted about the requests of its Models, as samples of the table.
 
-A Model has them from its first request through this proxy on, until it is deleted.
+A Model has them while it exists: those that show its first request from the beginning, since Prometheus sees only what grows between two scrapes,
+and the histograms from its first request through this proxy on.
 """
 
 from collections import Counter
@@ -14,6 +15,7 @@ from flexinfer.runtime import metrics
 from flexinfer.runtime.metrics import OF_MODEL, Sample
 
 _NO_MODEL = dict.fromkeys(OF_MODEL, "")
+_NO_TRAFFIC = Traffic()
 _DEFINED = frozenset({*map(int, HTTPStatus), CLIENT_LEFT})
 
 
@@ -25,22 +27,23 @@ def samples(routes: Iterable[Route], unrouted: Mapping[str, int]) -> Iterator[Sa
     for error, count in tuple(unrouted.items()):
         yield Sample(metrics.REQUEST_ERRORS, _NO_MODEL | {"error": error}, count)
     for route in routes:
+        meta, traffic = route.model.metadata, route.traffic or _NO_TRAFFIC
+        labels = dict(zip(OF_MODEL, (meta.namespace, meta.name), strict=True))
+        yield Sample(metrics.IN_FLIGHT, labels, route.in_flight)
+        yield Sample(metrics.QUEUED, labels, route.breaker.queued)
+        yield Sample(metrics.COLD_STARTS, labels, traffic.cold_starts)
+        for code, count in _by_code(traffic.codes).items():
+            yield Sample(metrics.REQUESTS, {**labels, "code": code}, count)
         if route.traffic is not None:
-            meta = route.model.metadata
-            labels = dict(zip(OF_MODEL, (meta.namespace, meta.name), strict=True))
-            yield Sample(metrics.IN_FLIGHT, labels, route.in_flight)
-            yield Sample(metrics.QUEUED, labels, route.breaker.queued)
             yield from _of_traffic(route.traffic, labels)
 
 
 def _of_traffic(traffic: Traffic, labels: Mapping[str, str]) -> Iterator[Sample]:
-    for code, count in _by_code(traffic.codes).items():
-        yield Sample(metrics.REQUESTS, {**labels, "code": code}, count)
+    """Yield what a Model has only once it had a request."""
     for error, count in tuple(traffic.errors.items()):
         yield Sample(metrics.REQUEST_ERRORS, {**labels, "error": error}, count)
     for cause in metrics.RETRY_CAUSES:
         yield Sample(metrics.RETRIES, {**labels, "cause": cause}, traffic.retries[cause])
-    yield Sample(metrics.COLD_STARTS, labels, traffic.cold_starts)
     yield Sample(metrics.REQUEST_DURATION, labels, traffic.durations)
     yield Sample(metrics.FIRST_TOKEN, labels, traffic.first_tokens)
     yield Sample(metrics.COLD_START_WAIT, labels, traffic.waits[Wait.COLD_START])
@@ -49,7 +52,7 @@ def _of_traffic(traffic: Traffic, labels: Mapping[str, str]) -> Iterator[Sample]
 
 def _by_code(codes: Mapping[int, int]) -> Counter[str]:
     """Return the counts by status; an engine may send any number, so that one which HTTP does not define is counted by its class."""
-    counts: Counter[str] = Counter()
+    counts = Counter({"200": 0})
     for code, count in codes.items():
         counts[str(code) if code in _DEFINED else f"{code // 100}xx"] += count
     return counts

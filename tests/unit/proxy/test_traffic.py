@@ -267,10 +267,27 @@ def test_a_deleted_model_has_no_series_and_a_later_one_of_its_name_begins_at_0()
         await parts.observe(deleted(ready()))
         assert scrape_of(parts).series == {}
         await parts.observe(ready(version=20, uid="another"))
-        assert scrape_of(parts).series == {}
+        assert scrape_of(parts).value("flexinfer_requests_total", **of, code="200") == 0
         await slow
         assert await parts.send() == ADDRESS
         assert scrape_of(parts).value("flexinfer_requests_total", **of, code="200") == 1
+
+    with_parts(main)
+
+
+def test_a_model_without_a_request_has_what_grows_with_the_first_one_at_0() -> None:
+    """Else the first request and its cold start would be seen by no rate and no increase; it has no histograms."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(ready())
+        scrape = scrape_of(parts)
+        assert {name for name, _ in scrape.series} == {
+            "flexinfer_requests_total",
+            "flexinfer_cold_starts_requested_total",
+            "flexinfer_requests_in_flight",
+            "flexinfer_requests_queued",
+        }
+        assert set(scrape.series.values()) == {0}
 
     with_parts(main)
 
