@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient
@@ -185,6 +186,30 @@ def test_a_wait_behind_others_is_no_cold_start() -> None:
         assert traffic.waits[Wait.SLOT].sum == pytest.approx(5, abs=0.01)
         assert (traffic.cold_starts, traffic.waits[Wait.COLD_START].count) == (0, 0)
         assert traffic.durations.sum == pytest.approx(11, abs=0.01)
+
+    with_parts(main)
+
+
+def test_a_request_that_waits_for_both_in_turns_has_one_wait_of_each() -> None:
+    """Its engine is stopped before its turn comes, and started once more."""
+
+    async def main(parts: Parts) -> None:
+        one: dict[str, Any] = {"config": {"parallel": 1}}
+        await parts.observe(scaled_to_zero(**one))
+        first = parts.send(engine=after(5.0))
+        await settle()
+        second = parts.send()
+        await asyncio.sleep(3)
+        await parts.observe(ready(version=2, **one))
+        await asyncio.sleep(2)
+        await parts.observe(scaled_to_zero(version=3, **one))
+        await asyncio.sleep(4)
+        await parts.observe(ready(version=4, **one))
+        assert [await first, await second] == [ADDRESS, ADDRESS]
+        waits, starts = traffic_of(parts).waits, traffic_of(parts).cold_starts
+        assert (waits[Wait.COLD_START].count, waits[Wait.SLOT].count, starts) == (2, 1, 2)
+        assert waits[Wait.COLD_START].sum == pytest.approx(3 + (3 + 4), abs=0.01)
+        assert waits[Wait.SLOT].sum == pytest.approx(2, abs=0.01)
 
     with_parts(main)
 
