@@ -37,7 +37,13 @@ from tests.unit.launcher.deciding import with_messages
 MODULES = (errors, breaker, engine, forms, headers, http, keys, openai, paths, routing, server)
 FORM = "multipart/form-data; boundary=x"
 _REMEDY = re.compile("; (send|retry|ask|set|its backend|backends|available|leave|its log)")
-NOT_SHOWN = (" \\t", "a response has begun already", "Too many headers", "{address!r} is no")
+NOT_SHOWN = (
+    " \\t",
+    "a response has begun already",
+    "Too many headers",
+    "{address!r} is no",
+    "it ended a stream",
+)
 _FREE = frozenset({"model_deleted", "response_cut", "not_passed_on", "model_failed"})
 """Errors that no client can fix; the last quotes a condition, which has the remedy."""
 

@@ -86,16 +86,17 @@ async def half_a_stream(request: web.Request) -> web.StreamResponse:
 
 
 class Endless:
-    """An engine that begins a stream and sends nothing more."""
+    """An engine that sends an event of a stream, and nothing more."""
 
-    def __init__(self) -> None:
+    def __init__(self, event: bytes = b'data: {"choices": []}\n\n') -> None:
+        self._event = event
         self.begun = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        await response.write(b'data: {"choices": []}\n\n')
+        await response.write(self._event)
         self.begun.set()
         await asyncio.Event().wait()
         return response
@@ -170,6 +171,18 @@ async def test_a_client_that_leaves_is_a_499_also_in_the_middle_of_a_stream(prox
     assert scrape.values("error") == set()
     assert scrape.values("code") == {"499", "200"}
     assert scrape.value(REQUESTS, **LLAMA, code="200") == 0
+
+
+async def test_a_client_that_leaves_after_the_last_event_has_its_whole_answer(proxy: MeasuredProxy) -> None:
+    """Many do not wait for the end of the response in HTTP."""
+    engine = Endless(b"data: [DONE]\n\n")
+    async with an_engine(engine.answer) as address:
+        proxy.running.observe(ready(address))
+        answer = await proxy.running.post().__aenter__()
+        assert await answer.content.readany() == b"data: [DONE]\n\n"
+        answer.close()
+        scrape = await proxy.until(has_answered(1))
+    assert scrape.values("code") == {"200"}
 
 
 async def test_a_stream_that_its_engine_cuts_off_is_a_502(proxy: MeasuredProxy) -> None:

@@ -117,11 +117,7 @@ async def relay(
             async with asyncio.timeout(STALLED_SECONDS):
                 await response.write(chunk)
             tail = (tail + chunk)[-_LONGEST_END:]
-        if _lacks_its_end(upstream, tail):
-            log.info("the engine ended a stream without [DONE]")
-            passage.cut_off()
-            await _abort(request, response, tail, sse=True)
-            return response
+        _require_end(upstream, tail)
         async with asyncio.timeout(STALLED_SECONDS):
             await response.write_eof()
     except TimeoutError:
@@ -130,8 +126,12 @@ async def relay(
         await _abort(request, response, tail, sse=False)
     except (aiohttp.ClientError, OSError) as error:
         log.info("the response of the engine was cut off: %s", error)
+        passage.is_complete = _ends(tail)
         passage.cut_off(by_client=request.transport is None or request.transport.is_closing())
         await _abort(request, response, tail, sse=_takes_an_event(upstream))
+    except asyncio.CancelledError:
+        passage.is_complete = _ends(tail)
+        raise
     return response
 
 
@@ -156,10 +156,16 @@ def _takes_an_event(upstream: aiohttp.ClientResponse) -> bool:
     return plain and upstream.content_type == "text/event-stream"
 
 
-def _lacks_its_end(upstream: aiohttp.ClientResponse, tail: bytes) -> bool:
-    """Return whether a response is a stream of events of OpenAI's API that ended without the last one."""
+def _ends(tail: bytes) -> bool:
+    """Return whether what was sent ends with the event that ends a stream: many a client leaves then, without waiting for the end of HTTP's."""
+    return _DONE.search(tail) is not None
+
+
+def _require_end(upstream: aiohttp.ClientResponse, tail: bytes) -> None:
+    """Raise ClientPayloadError for a response that is a stream of events of OpenAI's API and ended without the last one."""
     named = upstream.status == _OK and upstream.url.path in _ENDS_WITH_DONE
-    return named and _takes_an_event(upstream) and _DONE.search(tail) is None
+    if named and _takes_an_event(upstream) and not _ends(tail):
+        raise aiohttp.ClientPayloadError("it ended a stream without [DONE]")
 
 
 async def _abort(request: web.Request, response: web.StreamResponse, tail: bytes, *, sse: bool) -> None:

@@ -63,14 +63,14 @@ class Passage:
     """One request of a Model: counted as open while its block runs, and at the end with its status and its times.
 
     `code` is the status of its response, 200 until another is set; an exception that ends the block has its own. `awaits_token` is true from the head
-    of a stream until its first bytes.
+    of a stream until its first bytes, `is_complete` once its last event was sent, though its client may leave before HTTP's end of it.
     """
 
-    __slots__ = ("_clock", "_waited", "arrived_at", "awaits_token", "code", "traffic")
+    __slots__ = ("_clock", "_waited", "arrived_at", "awaits_token", "code", "is_complete", "traffic")
 
     def __init__(self, traffic: Traffic, clock: Callable[[], float]) -> None:
         self.traffic, self._clock, self.arrived_at = traffic, clock, clock()
-        self.code, self.awaits_token = 200, False
+        self.code, self.awaits_token, self.is_complete = 200, False, False
         self._waited: dict[Wait, float] | None = None  # most requests wait for nothing
 
     def __enter__(self) -> None:
@@ -81,7 +81,8 @@ class Passage:
     ) -> None:
         for wait, seconds in (self._waited or {}).items():
             self.traffic.waits[wait].observe(seconds)
-        self.traffic.end(self.code if error is None else _code_of(error), self._clock() - self.arrived_at)
+        code = self.code if error is None or self.is_complete else _code_of(error)
+        self.traffic.end(code, self._clock() - self.arrived_at)
 
     def answer(self, code: int, *, is_stream: bool) -> None:
         """Note the head of the engine's response."""
@@ -95,7 +96,7 @@ class Passage:
     def cut_off(self, *, by_client: bool = False) -> None:
         """Note that the response ended before it was complete: by the engine, or because its client left or took nothing of it."""
         if by_client:
-            self.code = CLIENT_LEFT
+            self.code = self.code if self.is_complete else CLIENT_LEFT
             return
         error = response_cut()
         self.code = error.status
