@@ -108,6 +108,15 @@ def quickest(samples: Sequence[float]) -> float:
     return statistics.fmean(sorted(samples)[: len(samples) // 10])
 
 
+async def compare(proxies: Sequence[Proxy], path: str, count: int) -> list[float]:
+    """Return the microseconds of CPU a request of each proxy; in every other round the last one is first."""
+    samples: dict[Proxy, list[float]] = {proxy: [] for proxy in proxies}
+    for number in range(ROUNDS):
+        for proxy in proxies if number % 2 else reversed(proxies):
+            samples[proxy].append(await sample(proxy, path, count))
+    return [quickest(samples[proxy]) for proxy in proxies]
+
+
 async def serve(address: str, port_file: str) -> None:
     """Run the proxy with one Model that is ready at an address."""
     from flexinfer.events import events  # noqa: PLC0415 -- of the child process alone
@@ -156,8 +165,7 @@ async def run(other: Path | None) -> None:
             ("short answer", SHORT_PATH, REQUESTS),
             (f"stream of {EVENTS} events", STREAM_PATH, STREAMS),
         ):
-            rounds = [[await sample(proxy, path, count) for proxy in proxies] for _ in range(ROUNDS)]
-            own, *others = (quickest(samples) for samples in zip(*rounds, strict=True))
+            own, *others = await compare(proxies, path, count)
             line = f"{name}: {own:.0f} us of CPU a request"
             if other:
                 line += f", {own / others[0]:.3f} of {other}'s"

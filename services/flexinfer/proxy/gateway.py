@@ -128,26 +128,23 @@ class Gateway:
 
         `send` raises ConnectError if the engine took nothing of the request; only then is it sent again.
         """
-        with request.passage:
-            return await self._forward(request, send)
-
-    async def _forward(self, request: ProxiedRequest, send: Callable[[str], Awaitable[T]]) -> T:
         route, waits = request.route, request.waits
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            async with self.acquire(request) as address:
-                try:
-                    with waits.spending(Wait.COLD_START, self.runtime.clock):
-                        return await send(address)
-                except ConnectError as error:
-                    log.info("%s at %s refused the connection: %s", route.model.key, address, error)
-            self._view.recheck(route)
-            remaining = waits.left(Wait.COLD_START)
-            if attempt == MAX_ATTEMPTS or remaining <= _SHORTEST_WAIT_SECONDS:
-                break
-            with waits.spending(Wait.COLD_START, self.runtime.clock):
-                await route.wait_for_change(address, min(RECONNECT_SECONDS, remaining))
-            request.passage.traffic.retries[REFUSED] += 1
-        raise errors.connections_refused(route.model, attempt)
+        with request.passage:
+            for attempt in range(1, MAX_ATTEMPTS + 1):
+                async with self.acquire(request) as address:
+                    try:
+                        with waits.spending(Wait.COLD_START, self.runtime.clock):
+                            return await send(address)
+                    except ConnectError as error:
+                        log.info("%s at %s refused the connection: %s", route.model.key, address, error)
+                self._view.recheck(route)
+                remaining = waits.left(Wait.COLD_START)
+                if attempt == MAX_ATTEMPTS or remaining <= _SHORTEST_WAIT_SECONDS:
+                    break
+                with waits.spending(Wait.COLD_START, self.runtime.clock):
+                    await route.wait_for_change(address, min(RECONNECT_SECONDS, remaining))
+                request.passage.traffic.retries[REFUSED] += 1
+            raise errors.connections_refused(route.model, attempt)
 
     def connect_seconds(self, request: ProxiedRequest) -> float:
         """Return how long a connection to the engine may take: what is left of the time for a cold start."""
