@@ -25,7 +25,8 @@ from flexinfer.runtime.runtime import Snapshot
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import Observation
 
-CONNECTIONS, ROUNDS, REQUESTS, STREAMS = 8, 100, 96, 64
+CONNECTIONS, ROUNDS, REQUESTS, STREAMS = 4, 100, 96, 64
+"""As many connections as the Model has slots: no request is queued."""
 BODY = b'{"model":"llama","messages":[{"role":"user","content":"hello"}]}'
 _JSON = b'{"id":"1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"ready"}}]}'
 _EVENT = b'data: {"id":"1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'

@@ -10,7 +10,6 @@ from http import HTTPStatus
 
 from flexinfer.proxy.traffic import CLIENT_LEFT, Traffic
 from flexinfer.proxy.view import Route
-from flexinfer.proxy.waits import Wait
 from flexinfer.runtime import metrics
 from flexinfer.runtime.metrics import OF_MODEL, Sample
 
@@ -46,8 +45,8 @@ def _of_traffic(traffic: Traffic, labels: Mapping[str, str]) -> Iterator[Sample]
         yield Sample(metrics.RETRIES, {**labels, "cause": cause}, traffic.retries[cause])
     yield Sample(metrics.REQUEST_DURATION, labels, traffic.durations)
     yield Sample(metrics.FIRST_TOKEN, labels, traffic.first_tokens)
-    yield Sample(metrics.COLD_START_WAIT, labels, traffic.waits[Wait.COLD_START])
-    yield Sample(metrics.SLOT_WAIT, labels, traffic.waits[Wait.SLOT])
+    yield Sample(metrics.COLD_START_WAIT, labels, traffic.cold_start_waits)
+    yield Sample(metrics.SLOT_WAIT, labels, traffic.slot_waits)
 
 
 def _by_code(codes: Mapping[int, int]) -> Counter[str]:

@@ -36,7 +36,7 @@ class Traffic:
         self.errors: Counter[str] = Counter()  # code of an error -> how often the proxy itself answered it
         self.retries: Counter[str] = Counter()  # cause -> how often
         self.durations, self.first_tokens = Histogram(REQUEST_DURATION), Histogram(FIRST_TOKEN)
-        self.waits = {Wait.COLD_START: Histogram(COLD_START_WAIT), Wait.SLOT: Histogram(SLOT_WAIT)}
+        self.cold_start_waits, self.slot_waits = Histogram(COLD_START_WAIT), Histogram(SLOT_WAIT)
 
     def begin(self) -> None:
         """Count a request that has arrived."""
@@ -66,12 +66,22 @@ class Passage:
     of a stream until its first bytes, `is_complete` once its last event was sent, though its client may leave before HTTP's end of it.
     """
 
-    __slots__ = ("_clock", "_waited", "arrived_at", "awaits_token", "code", "is_complete", "traffic")
+    __slots__ = (
+        "_clock",
+        "_cold_start_seconds",
+        "_slot_seconds",
+        "arrived_at",
+        "awaits_token",
+        "code",
+        "is_complete",
+        "traffic",
+    )
 
     def __init__(self, traffic: Traffic, clock: Callable[[], float]) -> None:
         self.traffic, self._clock, self.arrived_at = traffic, clock, clock()
         self.code, self.awaits_token, self.is_complete = 200, False, False
-        self._waited: dict[Wait, float] | None = None  # most requests wait for nothing
+        self._cold_start_seconds: float | None = None  # None: it did not wait for that
+        self._slot_seconds: float | None = None
 
     def __enter__(self) -> None:
         self.traffic.begin()
@@ -79,8 +89,10 @@ class Passage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for wait, seconds in (self._waited or {}).items():
-            self.traffic.waits[wait].observe(seconds)
+        if self._cold_start_seconds is not None:
+            self.traffic.cold_start_waits.observe(self._cold_start_seconds)
+        if self._slot_seconds is not None:
+            self.traffic.slot_waits.observe(self._slot_seconds)
         code = self.code if error is None or self.is_complete else _code_of(error)
         self.traffic.end(code, self._clock() - self.arrived_at)
 
@@ -105,13 +117,18 @@ class Passage:
     @contextlib.contextmanager
     def waiting(self, wait: Wait) -> Iterator[None]:
         """Count the time of the block as waited."""
-        self._waited = self._waited or {}
         began = self._clock()
+        if wait is Wait.SLOT:
+            try:
+                yield
+            finally:
+                self._slot_seconds = (self._slot_seconds or 0.0) + self._clock() - began
+            return
         try:
-            with self.traffic.cold_start() if wait is Wait.COLD_START else contextlib.nullcontext():
+            with self.traffic.cold_start():
                 yield
         finally:
-            self._waited[wait] = self._waited.get(wait, 0.0) + self._clock() - began
+            self._cold_start_seconds = (self._cold_start_seconds or 0.0) + self._clock() - began
 
 
 def _code_of(error: BaseException) -> int:

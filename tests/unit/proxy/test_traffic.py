@@ -16,7 +16,6 @@ from flexinfer.proxy.gateway import ProxiedRequest
 from flexinfer.proxy.http import application
 from flexinfer.proxy.metrics import samples
 from flexinfer.proxy.traffic import CLIENT_LEFT, CLOSED, REFUSED, Traffic
-from flexinfer.proxy.waits import Wait
 from flexinfer.runtime.exposition import pieces
 from tests.exposition import Scrape, read
 from tests.unit.proxy.parts import (
@@ -104,7 +103,7 @@ class Clients:
             assert traffic.open == len(tasks) - ended
             assert sum(traffic.codes.values()) == traffic.durations.count == ended
             assert traffic.first_tokens.count <= len(tasks)
-            assert all(waits.count <= ended for waits in traffic.waits.values())
+            assert all(waits.count <= ended for waits in (traffic.cold_start_waits, traffic.slot_waits))
             assert traffic.cold_starts <= len(tasks)
         for route in self.parts.view.routes():
             traffic = route.traffic or Traffic()
@@ -156,12 +155,12 @@ def test_a_cold_start_counts_once_for_all_who_wait_for_it_and_each_has_its_own_w
             second = parts.send()
             await asyncio.sleep(4)
             traffic = traffic_of(parts)
-            assert (traffic.cold_starts, traffic.waits[Wait.COLD_START].count) == (starts, 2 * starts - 2)
+            assert (traffic.cold_starts, traffic.cold_start_waits.count) == (starts, 2 * starts - 2)
             await parts.observe(ready(version=version + 1))
             assert [await first, await second] == [ADDRESS, ADDRESS]
             assert traffic.cold_starts == starts
-            assert traffic.waits[Wait.COLD_START].sum == pytest.approx(11 * starts, abs=0.01)
-        assert traffic.waits[Wait.SLOT].count == 0
+            assert traffic.cold_start_waits.sum == pytest.approx(11 * starts, abs=0.01)
+        assert traffic.slot_waits.count == 0
         assert traffic.codes == {200: 4}
 
     with_parts(main)
@@ -182,9 +181,9 @@ def test_a_wait_behind_others_is_no_cold_start() -> None:
         assert scrape.value("flexinfer_requests_queued", **of) == 1
         await asyncio.gather(first, second)
         traffic = traffic_of(parts)
-        assert traffic.waits[Wait.SLOT].count == 1
-        assert traffic.waits[Wait.SLOT].sum == pytest.approx(5, abs=0.01)
-        assert (traffic.cold_starts, traffic.waits[Wait.COLD_START].count) == (0, 0)
+        assert traffic.slot_waits.count == 1
+        assert traffic.slot_waits.sum == pytest.approx(5, abs=0.01)
+        assert (traffic.cold_starts, traffic.cold_start_waits.count) == (0, 0)
         assert traffic.durations.sum == pytest.approx(11, abs=0.01)
 
     with_parts(main)
@@ -206,10 +205,11 @@ def test_a_request_that_waits_for_both_in_turns_has_one_wait_of_each() -> None:
         await asyncio.sleep(4)
         await parts.observe(ready(version=4, **one))
         assert [await first, await second] == [ADDRESS, ADDRESS]
-        waits, starts = traffic_of(parts).waits, traffic_of(parts).cold_starts
-        assert (waits[Wait.COLD_START].count, waits[Wait.SLOT].count, starts) == (2, 1, 2)
-        assert waits[Wait.COLD_START].sum == pytest.approx(3 + (3 + 4), abs=0.01)
-        assert waits[Wait.SLOT].sum == pytest.approx(2, abs=0.01)
+        traffic = traffic_of(parts)
+        waits, slots, starts = traffic.cold_start_waits, traffic.slot_waits, traffic.cold_starts
+        assert (waits.count, slots.count, starts) == (2, 1, 2)
+        assert waits.sum == pytest.approx(3 + (3 + 4), abs=0.01)
+        assert slots.sum == pytest.approx(2, abs=0.01)
 
     with_parts(main)
 
@@ -239,7 +239,7 @@ def test_an_error_counts_with_its_own_status_and_a_client_that_leaves_as_one() -
         traffic = traffic_of(parts)
         assert traffic.codes == {503: 1, CLIENT_LEFT: 1}
         assert traffic.cold_starts == 2
-        assert traffic.waits[Wait.COLD_START].count == 2
+        assert traffic.cold_start_waits.count == 2
 
     with_parts(main)
 
