@@ -173,6 +173,11 @@ def metrics_page() -> str:
         f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels)} | {m.unit} | {cell(m.meaning)} |"
         for m in metrics.METRICS
     )
+    buckets = "\n".join(
+        f"| `{m.name}` | {', '.join(f'{bound:g}' for bound in m.buckets)} |"
+        for m in metrics.METRICS
+        if m.buckets
+    )
     engines = "\n".join(
         f"| {one.name} | `{one.in_flight}` | {', '.join(f'`{name}`' for name in one.in_flight_metrics)} |"
         for one in backends.all_backends()
@@ -180,8 +185,12 @@ def metrics_page() -> str:
     )
     return (
         "# Metrics\n\n[Scrape them with Prometheus](../how-to/prometheus.md). Every component answers `/metrics` on its health port, 8081 in a cluster "
-        "(`FLEXINFER_HEALTH_PORT`), in the Prometheus text format. No key is needed, and no label has what a user wrote.\n\n"
+        "(`FLEXINFER_HEALTH_PORT`), in the Prometheus text format. No key is needed: [who may connect](../how-to/prometheus.md#who-may-read-them) is for the "
+        "network to say.\n\n"
         f"| Metric | Kind | Labels | Unit | Meaning |\n|---|---|---|---|---|\n{own}\n\n"
+        "A component has only the metrics that it has values of: those of requests are the proxy's. `model_namespace` and `model` name a Model that exists, until it "
+        "is deleted; no label has what a client sent. Histograms, errors and retries of a Model begin with its first request through a proxy. A histogram has the series `_bucket`, `_sum` and `_count`.\n\n"
+        f"| Histogram | Upper bounds of its buckets, in seconds |\n|---|---|\n{buckets}\n\n"
         "## Models\n\nThe state of Models is in the Kubernetes API, from which kube-state-metrics makes metrics with `deploy/monitoring/kube-state-metrics.yaml`.\n\n"
         "## Engines\n\nThese engines have metrics of their own, on port 8080 of their Pods. The launcher reads how many requests are in flight from "
         "those that are named here, before it stops an engine; the others are on the engine's own page.\n\n"

@@ -37,7 +37,13 @@ from tests.unit.launcher.deciding import with_messages
 MODULES = (errors, breaker, engine, forms, headers, http, keys, openai, paths, routing, server)
 FORM = "multipart/form-data; boundary=x"
 _REMEDY = re.compile("; (send|retry|ask|set|its backend|backends|available|leave|its log)")
-NOT_SHOWN = (" \\t", "a response has begun already", "Too many headers", "{address!r} is no")
+NOT_SHOWN = (
+    " \\t",
+    "a response has begun already",
+    "Too many headers",
+    "{address!r} is no",
+    "it ended a stream",
+)
 _FREE = frozenset({"model_deleted", "response_cut", "not_passed_on", "model_failed"})
 """Errors that no client can fix; the last quotes a condition, which has the remedy."""
 
@@ -211,6 +217,13 @@ def test_every_error_of_the_proxy_says_what_helps(quoted: str) -> None:
     """Except one that nothing helps; a state that another quotes has its remedy there."""
     said = [text(error) for name, error in rendered(quoted) if name not in _FREE]
     assert [message for message in said if not _REMEDY.search(message)] == []
+
+
+def test_the_code_of_an_error_quotes_nothing() -> None:
+    """It is a label of a metric: what a client sends may not make another one."""
+    codes = [{error.code for _, error in rendered(quoted)} for quoted in QUOTED]
+    assert all(of == codes[0] for of in codes)
+    assert [code for code in codes[0] if not re.fullmatch("[a-z_]{5,30}", code)] == []
 
 
 def test_how_an_operation_ends_is_whole_and_says_what_helps() -> None:

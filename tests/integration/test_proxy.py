@@ -82,9 +82,9 @@ class RunningProxy:
                 await asyncio.sleep(0.01)
 
 
-@pytest.fixture
-async def running_proxy(tmp_path: Any) -> AsyncIterator[RunningProxy]:
-    """Run the proxy as its process does, with a runtime made by hand."""
+@contextlib.asynccontextmanager
+async def a_running_proxy(tmp_path: Any, **parts: Any) -> AsyncIterator[RunningProxy]:
+    """Run the proxy as its process does, with a runtime made by hand of these parts."""
     (tmp_path / "key").write_text("secret\n")
     settings = Settings(
         proxy_port_file=str(tmp_path / "port"),
@@ -93,7 +93,7 @@ async def running_proxy(tmp_path: Any) -> AsyncIterator[RunningProxy]:
         body_limit_mib=1,
     )
     bus = ListBus()
-    runtime = a_runtime("proxy", bus=bus, settings=settings)
+    runtime = a_runtime("proxy", bus=bus, settings=settings, **parts)
     bus.queue.put_nowait(Snapshot([]))
     task = asyncio.create_task(proxy.main(runtime))
     async with asyncio.timeout(patient(10)):
@@ -104,6 +104,13 @@ async def running_proxy(tmp_path: Any) -> AsyncIterator[RunningProxy]:
         yield RunningProxy(base, bus, runtime, session)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def running_proxy(tmp_path: Any) -> AsyncIterator[RunningProxy]:
+    """Run the proxy."""
+    async with a_running_proxy(tmp_path) as running:
+        yield running
 
 
 def scaled_to_zero(name: str = "llama", **changes: Any) -> Model:

@@ -13,7 +13,8 @@ from flexinfer.proxy.activity import ActivityReporter
 from flexinfer.proxy.cors import Cors
 from flexinfer.proxy.engine import engine_session
 from flexinfer.proxy.gateway import Gateway
-from flexinfer.proxy.http import application
+from flexinfer.proxy.http import UNROUTED, application
+from flexinfer.proxy.metrics import samples
 from flexinfer.proxy.models import ModelTable
 from flexinfer.proxy.server import ProxyRunner
 from flexinfer.proxy.view import ModelView
@@ -51,6 +52,8 @@ async def main(runtime: Runtime) -> None:
     async with engine_session() as session:
         gateway = Gateway(runtime, view, activity)
         app = application(gateway, session, key)
+        unrouted = app[UNROUTED]
+        runtime.expose(lambda: samples(view.routes(), unrouted))
         runner = ProxyRunner(app, Cors(settings.cors_origins), settings.drain_seconds)
         await runner.setup()
         try:

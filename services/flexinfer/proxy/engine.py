@@ -20,6 +20,7 @@ from flexinfer.api.model import Model
 from flexinfer.proxy import errors, headers, paths
 from flexinfer.proxy.connections import ClosedError, EngineConnector, EngineRequest, EngineResponse
 from flexinfer.proxy.errors import ConnectError
+from flexinfer.proxy.traffic import Passage
 
 log = logging.getLogger(__name__)
 STALLED_SECONDS = 300.0
@@ -31,6 +32,8 @@ _LONGEST_END = 64
 _DONE = re.compile(rb"data: ?\[DONE\]\s*$")
 _ENDS_WITH_DONE = frozenset({"/v1/chat/completions", "/v1/completions"})
 """Whose streams end with `data: [DONE]` (OpenAI's API reference, Streaming); those of /v1/responses and /v1/messages end otherwise."""
+_STREAMS = frozenset({"text/event-stream", "application/x-ndjson"})
+"""Of OpenAI's API, and of Ollama's own."""
 Keep: TypeAlias = Callable[[bytes], None]
 
 
@@ -91,46 +94,60 @@ def cause_of(error: Exception) -> str:
 
 
 async def relay(
-    request: web.Request, upstream: aiohttp.ClientResponse, model: Model, keep: Keep = _nothing
+    request: web.Request,
+    upstream: aiohttp.ClientResponse,
+    model: Model,
+    passage: Passage,
+    keep: Keep = _nothing,
 ) -> web.StreamResponse:
-    """Send an engine's response to the client, chunk by chunk as it arrives; `keep` is called with each.
+    """Send an engine's response to the client, chunk by chunk as it arrives; `keep` is called with each, and `passage` has how it ended.
 
     Once it has begun nothing else can be answered: any failure closes the connection. Raises RequestError (502) for a redirect or
     a change of protocol: neither is for a client of the proxy to follow.
     """
     if upstream.status < _OK or _REDIRECT <= upstream.status < _CLIENT_ERROR:
         raise errors.not_passed_on(model, upstream.status)
-    response = _response_of(upstream)
-    await response.prepare(request)
+    response = await _begin_response(request, upstream)
     tail = b"\n\n"
     try:
         async for chunk in upstream.content.iter_any():
+            if passage.awaits_token:
+                passage.first_token()
             keep(chunk)
             async with asyncio.timeout(STALLED_SECONDS):
                 await response.write(chunk)
             tail = (tail + chunk)[-_LONGEST_END:]
-        if _lacks_its_end(upstream, tail):
-            log.info("the engine ended a stream without [DONE]")
-            await _abort(request, response, tail, sse=True)
-            return response
+        _require_end(upstream, tail)
         async with asyncio.timeout(STALLED_SECONDS):
             await response.write_eof()
     except TimeoutError:
         log.info("the client has taken nothing of the response for %g s: aborted", STALLED_SECONDS)
+        passage.cut_off(by_client=True)
         await _abort(request, response, tail, sse=False)
     except (aiohttp.ClientError, OSError) as error:
         log.info("the response of the engine was cut off: %s", error)
+        passage.is_complete = _ends(tail)
+        passage.cut_off(by_client=request.transport is None or request.transport.is_closing())
         await _abort(request, response, tail, sse=_takes_an_event(upstream))
+    except asyncio.CancelledError:
+        passage.is_complete = _ends(tail)
+        raise
     return response
 
 
-def _response_of(upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-    """Return the response to the client, with the engine's status and those of its headers that a client gets."""
+async def _begin_response(request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+    """Begin the response to the client, with the engine's status and those of its headers that a client gets."""
     response = web.StreamResponse(status=upstream.status, headers=headers.to_client(upstream.headers))
     length = upstream.headers.get("Content-Length", "")
     if length.isdecimal():
         response.content_length = int(length)
+    await response.prepare(request)
     return response
+
+
+def is_stream(upstream: aiohttp.ClientResponse) -> bool:
+    """Return whether a response is the stream of an answer, of which the first bytes are a sign of the first token."""
+    return upstream.status == _OK and upstream.content_type in _STREAMS
 
 
 def _takes_an_event(upstream: aiohttp.ClientResponse) -> bool:
@@ -139,10 +156,16 @@ def _takes_an_event(upstream: aiohttp.ClientResponse) -> bool:
     return plain and upstream.content_type == "text/event-stream"
 
 
-def _lacks_its_end(upstream: aiohttp.ClientResponse, tail: bytes) -> bool:
-    """Return whether a response is a stream of events of OpenAI's API that ended without the last one."""
+def _ends(tail: bytes) -> bool:
+    """Return whether what was sent ends with the event that ends a stream: many a client leaves then, without waiting for the end of HTTP's."""
+    return _DONE.search(tail) is not None
+
+
+def _require_end(upstream: aiohttp.ClientResponse, tail: bytes) -> None:
+    """Raise ClientPayloadError for a response that is a stream of events of OpenAI's API and ended without the last one."""
     named = upstream.status == _OK and upstream.url.path in _ENDS_WITH_DONE
-    return named and _takes_an_event(upstream) and _DONE.search(tail) is None
+    if named and _takes_an_event(upstream) and not _ends(tail):
+        raise aiohttp.ClientPayloadError("it ended a stream without [DONE]")
 
 
 async def _abort(request: web.Request, response: web.StreamResponse, tail: bytes, *, sse: bool) -> None:

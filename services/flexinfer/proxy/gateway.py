@@ -23,6 +23,7 @@ from flexinfer.proxy.activity import ActivityReporter
 from flexinfer.proxy.breaker import Admission, QueueFullError
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.routing import RouteMatch
+from flexinfer.proxy.traffic import REFUSED, Passage, Traffic
 from flexinfer.proxy.view import ModelView, Route
 from flexinfer.proxy.waits import Wait, Waits
 from flexinfer.runtime.runtime import Runtime
@@ -47,6 +48,7 @@ class ProxiedRequest(msgspec.Struct, frozen=True):
     path: str
     body: bytes
     waits: Waits
+    passage: Passage
     method: str = "POST"
 
 
@@ -112,7 +114,10 @@ class Gateway:
         ):  # the engine's own name may be longer, and what is larger could not be queued
             raise errors.body_too_large(self.body_limit)
         limits = {Wait.COLD_START: _cold_start_seconds(model), Wait.SLOT: self.settings.queue_seconds}
-        return ProxiedRequest(self._view.route(model), match.path, body, Waits(limits), method)
+        route = self._view.route(model)
+        route.traffic = route.traffic or Traffic()
+        passage = Passage(route.traffic, self.runtime.clock)
+        return ProxiedRequest(route, match.path, body, Waits(limits), passage, method)
 
     def _require_served(self, method: str, path: str, model: Model | None) -> None:
         methods = routing.served_methods(path, model)
@@ -122,25 +127,27 @@ class Gateway:
             raise errors.method_not_served(method, path, methods)
 
     async def forward(self, request: ProxiedRequest, send: Callable[[str], Awaitable[T]]) -> T:
-        """Return what `send` returns for the engine's host:port; raises RequestError.
+        """Return what `send` returns for the engine's host:port, and count the request; raises RequestError.
 
         `send` raises ConnectError if the engine took nothing of the request; only then is it sent again.
         """
         route, waits = request.route, request.waits
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            async with self.acquire(request) as address:
-                try:
-                    with waits.spending(Wait.COLD_START, self.runtime.clock):
-                        return await send(address)
-                except ConnectError as error:
-                    log.info("%s at %s refused the connection: %s", route.model.key, address, error)
-            self._view.recheck(route)
-            remaining = waits.left(Wait.COLD_START)
-            if attempt == MAX_ATTEMPTS or remaining <= _SHORTEST_WAIT_SECONDS:
-                break
-            with waits.spending(Wait.COLD_START, self.runtime.clock):
-                await route.wait_for_change(address, min(RECONNECT_SECONDS, remaining))
-        raise errors.connections_refused(route.model, attempt)
+        with request.passage:
+            for attempt in range(1, MAX_ATTEMPTS + 1):
+                async with self.acquire(request) as address:
+                    try:
+                        with waits.spending(Wait.COLD_START, self.runtime.clock):
+                            return await send(address)
+                    except ConnectError as error:
+                        log.info("%s at %s refused the connection: %s", route.model.key, address, error)
+                self._view.recheck(route)
+                remaining = waits.left(Wait.COLD_START)
+                if attempt == MAX_ATTEMPTS or remaining <= _SHORTEST_WAIT_SECONDS:
+                    break
+                with waits.spending(Wait.COLD_START, self.runtime.clock):
+                    await route.wait_for_change(address, min(RECONNECT_SECONDS, remaining))
+                request.passage.traffic.retries[REFUSED] += 1
+            raise errors.connections_refused(route.model, attempt)
 
     def connect_seconds(self, request: ProxiedRequest) -> float:
         """Return how long a connection to the engine may take: what is left of the time for a cold start."""
@@ -185,7 +192,7 @@ class Gateway:
             remaining = request.waits.left(wait)
             if remaining < _SHORTEST_WAIT_SECONDS:
                 raise self._timed_out(request, wait)
-            with request.waits.spending(wait, self.runtime.clock):
+            with request.waits.spending(wait, self.runtime.clock), request.passage.waiting(wait):
                 await request.route.wait_for_admission(admission, remaining)
 
     def _timed_out(self, request: ProxiedRequest, wait: Wait) -> RequestError:

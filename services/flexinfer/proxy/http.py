@@ -6,6 +6,7 @@ Which engine is asked, and when, is for the gateway to decide.
 import asyncio
 import io
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
@@ -23,6 +24,8 @@ from flexinfer.proxy.operations import Beginning, OperationWatcher, begun_by
 from flexinfer.proxy.payload import READS
 from flexinfer.proxy.refusals import RefusalLog, Refused
 from flexinfer.proxy.routing import RouteMatch
+from flexinfer.proxy.traffic import CLOSED
+from flexinfer.proxy.view import Route
 
 log = logging.getLogger(__name__)
 _CHUNKED_SIZE = 1 << 19
@@ -31,16 +34,20 @@ BODY_SECONDS = 300.0
 """A client has so long to send its whole body."""
 HEALTH = "/healthz"
 _MODELS = "/v1/models"
-_MODEL = web.RequestKey("model", str)
-"""The Model that a request is for, as namespace/name, once it is known."""
+_ROUTE = web.RequestKey("route", Route)
+"""The route of the Model that a request is for, once it is known."""
+UNROUTED = web.AppKey("unrouted", Counter[str])
+"""Code of an error -> how many requests that led to no Model were answered with it."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def application(gateway: Gateway, session: aiohttp.ClientSession, key: str) -> web.Application:
     """Return the proxy as an aiohttp application; an empty key lets every client in."""
     limit = gateway.body_limit
-    entrance = _Entrance(key, limit, Cors(gateway.settings.cors_origins), gateway.clock)
+    unrouted: Counter[str] = Counter()
+    entrance = _Entrance(key, limit, Cors(gateway.settings.cors_origins), gateway.clock, unrouted)
     app = web.Application(client_max_size=limit, middlewares=[entrance.answer])
+    app[UNROUTED] = unrouted
     app.on_response_prepare.append(entrance.add_headers)
     handler = _Handlers(gateway, session).dispatch
     app.router.add_route("*", "/{path:.*}", handler, expect_handler=entrance.expect)
@@ -50,8 +57,11 @@ def application(gateway: Gateway, session: aiohttp.ClientSession, key: str) -> w
 class _Entrance:
     """What every request passes and every answer gets: the key, the limit of a body in bytes, pages, and the shape of errors."""
 
-    def __init__(self, key: str, limit: int, origins: Cors, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, key: str, limit: int, origins: Cors, clock: Callable[[], float], unrouted: Counter[str]
+    ) -> None:
         self._key, self._limit, self._origins, self._clock = key, limit, origins, clock
+        self._unrouted = unrouted
         self._refusals = RefusalLog(clock)
 
     def _admit(self, request: web.Request) -> None:
@@ -88,12 +98,20 @@ class _Entrance:
             return self._refused(request, RequestError(error.status, message, "invalid_request"), arrived_at)
         except Exception:
             log.exception("%s %s failed", request.method, request.rel_url.raw_path)
-            return error_response(errors.internal())
+            return self._counted(request, errors.internal())
 
     def _refused(self, request: web.Request, error: RequestError, arrived_at: float) -> web.Response:
-        model, waited_seconds = request.get(_MODEL, ""), self._clock() - arrived_at
+        route, waited_seconds = request.get(_ROUTE), self._clock() - arrived_at
+        model = route.model.key if route is not None else ""
         refusal = Refused(request.method, request.rel_url.raw_path, model, waited_seconds)
         self._refusals.record(refusal, error)
+        return self._counted(request, error)
+
+    def _counted(self, request: web.Request, error: RequestError) -> web.Response:
+        """Return an error as it is sent, and count it: for its Model if it led to one."""
+        route = request.get(_ROUTE)
+        traffic = route.traffic if route is not None else None
+        (self._unrouted if traffic is None else traffic.errors)[error.code] += 1
         return error_response(error)
 
     async def add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -163,6 +181,7 @@ class _Handlers:
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         """Forward a request to its Model's engine, as soon as that is ready."""
+        arrived_at = self._gateway.clock()
         body = b"" if request.method in READS else await _read_body(request)
         proxied_request = self._gateway.resolve(
             request.rel_url.raw_path,
@@ -171,7 +190,7 @@ class _Handlers:
             method=request.method,
             content_type=request.headers.get("Content-Type", ""),
         )
-        request[_MODEL] = proxied_request.route.model.key
+        request[_ROUTE], proxied_request.passage.arrived_at = proxied_request.route, arrived_at
         return await self._gateway.forward(proxied_request, partial(self._send, request, proxied_request))
 
     async def _send(
@@ -188,6 +207,7 @@ class _Handlers:
                 return await self._send_once(request, proxied_request, address)
             except NotTakenError:
                 log.info("%s: its engine closed an idle connection; sending again", model.key)
+                proxied_request.passage.traffic.retries[CLOSED] += 1
             except (
                 aiohttp.ClientConnectorError,
                 aiohttp.ConnectionTimeoutError,
@@ -212,14 +232,16 @@ class _Handlers:
                 total=None, sock_connect=self._gateway.connect_seconds(proxied_request)
             ),
         ) as upstream:
-            kind = begun_by(proxied_request.route, proxied_request.method, proxied_request.path)
+            route, passage = proxied_request.route, proxied_request.passage
+            passage.answer(upstream.status, is_stream=engine.is_stream(upstream))
+            kind = begun_by(route, proxied_request.method, proxied_request.path)
             if kind is None or upstream.status != HTTPStatus.OK:
-                return await engine.relay(request, upstream, proxied_request.route.model)
+                return await engine.relay(request, upstream, route.model, passage)
             answer = Beginning()
             try:
-                return await engine.relay(request, upstream, proxied_request.route.model, answer.keep)
+                return await engine.relay(request, upstream, route.model, passage, answer.keep)
             finally:  # also for a client that has left: the operation continues
-                self._watcher.follow(proxied_request.route, address, kind, bytes(answer.kept))
+                self._watcher.follow(route, address, kind, bytes(answer.kept))
 
 
 def _sent(proxied_request: ProxiedRequest) -> bytes | io.BytesIO | None:

@@ -5,6 +5,7 @@ shape too, and repeats nothing of what was sent: it may be a key.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 from flexinfer.proxy import errors
 from flexinfer.proxy.cors import Cors
 from flexinfer.proxy.errors import RequestError
-from flexinfer.proxy.http import error_response
+from flexinfer.proxy.http import UNROUTED, error_response
 
 log = logging.getLogger(__name__)
 FIELD_LIMIT = 8190
@@ -46,27 +47,32 @@ class ProxyRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         kwargs = {"request_factory": server.request_factory, **self._kwargs}
-        return _Server(server.request_handler, self._origins, **kwargs)
+        return _Server(server.request_handler, self._origins, self.app[UNROUTED], **kwargs)
 
 
 class _Server(web.Server):
     """A server whose connections answer what is not HTTP in OpenAI's shape."""
 
-    def __init__(self, handler: _RequestHandler, origins: Cors, **kwargs: Any) -> None:
+    def __init__(
+        self, handler: _RequestHandler, origins: Cors, unrouted: Counter[str], **kwargs: Any
+    ) -> None:
         super().__init__(handler, **kwargs)
+        self._unrouted = unrouted
         self._headers = origins.headers("") | {"Server": "flexinfer-proxy"}
 
     def __call__(self) -> RequestHandler:
         """Return what serves one connection."""
-        return _Connection(self, self._headers, loop=self._loop, **self._kwargs)
+        return _Connection(self, self._headers, self._unrouted, loop=self._loop, **self._kwargs)
 
 
 class _Connection(RequestHandler):
     """One connection of a client."""
 
-    def __init__(self, server: web.Server, headers: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(
+        self, server: web.Server, headers: Mapping[str, str], unrouted: Counter[str], **kwargs: Any
+    ) -> None:
         super().__init__(server, **kwargs)
-        self._error_headers = headers
+        self._error_headers, self._unrouted = headers, unrouted
 
     def handle_error(
         self,
@@ -82,7 +88,9 @@ class _Connection(RequestHandler):
             log.error("a request failed", exc_info=exc)
         else:
             log.info("refused what is not HTTP: %s", type(exc).__name__)
-        response = error_response(_error_of(exc) if status < _SERVER_ERROR else errors.internal())
+        error = _error_of(exc) if status < _SERVER_ERROR else errors.internal()
+        self._unrouted[error.code] += 1
+        response = error_response(error)
         response.headers.update(self._error_headers)
         response.force_close()
         return response

@@ -18,6 +18,7 @@ from flexinfer.proxy import errors, routing
 from flexinfer.proxy.breaker import MAX_QUEUED_BYTES, UNLIMITED, Admission, Breaker
 from flexinfer.proxy.errors import RequestError
 from flexinfer.proxy.models import Change, ModelTable, version_of
+from flexinfer.proxy.traffic import Traffic
 from flexinfer.runtime.kubernetes.api import MODELS, ApiError, NotFoundError
 from flexinfer.runtime.runtime import CaughtUp, Disconnected, Replaying, Runtime, Snapshot, subscriptions_of
 from flexinfer.state.observed import Observation
@@ -37,6 +38,8 @@ class Route:
         """How many operations run that began with a request through this proxy."""
         self.last_request: float | None = None
         """When a request of this Model last arrived, was admitted or ended, by the monotonic clock."""
+        self.traffic: Traffic | None = None
+        """What was counted of its requests; None before the first."""
         self.read_at = float("-inf")
         """When its Model was last read because the engine refused a connection."""
         self.deleted = False
@@ -117,6 +120,10 @@ class ModelView:
         if model.uid not in self._routes:
             raise errors.internal()
         return self._routes[model.uid]
+
+    def routes(self) -> Sequence[Route]:
+        """Return the routes of all Models."""
+        return tuple(self._routes.values())
 
     def rejection(self, route: Route) -> RequestError | None:
         """Return the error that all requests of a Model get at once, or None if they may be queued."""

@@ -187,6 +187,7 @@ async def runtime_for(
                 sleep=asyncio.sleep,
                 random=random.random,
                 set_ready=readiness.set_ready,
+                expose=readiness.expose,
                 report_problem=readiness.report_problem,
                 report_failure=readiness.report_failure,
                 spawn_background=spawn_background,

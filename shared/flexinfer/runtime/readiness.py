@@ -7,6 +7,8 @@ if it decides, has not been blind for 30 s: without NATS, without a matching wat
 from collections.abc import Callable
 from typing import Protocol
 
+from flexinfer.runtime.metrics import Source, no_samples
+
 BLIND_SECONDS = 30.0
 """How long a component that decides may lack NATS, a matching watermark or the API server and count as ready."""
 
@@ -40,6 +42,12 @@ class Readiness:
         self._started = False
         self._problems: dict[str, tuple[float, str]] = {}
         self._failures, self._failed_key = 0, ""
+        self.source: Source = no_samples
+        """What returns the metrics that this component alone has."""
+
+    def expose(self, source: Source) -> None:
+        """Have /metrics answer what `source` returns too."""
+        self.source = source
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 -- the value itself
         """Set whether the component has seen everything once."""

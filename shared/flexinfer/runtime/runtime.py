@@ -14,6 +14,7 @@ import msgspec
 from flexinfer.api.services import STATE_KINDS, Component
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import Cluster
+from flexinfer.runtime.metrics import Source
 from flexinfer.runtime.nats.connection import Connection
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 from flexinfer.runtime.settings import Settings
@@ -120,6 +121,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     """0 <= x < 1, for jitter."""
     set_ready: Callable[[bool], None]
     """Set whether /readyz succeeds."""
+    expose: Callable[[Source], None] = lambda _source: None
+    """Have /metrics answer the component's own metrics too, which a source returns."""
     report_problem: ProblemReporter = no_reporter
     """Note what keeps the component from seeing or writing: after 30 s /readyz fails and says so."""
     spawn_background: Callable[[Work], None]
