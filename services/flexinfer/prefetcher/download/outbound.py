@@ -4,8 +4,10 @@ Each library reads HTTPS_PROXY and NO_PROXY in a way of its own, and none of the
 every request is judged by itself, those after a redirect included: the hub may be behind the proxy, and the place that it sends to not.
 """
 
+import functools
 import http.client
 import os
+import ssl
 import threading
 import urllib.request
 from urllib.parse import urlsplit
@@ -20,6 +22,15 @@ from flexinfer.runtime.kubernetes.environment_proxy import proxy_for
 
 def _proxy(url: str) -> str:
     return proxy_for(url, os.environ)
+
+
+@functools.cache
+def tls() -> ssl.SSLContext:
+    """Return the TLS context of all requests of this process: to read the authorities of a system takes as long as hundreds of requests.
+
+    The first call comes after `authorities.use`, whose variables OpenSSL reads.
+    """
+    return ssl.create_default_context()
 
 
 class Request(aiohttp.ClientRequest):
@@ -74,7 +85,7 @@ class _Transport(httpx2.BaseTransport):
         proxy_url = _proxy(str(request.url))
         with self._lock:
             if proxy_url not in self._pools:
-                self._pools[proxy_url] = httpx2.HTTPTransport(proxy=proxy_url or None)
+                self._pools[proxy_url] = httpx2.HTTPTransport(verify=tls(), proxy=proxy_url or None)
         return self._pools[proxy_url].handle_request(request)
 
     def close(self) -> None:
