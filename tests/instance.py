@@ -1,7 +1,7 @@
 """A whole instance for tests: `flexinfer up --detach` in a temporary folder, always stopped at the end."""
 
+import asyncio
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -11,12 +11,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from flexinfer.cli import services
+from flexinfer.local.instance import load
 from tests.patience import patient
 
 if TYPE_CHECKING:
     import openai
 
 BIN = Path(sys.executable).parent
+_INTERVAL = 0.02
+"""Seconds between two looks of `until`, at least."""
 
 
 class Running:
@@ -92,9 +98,9 @@ class Running:
         )
 
     def services(self) -> dict[str, dict[str, Any]]:
-        """Return the rows of `flexinfer services` by process name."""
-        rows = json.loads(self.flexinfer("services", "-o", "json", check=False).stdout)
-        return {row["name"]: row for row in rows}
+        """Return the rows of `flexinfer services` by process name, without a process for each look."""
+        rows = asyncio.run(services.rows(load(self.state)))
+        return {row.name: msgspec.to_builtins(row) for row in rows}
 
     def pid(self, name: str) -> int | None:
         """Return the pid of a process, or None while it does not run."""
@@ -105,14 +111,16 @@ class Running:
 def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
     """Wait until a condition holds and return how long that took in seconds.
 
-    Fails when it took several times longer than `seconds`, naming `what`.
+    Fails when it took several times longer than `seconds`, naming `what`. A look that takes long, as that of a process does, is made
+    less often: it would take the core that what is waited for needs.
     """
     limit = patient(seconds)
-    began = time.monotonic()
+    began = looked = time.monotonic()
     while not condition():
-        waited = time.monotonic() - began
-        assert waited < limit, f"not within {limit:g} s: {what}"
-        time.sleep(0.02)
+        now = time.monotonic()
+        assert now - began < limit, f"not within {limit:g} s: {what}"
+        time.sleep(max(_INTERVAL, now - looked))
+        looked = time.monotonic()
     return time.monotonic() - began
 
 
