@@ -17,6 +17,8 @@ from typing import Any, NamedTuple, NoReturn
 
 Apply = Callable[[Any, Any], None]  # (xllamacpp's CommonParams, the flag's value)
 _MOST_DEVICES = 128
+_SPINS = "2000"
+"""How often a thread looks for the others before it sleeps; libgomp's 300,000 looks take the core from the thread that is waited for."""
 _ON_OFF_AUTO = ("on", "off", "auto")
 _LAYERS = {"auto": -1, "all": -2}
 
@@ -257,6 +259,8 @@ def parameters(flags: Sequence[tuple[Flag, Any]]) -> Any:
 
 
 def _library() -> Any:
+    if "OMP_WAIT_POLICY" not in os.environ:  # the user's own choice; libgomp reads both when it is loaded
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     return importlib.import_module("xllamacpp")
 
 
