@@ -98,14 +98,19 @@ class Running:
         )
 
     def services(self) -> dict[str, dict[str, Any]]:
-        """Return the rows of `flexinfer services` by process name, without a process for each look."""
-        rows = asyncio.run(services.rows(load(self.state)))
-        return {row.name: msgspec.to_builtins(row) for row in rows}
+        """Return the rows of `flexinfer services` by process name."""
+        return processes_of(self.state)
 
     def pid(self, name: str) -> int | None:
         """Return the pid of a process, or None while it does not run."""
         pid = self.services()[name]["pid"]
         return int(pid) if pid else None
+
+
+def processes_of(state: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of `flexinfer services` of an instance by process name, without a process for each look."""
+    rows = asyncio.run(services.rows(load(state)))
+    return {row.name: msgspec.to_builtins(row) for row in rows}
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> float:

@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from PIL import Image
@@ -90,19 +90,27 @@ def terminated(loaded: tuple[Program, list[tuple[int, Any]]]) -> Program:
     return program
 
 
+class Offloading(NamedTuple):
+    """An engine that is to keep parts of its pipeline outside a GPU, without one; what it drew, and its log until then."""
+
+    program: Program
+    images: list[bytes]
+    log: str
+
+
 @pytest.fixture(scope="module")
-def offloading(make: Make) -> tuple[Program, list[bytes]]:
-    """Return an engine that is to keep parts of its pipeline outside a GPU, without one, and what it drew."""
+def offloading(make: Make) -> Offloading:
+    """Return an engine that has drawn."""
     program = make()
     program.environment |= {"USE_CPU_OFFLOAD": "true"}
     program.start().ready()
-    return program, drawn(program)
+    return Offloading(program, drawn(program), program.log.read_text())
 
 
 @pytest.fixture(scope="module")
-def killed(offloading: tuple[Program, list[bytes]]) -> tuple[Program, list[str]]:
+def killed(offloading: Offloading) -> tuple[Program, list[str]]:
     """Return an engine that was killed while it drew, and the events of that stream."""
-    program, _ = offloading
+    program = offloading.program
     stream = Stream(program, IMAGES, LONG)
     next(stream.events(": "))
     program.kill()
@@ -369,11 +377,10 @@ def test_what_cannot_work_ends_the_start(make: Make, variable: str, value: str, 
     assert sentence in failed(program)
 
 
-def test_offloading_on_the_cpu_is_ignored_aloud(offloading: tuple[Program, list[bytes]]) -> None:
+def test_offloading_on_the_cpu_is_ignored_aloud(offloading: Offloading) -> None:
     """There is nothing to keep elsewhere."""
-    program, images = offloading
-    assert len(images) == 1
-    assert "USE_CPU_OFFLOAD is ignored" in program.log.read_text()
+    assert len(offloading.images) == 1
+    assert "USE_CPU_OFFLOAD is ignored" in offloading.log
 
 
 def test_what_counts_as_proven_names_the_versions_that_ran() -> None:

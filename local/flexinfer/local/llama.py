@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 Apply = Callable[[Any, Any], None]  # (xllamacpp's CommonParams, the flag's value)
 _MOST_DEVICES = 128
 _SPINS = "2000"
-"""How often a thread looks for the others before it sleeps; libgomp's 300,000 looks take the core from the thread that is waited for."""
+"""How often a thread looks for the others before it gives its core away; libgomp's 300,000 looks take it from the thread that is waited for."""
 _ON_OFF_AUTO = ("on", "off", "auto")
 _LAYERS = {"auto": -1, "all": -2}
 

@@ -208,9 +208,9 @@ def _derive(node: SchemaNode) -> None:
     node.defaults = tuple(
         (name, p.default) for name, p in node.properties.items() if p.default is not MISSING
     )
-    limited = node.enum or node.limits or node.pattern or node.format
+    rules_of_values = node.enum or node.limits or node.pattern or node.format
     junctors = node.all_of or node.any_of or node.one_of or node.negation
-    node.any_text = (not node.types or "string" in node.types) and not limited and not junctors
+    node.any_text = (not node.types or "string" in node.types) and not rules_of_values and not junctors
     integer = node.types == ("integer",)
     prunes = "object" in node.types and not node.preserve
     node.opaque = not prunes and not integer and all(p.opaque for p in below)

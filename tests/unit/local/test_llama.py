@@ -75,7 +75,9 @@ def test_a_wrong_line_is_refused_by_name(line: str, words: str, capsys: pytest.C
         ({"OMP_WAIT_POLICY": "active"}, "OMP_WAIT_POLICY = 'ACTIVE'"),
     ],
 )
-def test_a_thread_that_waits_for_others_sleeps_soon(variables: dict[str, str], shown: str) -> None:
+def test_a_thread_that_waits_for_others_gives_its_core_away_soon(
+    variables: dict[str, str], shown: str
+) -> None:
     """It would take the core from them where the machine has other work; the user's own choice counts."""
     if importlib.util.find_spec("xllamacpp") is None:
         pytest.skip("xllamacpp is not installed")
