@@ -17,8 +17,6 @@ from typing import Any, NamedTuple, NoReturn
 
 Apply = Callable[[Any, Any], None]  # (xllamacpp's CommonParams, the flag's value)
 _MOST_DEVICES = 128
-_SPINS = "2000"
-"""How often a thread looks for the others before it gives its core away; libgomp's 300,000 looks take it from the thread that is waited for."""
 _ON_OFF_AUTO = ("on", "off", "auto")
 _LAYERS = {"auto": -1, "all": -2}
 
@@ -259,8 +257,9 @@ def parameters(flags: Sequence[tuple[Flag, Any]]) -> Any:
 
 
 def _library() -> Any:
-    if "OMP_WAIT_POLICY" not in os.environ:  # the user's own choice; libgomp reads both when it is loaded
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    if "GOMP_SPINCOUNT" not in os.environ:  # libgomp reads both when it is loaded
+        # Else a thread that waits for others looks for them 300,000 times, on the core that they need where the machine has other work.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     return importlib.import_module("xllamacpp")
 
 
