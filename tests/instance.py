@@ -1,7 +1,7 @@
 """A whole instance for tests: `flexinfer up --detach` in a temporary folder, always stopped at the end."""
 
+import asyncio
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -11,12 +11,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from flexinfer.cli import services
+from flexinfer.local.instance import load
 from tests.patience import patient
 
 if TYPE_CHECKING:
     import openai
 
 BIN = Path(sys.executable).parent
+_INTERVAL = 0.02
+"""Seconds between two looks of `until`, at least."""
 
 
 class Running:
@@ -93,8 +99,7 @@ class Running:
 
     def services(self) -> dict[str, dict[str, Any]]:
         """Return the rows of `flexinfer services` by process name."""
-        rows = json.loads(self.flexinfer("services", "-o", "json", check=False).stdout)
-        return {row["name"]: row for row in rows}
+        return processes_of(self.state)
 
     def pid(self, name: str) -> int | None:
         """Return the pid of a process, or None while it does not run."""
@@ -102,17 +107,25 @@ class Running:
         return int(pid) if pid else None
 
 
+def processes_of(state: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of `flexinfer services` of an instance by process name, without a process for each look."""
+    rows = asyncio.run(services.rows(load(state)))
+    return {row.name: msgspec.to_builtins(row) for row in rows}
+
+
 def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
     """Wait until a condition holds and return how long that took in seconds.
 
-    Fails when it took several times longer than `seconds`, naming `what`.
+    Fails when it took several times longer than `seconds`, naming `what`. A look that takes long, as that of a process does, is made
+    less often: it would take the core that what is waited for needs.
     """
     limit = patient(seconds)
-    began = time.monotonic()
+    began = looked = time.monotonic()
     while not condition():
-        waited = time.monotonic() - began
-        assert waited < limit, f"not within {limit:g} s: {what}"
-        time.sleep(0.02)
+        now = time.monotonic()
+        assert now - began < limit, f"not within {limit:g} s: {what}"
+        time.sleep(max(_INTERVAL, now - looked))
+        looked = time.monotonic()
     return time.monotonic() - began
 
 

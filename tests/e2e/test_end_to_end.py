@@ -20,6 +20,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from benchmarks.instance import STOPPED, Instance
 from tests.audit import logs
+from tests.instance import processes_of
 from tests.patience import patient
 
 pytestmark = pytest.mark.e2e
@@ -74,7 +75,7 @@ def engine(running: Instance) -> tuple[str, int]:
 
 def process(running: Instance, name: str) -> dict[str, Any]:
     """Return the row of a process in `flexinfer services`."""
-    return next(s for s in running.services() if s["name"] == name)
+    return processes_of(running.folder / "state")[name]
 
 
 def model(running: Instance) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from PIL import Image
@@ -68,24 +68,61 @@ def make(programs: Path, pipeline: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="module")
-def terminated(make: Make) -> Program:
+def loaded(make: Make) -> tuple[Program, list[tuple[int, Any]]]:
+    """Return an engine that became ready, and what its health path answered from its start on."""
+    program = make().start()
+    answers: list[tuple[int, Any]] = []
+
+    def ready() -> bool:
+        answers.append(program.ask("/health"))
+        return answers[-1][0] == 200
+
+    until(ready, 120, "not ready")
+    return program, answers
+
+
+@pytest.fixture(scope="module")
+def terminated(loaded: tuple[Program, list[tuple[int, Any]]]) -> Program:
     """Return an engine that was ready and has ended at SIGTERM."""
-    program = make().start().ready()
+    program, _ = loaded
     program.kill(signal.SIGTERM)
     program.code()
     return program
 
 
+class Offloading(NamedTuple):
+    """An engine that is to keep parts of its pipeline outside a GPU, without one; what it drew, and its log until then."""
+
+    program: Program
+    images: list[bytes]
+    log: str
+
+
 @pytest.fixture(scope="module")
-def killed(make: Make) -> tuple[Program, list[str]]:
+def offloading(make: Make) -> Offloading:
+    """Return an engine that has drawn."""
+    program = make()
+    program.environment |= {"USE_CPU_OFFLOAD": "true"}
+    program.start().ready()
+    return Offloading(program, drawn(program), program.log.read_text())
+
+
+@pytest.fixture(scope="module")
+def killed(offloading: Offloading) -> tuple[Program, list[str]]:
     """Return an engine that was killed while it drew, and the events of that stream."""
-    program = make().start().ready()
+    program = offloading.program
     stream = Stream(program, IMAGES, LONG)
     next(stream.events(": "))
     program.kill()
     events = list(stream.events())
     program.code()
     return program, events
+
+
+@pytest.fixture(scope="module")
+def restarted(killed: tuple[Program, list[str]], make: Make) -> Program:
+    """Return an engine that is ready on the address of the one that was killed."""
+    return make(host=killed[0].host).start().ready()
 
 
 def failed(program: Program) -> str:
@@ -176,23 +213,15 @@ class TestImages:
         """Two engines on one address."""
         assert "address already in use" in failed(make(host=engine.host))
 
-    def test_loading(self, make: Make) -> None:
+    def test_loading(self, loaded: tuple[Program, list[tuple[int, Any]]]) -> None:
         """The port is open at once, and says how far it is."""
-        program = make().start()
-        answers: list[tuple[int, Any]] = []
-
-        def ready() -> bool:
-            answers.append(program.ask("/health"))
-            return answers[-1][0] == 200
-
-        until(ready, 120, "not ready")
+        program, answers = loaded
         assert {code for code, _ in answers[:-1]} <= {0, 503}
         stages = {body["stage"].partition(";")[0] for code, body in answers if code == 503}
         logged = {line.partition("loading: ")[2] for line in program.log.read_text().splitlines()}
         assert {"importing diffusers", "reading the weights"} <= logged
         assert stages
         assert stages <= logged | {"starting"}
-        program.end()
 
     def test_health(self, engine: Program) -> None:
         """Again and again."""
@@ -284,15 +313,19 @@ class TestImages:
         """Sooner than the kubelet's SIGKILL: `code` waits for no longer."""
         assert terminated.code() == 0
 
-    def test_terminate_stream(self, fresh: Program) -> None:
+    def test_restart(self, restarted: Program) -> None:
+        """As the kubelet does after an end."""
+        assert restarted.healthy()
+
+    def test_terminate_stream(self, restarted: Program) -> None:
         """The client learns that there is no image."""
-        stream = Stream(fresh, IMAGES, LONG)
+        stream = Stream(restarted, IMAGES, LONG)
         next(stream.events(": "))
         began = time.monotonic()
-        fresh.kill(signal.SIGTERM)
+        restarted.kill(signal.SIGTERM)
         (event,) = stream.events()
         assert json.loads(event)["error"]["code"] == "stopped"
-        assert fresh.code(GRACE_SECONDS) == 0
+        assert restarted.code(GRACE_SECONDS) == 0
         assert seconds(began) < GRACE_SECONDS
 
     def test_killed_stream(self, killed: tuple[Program, list[str]]) -> None:
@@ -302,10 +335,6 @@ class TestImages:
     def test_release(self, terminated: Program) -> None:
         """No helper process keeps a GPU."""
         until(lambda: not terminated.left(), 5, "processes are left")
-
-    def test_restart(self, killed: tuple[Program, list[str]], make: Make) -> None:
-        """As the kubelet does after an end."""
-        make(host=killed[0].host).start().ready().end()
 
 
 def test_what_only_quantization_needs_is_not_imported(engine: Program) -> None:
@@ -348,14 +377,10 @@ def test_what_cannot_work_ends_the_start(make: Make, variable: str, value: str, 
     assert sentence in failed(program)
 
 
-def test_offloading_on_the_cpu_is_ignored_aloud(make: Make) -> None:
+def test_offloading_on_the_cpu_is_ignored_aloud(offloading: Offloading) -> None:
     """There is nothing to keep elsewhere."""
-    program = make()
-    program.environment |= {"USE_CPU_OFFLOAD": "true"}
-    program.start().ready()
-    assert len(drawn(program)) == 1
-    assert "USE_CPU_OFFLOAD is ignored" in program.log.read_text()
-    program.end()
+    assert len(offloading.images) == 1
+    assert "USE_CPU_OFFLOAD is ignored" in offloading.log
 
 
 def test_what_counts_as_proven_names_the_versions_that_ran() -> None:

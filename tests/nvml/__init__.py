@@ -1,8 +1,10 @@
 """Scripts for the stub of NVIDIA's library: what it answers at each probe, with profiles of real cards."""
 
+import functools
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -103,16 +105,24 @@ class Machine(msgspec.Struct, frozen=True):
     def play(self, steps: Sequence[Step], *, old_driver: bool = False) -> dict[str, str]:
         """Return the environment of a process that meets these steps, one a probe. Skips without a C compiler."""
         (self.folder / "script").write_text("".join(map(_step, steps)))
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
-            pytest.skip("no C compiler")
-        defines = ["-DOLD_DRIVER"] if old_driver else []
-        library = self.folder / "libnvidia-ml.so.1"
-        subprocess.run([compiler, "-shared", "-fPIC", *defines, "-o", library, _STUB], check=True)
+        (self.folder / "libnvidia-ml.so.1").write_bytes(_library(old_driver=old_driver))
         return os.environ | {
             "LD_LIBRARY_PATH": str(self.folder),
             "NVML_SCRIPT": str(self.folder / "script"),
         }
+
+
+@functools.cache
+def _library(*, old_driver: bool) -> bytes:
+    """Return the compiled library. Skips without a C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    defines = ["-DOLD_DRIVER"] if old_driver else []
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "library"
+        subprocess.run([compiler, "-shared", "-fPIC", *defines, "-o", library, _STUB], check=True)
+        return library.read_bytes()
 
 
 def _step(step: Step) -> str:

@@ -257,6 +257,9 @@ def parameters(flags: Sequence[tuple[Flag, Any]]) -> Any:
 
 
 def _library() -> Any:
+    if "GOMP_SPINCOUNT" not in os.environ:  # libgomp reads both when it is loaded
+        # Else a thread that waits for others looks for them 300,000 times, on the core that they need where the machine has other work.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     return importlib.import_module("xllamacpp")
 
 

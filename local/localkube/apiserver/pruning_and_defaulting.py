@@ -5,10 +5,13 @@ is returned as that very object, so later walks (validation, CEL, comparison) sk
 """
 
 import copy
-from typing import Any
+from typing import Any, Final
 
 from localkube.apiserver.resources import Object
 from localkube.apiserver.structural_schema import MISSING, SchemaNode
+
+_AS_THEY_ARE: Final = frozenset({str, int, bool})
+"""The types of values that no schema alters; most values are of them."""
 
 
 class Walk:
@@ -59,20 +62,25 @@ def _shape_object(node: SchemaNode, value: Object, old: Any, path: str, walk: Wa
     result: Object = {}
     for name, item in value.items():
         child = node.child(name)
-        where = f"{path}.{name}" if path else name
         if child is None:
             if node.preserve:
                 result[name] = item
             else:
-                walk.unknown.append(where)
+                walk.unknown.append(_below(path, name))
+        elif type(item) in _AS_THEY_ARE:
+            result[name] = item
         elif item is not None or child.nullable or (walk.keeps_nulls and child.default is MISSING):
-            result[name] = shape(child, item, previous.get(name, MISSING), where, walk)
+            result[name] = shape(child, item, previous.get(name, MISSING), _below(path, name), walk)
     for name, default in node.defaults:
         if name not in result:
             default_copy = copy.deepcopy(default) if isinstance(default, dict | list) else default
             child = node.properties[name]
             result[name] = shape(child, default_copy, previous.get(name, MISSING), f"{path}.{name}", walk)
     return result
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def _shape_list(node: SchemaNode, value: list[Any], old: Any, path: str, walk: Walk) -> Any:

@@ -89,8 +89,10 @@ def _check_object(node: SchemaNode, value: Object, old: Any, path: str, causes: 
     previous = old if isinstance(old, dict) else {}
     for name, item in value.items():
         child = node.child(name)
+        if child is None or (child.any_text and type(item) is str):
+            continue
         old_value = previous.get(name, MISSING)
-        if child is not None and item is not old_value:
+        if item is not old_value:
             _check_structure(child, item, old_value, _join(path, name), causes)
 
 

@@ -82,6 +82,8 @@ class SchemaNode:
     negation: "SchemaNode | None" = None
     opaque: bool = False
     has_rules: bool = False  # whether there is a rule here or below
+    any_text: bool = False
+    """Whether every string is valid here, so that walks can skip it."""
 
     def child(self, name: str) -> "SchemaNode | None":
         """Return the schema of a field, None if the field is not specified."""
@@ -206,6 +208,9 @@ def _derive(node: SchemaNode) -> None:
     node.defaults = tuple(
         (name, p.default) for name, p in node.properties.items() if p.default is not MISSING
     )
+    rules_of_values = node.enum or node.limits or node.pattern or node.format
+    junctors = node.all_of or node.any_of or node.one_of or node.negation
+    node.any_text = (not node.types or "string" in node.types) and not rules_of_values and not junctors
     integer = node.types == ("integer",)
     prunes = "object" in node.types and not node.preserve
     node.opaque = not prunes and not integer and all(p.opaque for p in below)

@@ -55,6 +55,9 @@ class Hub:
     status = 0
     """The status of every answer of the hub itself; 0: none."""
 
+    page = b""
+    """What it answers in place of a listing, as a sign-in page of a network does; empty: the listing."""
+
     def __init__(self) -> None:
         self.address = self.cdn = ""
         self.files: dict[str, bytes] = dict(FILES)
@@ -267,6 +270,9 @@ class _Main(Handler):
         if "/tree/" in path:
             entries = [_entry(name, data) for name, data in self.hub.files.items()]
             self.reply(200, json.dumps(entries).encode(), {"Content-Type": "application/json"})
+            return
+        if self.hub.page:
+            self.reply(200, self.hub.page)
             return
         siblings = [_sibling(name, data) for name, data in self.hub.files.items()]
         name = "/".join(path.removeprefix("/api/models/").split("/")[:2])

@@ -210,6 +210,15 @@ def test_a_hub_that_answers_with_an_error_is_reported_with_its_status(
     assert f"HTTP {status}" in report["message"]
 
 
+@pytest.mark.parametrize("page", [b"<html>Sign in</html>", b'{"id": "org/tiny"}'])
+def test_an_answer_that_is_no_listing_is_reported(hub: Hub, tmp_path: Path, page: bytes) -> None:
+    """As of a network that wants its users to sign in: another try may help (reliability X8)."""
+    hub.page = page
+    code, report = downloaded(hub, tmp_path / "m" / "one")
+    assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
+    assert "does not serve org/tiny: it answers with no listing of files: " in report["message"]
+
+
 def test_an_unavailable_hub_is_reported_in_a_sentence(tmp_path: Path) -> None:
     """The connection is refused: the Job fails with one line, not with a traceback."""
     with served() as gone:

@@ -1,6 +1,9 @@
 """flexinfer-llama-server: its flags are llama-server's."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -62,3 +65,28 @@ def test_a_wrong_line_is_refused_by_name(line: str, words: str, capsys: pytest.C
     with pytest.raises(SystemExit):
         parse(line.split())
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ({}, "GOMP_SPINCOUNT = '0'"),
+        ({"GOMP_SPINCOUNT": "7"}, "GOMP_SPINCOUNT = '7'"),
+        ({"OMP_WAIT_POLICY": "active"}, "OMP_WAIT_POLICY = 'ACTIVE'"),
+    ],
+)
+def test_a_thread_that_waits_for_others_gives_its_core_away_soon(
+    variables: dict[str, str], shown: str
+) -> None:
+    """It would take the core from them where the machine has other work; the user's own choice counts."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        pytest.skip("xllamacpp is not installed")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", "from flexinfer.local import llama; llama._library()"],
+        env=clean | variables | {"OMP_DISPLAY_ENV": "verbose"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown in done.stderr

@@ -1,17 +1,19 @@
 """The Hugging Face hub: which files a selection names, where their bytes are, and the small ones among them.
 
-Everything here blocks, and goes through huggingface_hub: its token, its endpoint, its proxy and certificates.
+Everything here blocks, and goes through huggingface_hub: its token, its endpoint, its proxy and certificates. Only its HfApi is not
+used, which takes as long to import as all else of it: the one request that it would make is described at
+https://huggingface.co/docs/hub/api#get-apimodelsrepoid-or-apimodelsrepoidrevisionrevision.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import huggingface_hub as hub
+import msgspec
 from huggingface_hub import constants, errors
-from huggingface_hub.hf_api import RepoSibling
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher.download import outbound
@@ -30,6 +32,27 @@ _UNAVAILABLE = (
     ConnectionError,
     TimeoutError,
 )
+
+
+class _Lfs(msgspec.Struct, frozen=True):
+    size: int
+    sha256: str
+
+
+class _Sibling(msgspec.Struct, frozen=True, rename="camel"):
+    """A file of a repository: of git itself, or of git-lfs."""
+
+    rfilename: str
+    size: int | None = None
+    blob_id: str | None = None
+    lfs: _Lfs | None = None
+
+
+class _Info(msgspec.Struct, frozen=True):
+    """What the hub says of a repository at a revision."""
+
+    sha: str
+    siblings: tuple[_Sibling, ...] | None = None
 
 
 class Repository:
@@ -54,14 +77,25 @@ class Repository:
     def list_files(self) -> Listing:
         """Return what the selection names now."""
         with self._translated():
-            info = hub.HfApi(token=self._bearer).model_info(
-                self.name,
-                revision=self._selection.revision or None,
-                files_metadata=True,
-                timeout=_LISTING_SECONDS,
-            )
+            info = self._info()
         everything = [_file(sibling) for sibling in info.siblings or ()]
-        return Listing(str(info.sha), *chosen(self._selection, everything))
+        return Listing(info.sha, *chosen(self._selection, everything))
+
+    def _info(self) -> _Info:
+        validate_repo_id(self.name)
+        revision = self._selection.revision
+        at = f"/revision/{quote(revision, safe='')}" if revision else ""
+        answer = hub.get_session().get(
+            f"{constants.ENDPOINT}/api/models/{self.name}{at}",
+            params={"blobs": True},
+            headers=build_hf_headers(token=self._bearer),
+            timeout=_LISTING_SECONDS,
+        )
+        hf_raise_for_status(answer)
+        try:
+            return msgspec.json.decode(answer.content, type=_Info)
+        except msgspec.DecodeError as error:
+            raise self.unavailable(f"it answers with no listing of files: {line(error)}") from error
 
     def locate(self, commit: str, file: RemoteFile) -> Location:
         """Return where a file's bytes are; a token is sent to the hub's own host alone."""
@@ -128,11 +162,11 @@ class Repository:
         return self.unavailable(f"HTTP {status}{wait}")
 
 
-def _file(sibling: RepoSibling) -> RemoteFile:
+def _file(sibling: _Sibling) -> RemoteFile:
     lfs = sibling.lfs
     return RemoteFile(
-        path=str(sibling.rfilename),
-        size=int((lfs.size if lfs is not None else sibling.size) or 0),
-        sha256=str(lfs.sha256) if lfs is not None else "",
-        blob=str(sibling.blob_id or ""),
+        path=sibling.rfilename,
+        size=(lfs.size if lfs is not None else sibling.size) or 0,
+        sha256=lfs.sha256 if lfs is not None else "",
+        blob=sibling.blob_id or "",
     )

@@ -5,8 +5,10 @@ every request is judged by itself, those after a redirect included: the hub may 
 """
 
 import contextlib
+import functools
 import http.client
 import os
+import ssl
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -47,6 +49,15 @@ def by_way_of(url: str) -> str:
 def _shown(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+@functools.cache
+def tls() -> ssl.SSLContext:
+    """Return the TLS context of all requests of this process: to read the authorities of a system takes as long as hundreds of requests.
+
+    The first call comes after `authorities.use`, whose variables OpenSSL reads.
+    """
+    return ssl.create_default_context()
 
 
 class Request(aiohttp.ClientRequest):
@@ -101,7 +112,7 @@ class _Transport(httpx2.BaseTransport):
         proxy_url = _proxy(str(request.url))
         with self._lock:
             if proxy_url not in self._pools:
-                self._pools[proxy_url] = httpx2.HTTPTransport(proxy=proxy_url or None)
+                self._pools[proxy_url] = httpx2.HTTPTransport(verify=tls(), proxy=proxy_url or None)
         return self._pools[proxy_url].handle_request(request)
 
     def close(self) -> None:

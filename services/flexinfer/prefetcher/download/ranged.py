@@ -6,7 +6,6 @@ ends the download. A killed process has lost what was in flight, one part a stre
 
 import asyncio
 import functools
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -76,7 +75,7 @@ class Ranged:
         """Return once all blobs are complete. Raises an ExceptionGroup of DownloadError or WholeOnlyError."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._stall / 3, sock_read=self._stall / 3)
         # aiohttp's own context was made when it was imported, before `authorities.use`.
-        connector = aiohttp.TCPConnector(limit=STREAMS, ssl=ssl.create_default_context())
+        connector = aiohttp.TCPConnector(limit=STREAMS, ssl=outbound.tls())
         try:
             async with (
                 aiohttp.ClientSession(
