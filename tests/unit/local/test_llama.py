@@ -70,7 +70,7 @@ def test_a_wrong_line_is_refused_by_name(line: str, words: str, capsys: pytest.C
 @pytest.mark.parametrize(
     ("variables", "shown"),
     [
-        ({}, "GOMP_SPINCOUNT = '0'"),
+        ({}, "GOMP_SPINCOUNT = '20000'"),
         ({"GOMP_SPINCOUNT": "7"}, "GOMP_SPINCOUNT = '7'"),
         ({"OMP_WAIT_POLICY": "active"}, "OMP_WAIT_POLICY = 'ACTIVE'"),
     ],
