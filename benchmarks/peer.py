@@ -22,7 +22,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.services import OWNERS, STATUS_FIELDS
 from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import manifests
-from flexinfer.launcher import settings as launching
+from flexinfer.launcher import start_settings as launching
 from flexinfer.launcher.engine_client import Ask, http_client
 from flexinfer.launcher.probe import loading_interval
 from flexinfer.prefetcher import jobs

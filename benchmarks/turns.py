@@ -11,7 +11,7 @@ nothing to serve together: 304 of 395 requests need a swap even so. The arbiter 
 
 What it takes beyond `loaded first` at medium load, in seconds of the mean wait (15.3 s): 0.1 until the sample by which memory counts as free, and 0.5
 because an idle holder stays for a while if it has come back soon, and the Model that waits has left just now (`minStay`; `away_seconds` of
-`flexinfer.arbiter.policy`). Where none stays at all it is 15.4 s here, and ping-pong is swapped more than once in `minStay` (125 times in an hour); where
+`flexinfer.arbiter.preemption`). Where none stays at all it is 15.4 s here, and ping-pong is swapped more than once in `minStay` (125 times in an hour); where
 each stays for `minStay` that others left for it is 17.3 s, and the longest wait at low load is 1.12 of first come's. A shorter `minStay` is no gain at medium
 load: with 5 s a holder in use leaves while it has requests that wait, which costs more (0.84, and a longest wait of 1.10) than idle holders that stay.
 

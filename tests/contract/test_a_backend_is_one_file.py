@@ -48,7 +48,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.placement import Placement
 from flexinfer.events.nodes import Device
 from flexinfer.launcher.manifests import engine_pod, template
-from flexinfer.launcher.settings import settings_of
+from flexinfer.launcher.start_settings import settings_of
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.runtime.settings import load, warnings
 from flexinfer.watcher.accepted import accepted

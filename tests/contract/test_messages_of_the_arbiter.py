@@ -19,15 +19,15 @@ from flexinfer.arbiter import (
     expected,
     foreign_holders,
     grant,
-    granted,
+    granted_condition,
     group,
     lease_effects,
     leases,
     member,
+    memory_release,
     overdue,
     perform,
-    policy,
-    release,
+    preemption,
     status,
     turns,
 )
@@ -40,15 +40,15 @@ from flexinfer.state.observed import ObservedState, Sample
 from tests.builders import NOW, a_group, a_holder, a_lease, a_model, a_node, a_pod, a_state, running
 from tests.contract.wording import glued, not_rendered
 from tests.simulation.loop import run
-from tests.unit.arbiter import test_leases, test_perform, test_preempt, test_release
+from tests.unit.arbiter import test_leases, test_memory_release, test_perform, test_preempt
 from tests.unit.arbiter.cards import FIRST, Card
 from tests.unit.arbiter.groups import IDLE, WANTED, decided, held, later, process, sample
 from tests.unit.arbiter.groups import member as a_member
 from tests.unit.launcher.world import World
 
 MODULES = (
-    *(budget, decide, effects, expected, grant, granted, group, lease_effects, leases, member),
-    *(overdue, perform, policy, release, status, foreign_holders, turns),
+    *(budget, decide, effects, expected, grant, granted_condition, group, lease_effects, leases, member),
+    *(overdue, perform, preemption, memory_release, status, foreign_holders, turns),
 )
 NOT_SHOWN = ("it is loading",)
 
@@ -230,7 +230,7 @@ def others() -> Iterator[str]:
 
 def releases() -> Iterator[str]:
     """Yield what keeps devices from being released."""
-    stopped = test_release.stopped(before=0)
+    stopped = test_memory_release.stopped(before=0)
     yield from said(later(stopped, NOW + 1, events.GpusObserved(node="a", boot="b", sample=2)), NOW + 9)
     lost = sample(0, total_mb=0, free_mb=0, healthy=False)
     yield from said(later(stopped, NOW + 1, lost), NOW + 9)
@@ -245,7 +245,7 @@ def releases() -> Iterator[str]:
             for second in range(0, 300, 10):
                 state = later(state, NOW + 1 + second, sample(6000 + second, *used, processes_known=known))
             yield from said(state, NOW + 292)
-    hidden = test_release.stopped(before=4000, others=(test_release.XORG,))
+    hidden = test_memory_release.stopped(before=4000, others=(test_memory_release.XORG,))
     for second in range(0, 300, 10):
         hidden = later(hidden, NOW + 1 + second, sample(4000 + second, process(99, 600, "Xorg")))
     yield from said(hidden, NOW + 292)
@@ -380,7 +380,7 @@ async def rebound() -> World:
 async def reported() -> World:
     """Return a world in which a group was blocked and then is no more."""
     world = World()
-    blocked = later(test_release.stopped(), NOW + 1, events.GpusObserved(node="a", boot="b", sample=2))
+    blocked = later(test_memory_release.stopped(), NOW + 1, events.GpusObserved(node="a", boot="b", sample=2))
     group_ = held("a", STOPPED)
     world.put("sharedgroups", msgspec.to_builtins(group_))
     world.put("models", msgspec.to_builtins(a_member("a", IDLE)))

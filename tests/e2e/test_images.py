@@ -17,7 +17,7 @@ from openai.types import ImageGenCompletedEvent
 from PIL import Image
 
 from benchmarks.instance import STOPPED
-from flexinfer.launcher.metrics import in_flight
+from flexinfer.launcher.engine_metrics import in_flight
 from tests.engines.installed import diffusers_server
 from tests.instance import Running, instance, until
 from tests.patience import patient

@@ -21,8 +21,8 @@ from flexinfer.api.model import Gpu
 from flexinfer.api.placement import Placement
 from flexinfer.backends import Backend
 from flexinfer.backends.base import FILES
+from flexinfer.launcher.engine_metrics import in_flight
 from flexinfer.launcher.manifests import LaunchSettings, template
-from flexinfer.launcher.metrics import in_flight
 from flexinfer.local.images import IMAGES
 from localkube.kubelet.termination_message import mount
 from localkube.kubelet.variable_expansion import expand

@@ -16,7 +16,7 @@ from flexinfer.arbiter.__main__ import controller as arbiter
 from flexinfer.arbiter.effects import Advance
 from flexinfer.arbiter.keys import group_in
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
-from flexinfer.proxy.waits import Wait, Waits
+from flexinfer.proxy.wait_limits import Wait, Waits
 from flexinfer.reaper.__main__ import controller as reaper
 from flexinfer.reaper.memory import Memory
 from flexinfer.state.actions import WriteStatus

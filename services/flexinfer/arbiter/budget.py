@@ -16,7 +16,7 @@ import msgspec
 from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.api.sharedgroup import GRANTED, ONE_AT_A_TIME, HeldDevice, Holder, SharedGroup
 from flexinfer.arbiter.member import Member, of_holder
-from flexinfer.arbiter.release import is_listed, is_recent
+from flexinfer.arbiter.memory_release import is_listed, is_recent
 from flexinfer.events.nodes import Device
 from flexinfer.state.index import OCCUPYING
 from flexinfer.state.leases import is_outside_pods, processes_of

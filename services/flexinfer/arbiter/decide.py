@@ -4,9 +4,9 @@ The steps of a turn, each a write of the SharedGroup's status with its resourceV
 
     Granted               the next of the queue that fits beside the holders gets the next turn, if no other group holds its devices (`turns`)
     Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node or its Pod, placed elsewhere, or deleted; or
-                          it makes room for another (`policy`)
+                          it makes room for another (`preemption`)
     Releasing -> Stopped  the launcher wrote Ready=False/Stopped with this turn, or the holder was deleted; of a GPULease: its status says that it is over
-    Stopped -> Freed      the device's memory is seen free (`release`): the holder is taken off the list
+    Stopped -> Freed      the device's memory is seen free (`memory_release`): the holder is taken off the list
 
 Before the first of them the SharedGroup is created, and initialised: `initialize`.
 """
@@ -44,7 +44,7 @@ from flexinfer.arbiter.effects import (
     Unprotect,
 )
 from flexinfer.arbiter.expected import expected_turns
-from flexinfer.arbiter.granted import ExpectedTurns, granted_in_group, granted_without_group
+from flexinfer.arbiter.granted_condition import ExpectedTurns, granted_in_group, granted_without_group
 from flexinfer.arbiter.group import (
     Group,
     group_of,
@@ -56,8 +56,8 @@ from flexinfer.arbiter.group import (
 )
 from flexinfer.arbiter.keys import group_in
 from flexinfer.arbiter.member import Member
+from flexinfer.arbiter.memory_release import Blocked, Freeing, freeing
 from flexinfer.arbiter.overdue import overdue
-from flexinfer.arbiter.release import Blocked, Freeing, freeing
 from flexinfer.arbiter.turns import Turns, turns_of
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState

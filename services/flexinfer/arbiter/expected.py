@@ -17,7 +17,7 @@ from flexinfer.arbiter.budget import room
 from flexinfer.arbiter.group import Group
 from flexinfer.arbiter.leases import end_of
 from flexinfer.arbiter.member import Member, of_holder
-from flexinfer.arbiter.policy import leave, load_seconds
+from flexinfer.arbiter.preemption import leave, load_seconds
 from flexinfer.arbiter.standing import is_loading, standing_of_member
 from flexinfer.state.demand import demand_of
 from flexinfer.state.observed import ObservedState

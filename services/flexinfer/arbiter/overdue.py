@@ -6,7 +6,7 @@ from flexinfer.api.group_reasons import GroupReason
 from flexinfer.api.numbers import listed
 from flexinfer.api.sharedgroup import RELEASING, Holder
 from flexinfer.arbiter.group import Group
-from flexinfer.arbiter.release import Blocked, Freeing
+from flexinfer.arbiter.memory_release import Blocked, Freeing
 from flexinfer.state.observed import ObservedState
 
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from flexinfer.api.sharedgroup import STOPPED
-from flexinfer.arbiter.release import STALE_SECONDS
+from flexinfer.arbiter.memory_release import STALE_SECONDS
 from flexinfer.events.events import SampleAwaited
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.observed import ObservedState

@@ -26,7 +26,7 @@ from flexinfer.api.sharedgroup import (
 )
 from flexinfer.arbiter.budget import budget_mb
 from flexinfer.arbiter.member import Member, label_of
-from flexinfer.arbiter.release import Seen, held_devices, rebound_devices
+from flexinfer.arbiter.memory_release import Seen, held_devices, rebound_devices
 from flexinfer.events.workload import pod_facts
 from flexinfer.state.observed import Sample
 

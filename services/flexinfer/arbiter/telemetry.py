@@ -4,10 +4,10 @@ import asyncio
 
 from flexinfer.api.lease import GPULease
 from flexinfer.api.sharedgroup import Holder, SharedGroup
-from flexinfer.arbiter import budget, policy
+from flexinfer.arbiter import budget, preemption
 from flexinfer.arbiter.foreign_holders import Nodes
 from flexinfer.arbiter.member import Member, of_lease
-from flexinfer.arbiter.release import STALE_SECONDS, Seen, is_recent
+from flexinfer.arbiter.memory_release import STALE_SECONDS, Seen, is_recent
 from flexinfer.state.leases import leased_on
 from flexinfer.state.observed import ObservedState, Sample
 
@@ -56,11 +56,11 @@ class Telemetry:
 
     def may_leave(self, holder: Holder, member: Member, group: SharedGroup, now: float) -> bool:
         """Return whether a holder may be made to leave for a member, by what was last observed of both."""
-        return policy.leave(holder, member, group, self._state, now).allowed
+        return preemption.leave(holder, member, group, self._state, now).allowed
 
     def away_seconds(self, member: Member, now: float) -> int | None:
         """Return for how long a member has been away that had to leave, by what was last observed; None for any other."""
-        return policy.away_seconds(member, self._state, now)
+        return preemption.away_seconds(member, self._state, now)
 
     def is_awaited(self, member: Member, now: float) -> bool:
         """Return whether a sample of a member's devices may still come: agents publish every 10 s, and NATS was just connected.

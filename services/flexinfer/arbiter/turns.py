@@ -16,8 +16,8 @@ from flexinfer.arbiter.budget import alone, apart, recent, room
 from flexinfer.arbiter.foreign_holders import withheld
 from flexinfer.arbiter.group import Group
 from flexinfer.arbiter.member import Member
-from flexinfer.arbiter.policy import Leave, Plan, plan
-from flexinfer.arbiter.release import stale_at
+from flexinfer.arbiter.memory_release import stale_at
+from flexinfer.arbiter.preemption import Leave, Plan, plan
 from flexinfer.arbiter.standing import standing_of_member
 from flexinfer.state.observed import ObservedState
 

@@ -16,7 +16,7 @@ from flexinfer.launcher.memory import Fact, Memory, forget, remember
 from flexinfer.launcher.perform import perform
 from flexinfer.launcher.pods_gone import PodsGone
 from flexinfer.launcher.probe import Prober
-from flexinfer.launcher.settings import settings_of
+from flexinfer.launcher.start_settings import settings_of
 from flexinfer.runtime.controller import Controller, model_keys
 from flexinfer.runtime.process import runnable_of
 from flexinfer.runtime.runtime import subscriptions_of

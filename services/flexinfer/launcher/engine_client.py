@@ -16,7 +16,7 @@ from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- bef
 import aiohttp
 import msgspec
 
-from flexinfer.launcher.metrics import LONGEST_TEXT
+from flexinfer.launcher.engine_metrics import LONGEST_TEXT
 
 log = logging.getLogger(__name__)
 ANSWER_SECONDS = 1.0

@@ -22,7 +22,7 @@ from flexinfer.api.placement import Placement
 from flexinfer.api.podspec import Resources
 from flexinfer.api.quantity import milli
 from flexinfer.backends import Backend, Serving
-from flexinfer.launcher import bind, engine_files, prompts
+from flexinfer.launcher import bind, engine_files, prompt_cache_pod
 from flexinfer.launcher.digest import digest
 from flexinfer.sources import Location, Volume, inert, pod
 
@@ -191,7 +191,10 @@ def _memory_share(placement: Placement) -> str:
 def _pod_spec(model: Model, backend: Backend, location: Location, settings: LaunchSettings) -> Json:
     init_containers = _init_containers(model, location, settings)
     keeps = backend.keeps_mb(model.spec)
-    initial = [*init_containers, *([prompts.container(model, settings.image, keeps)] if keeps else [])]
+    initial = [
+        *init_containers,
+        *([prompt_cache_pod.container(model, settings.image, keeps)] if keeps else []),
+    ]
     return {
         **pod.where(model),
         **pod.runs(model, settings.pods, bind.runtime_class(model)),
@@ -242,7 +245,7 @@ def _container(model: Model, backend: Backend, location: Location, settings: Lau
             *pod.mounts(location),
             *_shared_memory_mount(backend),
             *engine_files.mounts(backend.files(start)),
-            *([prompts.mount(model)] if backend.keeps_mb(model.spec) else []),
+            *([prompt_cache_pod.mount(model)] if backend.keeps_mb(model.spec) else []),
         ],
         "resources": bind.resources(model, start.vendor),
         "startupProbe": probe | {"periodSeconds": 1, "failureThreshold": _NEVER_KILL},

@@ -12,9 +12,9 @@ from flexinfer.backends import Backend
 from flexinfer.events.workload import PodFacts, pod_facts
 from flexinfer.launcher import prompt_cache
 from flexinfer.launcher.engine_client import Answer, Ask
+from flexinfer.launcher.engine_metrics import in_flight
 from flexinfer.launcher.manifests import pod_name, serving
 from flexinfer.launcher.memory import EngineProbed
-from flexinfer.launcher.metrics import in_flight
 from flexinfer.runtime.kubernetes.api import PODS, ApiError, NotFoundError
 from flexinfer.runtime.runtime import Runtime
 

@@ -25,7 +25,7 @@ from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.routing import RouteMatch
 from flexinfer.proxy.traffic import REFUSED, Passage, Traffic
 from flexinfer.proxy.view import ModelView, Route
-from flexinfer.proxy.waits import Wait, Waits
+from flexinfer.proxy.wait_limits import Wait, Waits
 from flexinfer.runtime.runtime import Runtime
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import Gateway, ProxiedRequest
 from flexinfer.proxy.operations import Beginning, OperationWatcher, begun_by
 from flexinfer.proxy.payload import READS
-from flexinfer.proxy.refusals import RefusalLog, Refused
+from flexinfer.proxy.refusal_log import RefusalLog, Refused
 from flexinfer.proxy.routing import RouteMatch
 from flexinfer.proxy.traffic import CLOSED
 from flexinfer.proxy.view import Route

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from flexinfer.proxy.errors import RequestError, response_cut
-from flexinfer.proxy.waits import Wait
+from flexinfer.proxy.wait_limits import Wait
 from flexinfer.runtime.metrics import (
     COLD_START_WAIT,
     FIRST_TOKEN,

@@ -9,7 +9,7 @@ from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.arbiter.effects import Create
 from flexinfer.arbiter.keys import keys, touched
-from flexinfer.arbiter.release import STALE_SECONDS
+from flexinfer.arbiter.memory_release import STALE_SECONDS
 from flexinfer.events import events
 from flexinfer.events.nodes import Device
 from flexinfer.state.apply import apply_events

@@ -20,7 +20,7 @@ from flexinfer.backends import Serving
 from flexinfer.backends.generations import GENERATIONS as GPU_GENERATIONS
 from flexinfer.backends.memory import estimate
 from flexinfer.launcher.manifests import LaunchSettings, engine_pod, template
-from flexinfer.launcher.settings import settings_of
+from flexinfer.launcher.start_settings import settings_of
 from flexinfer.runtime.settings import Settings
 from tests.builders import a_model
 

@@ -19,7 +19,7 @@ from flexinfer.image_server.pipeline import BrokenError, InvalidError, MemoryFul
 from flexinfer.image_server.serve import serve
 from flexinfer.image_server.settings import FINISH_SECONDS, Settings
 from flexinfer.image_server.worker import MOST_WAITING
-from flexinfer.launcher.metrics import in_flight
+from flexinfer.launcher.engine_metrics import in_flight
 from tests.patience import patient
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.memory import EngineProbed, Memory, remember
 from flexinfer.launcher.perform import perform as perform_effect
 from flexinfer.launcher.pods_gone import PodsGone
-from flexinfer.launcher.settings import settings_of
+from flexinfer.launcher.start_settings import settings_of
 from flexinfer.runtime.kubernetes.api import PODS, ConflictError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings

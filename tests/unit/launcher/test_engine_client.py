@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from flexinfer.launcher.engine_client import ANSWER_SECONDS, Answer, http_client
-from flexinfer.launcher.metrics import LONGEST_TEXT
+from flexinfer.launcher.engine_metrics import LONGEST_TEXT
 from tests.patience import patient
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -9,7 +9,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import RELEASING, HeldDevice
 from flexinfer.launcher.effects import Purpose, Start, Stop
 from flexinfer.launcher.manifests import template
-from flexinfer.launcher.settings import settings_of
+from flexinfer.launcher.start_settings import settings_of
 from flexinfer.launcher.view import view_of
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.actions import RequeueAt

@@ -13,7 +13,7 @@ from flexinfer.proxy.breaker import MAX_QUEUED, MAX_QUEUED_BYTES
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.gateway import MAX_ATTEMPTS, RECONNECT_SECONDS
 from flexinfer.proxy.view import OUTAGE_SECONDS
-from flexinfer.proxy.waits import Wait
+from flexinfer.proxy.wait_limits import Wait
 from flexinfer.runtime.runtime import Disconnected
 from flexinfer.runtime.settings import Settings
 from tests.unit.proxy.parts import (

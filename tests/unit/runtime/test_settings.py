@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from flexinfer import backends
-from flexinfer.launcher.settings import settings_of as launch_settings
+from flexinfer.launcher.start_settings import settings_of as launch_settings
 from flexinfer.prefetcher.perform import settings_of as prefetch_settings
 from flexinfer.runtime.settings import (
     OTHER_VARIABLES,

@@ -9,12 +9,12 @@ import msgspec
 
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import GRANTED
-from flexinfer.arbiter import budget, policy, status
+from flexinfer.arbiter import budget, preemption, status
 from flexinfer.arbiter import decide as arbiter
 from flexinfer.arbiter.effects import Advance, Grant, Preempt, Report, key_of
 from flexinfer.arbiter.group import may_hold
 from flexinfer.arbiter.member import of_model
-from flexinfer.arbiter.release import Seen
+from flexinfer.arbiter.memory_release import Seen
 from flexinfer.cli.replay.cluster import Cluster
 from flexinfer.cli.replay.objects import NAMESPACE, NODE
 from flexinfer.cli.replay.trace import GROUP
@@ -106,7 +106,7 @@ class Control:
         shared = not budget.alone(of_model(model), group, cluster.state, cluster.now)
         pods = budget.pods_of_others(NODE, model.uid, cluster.state)
         snapshot = Seen(sample=cluster.state.gpus.get(NODE), now=cluster.now, pods=pods)
-        away_seconds = policy.away_seconds(of_model(model), cluster.state, cluster.now)
+        away_seconds = preemption.away_seconds(of_model(model), cluster.state, cluster.now)
         new_status = status.granted(
             group, of_model(model), snapshot, "", shared=shared, away_seconds=away_seconds
         )
@@ -124,7 +124,7 @@ class Control:
             or not may_hold(model)
         ):
             return
-        if policy.leave(holder, of_model(model), group, cluster.state, cluster.now).allowed:
+        if preemption.leave(holder, of_model(model), group, cluster.state, cluster.now).allowed:
             self._room_made.add(model.uid)
             cluster.write_group(status.preempted(group, holder.uid, model, action.reason, ""))
 

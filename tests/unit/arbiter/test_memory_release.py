@@ -8,7 +8,7 @@ import pytest
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.api.placement import placed_devices
 from flexinfer.api.sharedgroup import FREED, STOPPED, GroupProcess
-from flexinfer.arbiter.release import Seen, held_devices
+from flexinfer.arbiter.memory_release import Seen, held_devices
 from flexinfer.events import events
 from flexinfer.events.nodes import DeviceProcess, Taint
 from flexinfer.state.observed import ObservedState, Sample

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexinfer.launcher.metrics import in_flight
+from flexinfer.launcher.engine_metrics import in_flight
 from tests.patience import patient
 
 NAMES = ("llamacpp:requests_processing", "llamacpp:requests_deferred")

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from flexinfer.proxy import errors, refusals
-from flexinfer.proxy.refusals import LINE_SECONDS, RefusalLog, Refused
+from flexinfer.proxy import errors, refusal_log
+from flexinfer.proxy.refusal_log import LINE_SECONDS, RefusalLog, Refused
 from tests.builders import NOW, a_model
 from tests.unit.proxy.test_http import KEY, a_proxy
 
@@ -16,7 +16,7 @@ FULL = errors.queue_full(a_model(), "2 requests")
 @pytest.fixture(autouse=True)
 def everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """As in the proxy's process."""
-    caplog.set_level(logging.INFO, refusals.__name__)
+    caplog.set_level(logging.INFO, refusal_log.__name__)
 
 
 def a_refusal(model: str = "default/llama", path: str = PATH) -> Refused:
@@ -101,7 +101,7 @@ async def test_the_proxy_logs_what_it_refuses_without_the_key_or_the_prompt(
         await client.post(f"{PATH}?api=hidden", json={"model": "llama", "prompt": "hidden"}, headers=KEY)
         await client.post(PATH, json={}, headers={"Authorization": "Bearer hidden"})
         await client.get("/healthz")
-    lines = [record.getMessage() for record in caplog.records if record.name == refusals.__name__]
+    lines = [record.getMessage() for record in caplog.records if record.name == refusal_log.__name__]
     assert "refused with 502 bad_gateway after" in lines[0]
     assert "model default/llama: the engine of model llama refused the connection" in lines[0]
     assert lines[1] == "POST /v1/chat/completions refused with 401 invalid_api_key after 0.0s, model unknown"
