@@ -19,6 +19,13 @@ def due_at(actions: Iterable[Any]) -> float:
     return min((float(action.at) for action in actions if isinstance(action, RequeueAt)), default=math.inf)
 
 
+def check_unaltered(before: Iterable[Any], after: Iterable[Any], what: object) -> None:
+    """Fail if an event that does not touch a key alters what is done of it; it may alter when it is due, to later: that the key is decided on early alters nothing."""
+    first, second = list(before), list(after)
+    assert effects(first) == effects(second), what
+    assert due_at(first) <= due_at(second), what
+
+
 def on_all_models(decide: Callable[..., Iterable[Any]]) -> Callable[..., Iterator[Any]]:
     """Return a decision on every Model, by key; its arguments are those of `decide` without the key.
 

@@ -187,7 +187,7 @@ async def test_an_unencrypted_client_is_disconnected(tmp_path: Path) -> None:
         writer.write(b'CONNECT {"user": "tap", "pass": "x", "verbose": true}\r\nPING\r\n')
         response = await reader.read()
         writer.close()
-        assert b"PONG" not in response
+        assert b"PONG" not in response.splitlines()  # it may be in the name of the server, which is drawn
 
 
 async def test_three_servers_replicate_every_stream(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_group, a_holder, a_model, a_node, a_pod
-from tests.keyed import due_at, effects
+from tests.keyed import check_unaltered, due_at, effects
 from tests.unit.watched_time import altered_at
 
 NAMES, NODES, PROXIES = ("a", "b", "c"), ("n1", "n2"), ("p", "q")
@@ -181,7 +181,7 @@ def check_touched(
     after = apply_events(before, [Observation(event, now)])
     keys = set(touched(before, after, event))
     for key in {*before.models, *after.models} - keys:
-        assert list(decide(before, key, now)) == list(decide(after, key, now)), key
+        check_unaltered(decide(before, key, now), decide(after, key, now), key)
 
 
 def check_time(decide: Decide, history: list[tuple[AnyEvent, int]]) -> None:

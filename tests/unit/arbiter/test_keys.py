@@ -20,6 +20,7 @@ from flexinfer.state.actions import WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, SHARED, a_group, a_holder, a_lease, a_node, a_pod, a_state, running
+from tests.keyed import check_unaltered
 from tests.unit.arbiter.groups import (
     FIRST,
     IDLE,
@@ -179,8 +180,19 @@ def test_an_event_touches_every_key_whose_decision_it_alters(history: list[tuple
         after = apply_events(state, [Observation(event, now)])
         untouched = {*keys(state), *keys(after)} - set(touched(state, after, event))
         for key in untouched:
-            assert decided(state, key, now) == decided(after, key, now), (key, event)
+            check_unaltered(decided(state, key, now), decided(after, key, now), (key, event))
         state = after
+
+
+def test_a_heartbeat_that_is_on_time_alters_only_when_a_group_is_due() -> None:
+    """To later: the proxy may fall silent later."""
+    holds = member("a", (*WANTED, "Ready"), gpu=SHARED)
+    state = a_state(events.ModelObserved(model=holds), events.ProxyObserved(proxy="p"))
+    heartbeat = events.ProxyObserved(proxy="p")
+    after = apply_events(state, [Observation(heartbeat, NOW + 1)])
+    key = "group/default/card"
+    assert key not in set(touched(state, after, heartbeat))
+    check_unaltered(decided(state, key, NOW + 1), decided(after, key, NOW + 1), heartbeat)
 
 
 @settings(max_examples=200, deadline=None)
