@@ -217,4 +217,4 @@ async def test_a_client_without_a_password_is_refused(tmp_path: Path, credential
         writer.close()
         await writer.wait_closed()
         assert b"Authorization Violation" in response
-        assert b"PONG" not in response
+        assert b"PONG" not in response.splitlines()  # it may be in the name of the server, which is drawn
