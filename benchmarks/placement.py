@@ -21,13 +21,12 @@ same (`placer.requirements`), and so are the order of the nodes as far as it was
 (`placer.answers`), until something changes on a node; that others are written changes nothing there as long as they take nothing. Not counted: applying
 the event, and the write.
 
-In ms, on two cores that other work took as well; in brackets, in the same minutes, before the best nodes of all were kept for all of a class: for the
-10,000 of three sizes 70 in blocks (100) and 170 one by one (230), of that the placement 29 (46); with vendors, numbers and data 99 (125) and 360 to 390
-(430), of which the collector takes 80, and the first look of 2,450 Models at the node with their data most of the rest; 960 where each is of another
-size (1,040), the search 25. 54 for the 2,000 that fit nowhere (5,000), 650 for those on equal nodes (2,800). 0.01 for one where it fits, whatever the
-number of devices; 1 where it fits nowhere and 4,000 devices are named; 0.01 for a new one where 3,400 run, and 0.1 once something else has changed there,
-of which 0.08 look for the nodes where a Model still takes memory; 2 to 4 for one that is refused, 0.01 for the next; 0.05 for one that changed, 115 for a
-second decision on all.
+In ms, on two idle cores: for the 10,000 of three sizes 64 in blocks and 132 one by one, of that the placement 31; with vendors, numbers and data 88 and 294, of which the collector
+takes some 80, and the first look of 2,450 Models at the node with their data most of the rest; 898 where each is of another size, the search 24. 47 for the 2,000 that fit nowhere, 459
+for those on equal nodes. 0.01 for one where it fits, whatever the number of devices; 0.8 where it fits nowhere and 4,000 devices are named; 0.01 for a new one where 3,400 run, and 0.1
+once something else has changed there, of which 0.08 look for the nodes where a Model still takes memory; 1.5 for one that is refused, 0.01 for the next; 0.04 for one that changed, 98 for
+a second decision on all. Before the best nodes of all were kept for all of a class, the last of these crowds took 2,800 beside other work, where it takes 650, and the 2,000 that fit nowhere
+5,000, where they take 54.
 
 Then how far the estimate is from what a Model takes: `benchmarks.estimate`.
 """
