@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -222,6 +223,26 @@ class Program:
             "ignore_eos": True,
         }
         return Stream(self, "/v1/chat/completions", body | fields)
+
+    @contextlib.contextmanager
+    def streaming(self, tokens: int) -> Iterator[None]:
+        """Have a request in flight in the block: a stream, and the next one where a fast engine has ended it."""
+        leaving = threading.Event()
+
+        def read() -> None:
+            while not leaving.is_set():
+                with contextlib.closing(self.stream(tokens)) as stream:
+                    for _ in stream.events():
+                        if leaving.is_set():
+                            break
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        try:
+            yield
+        finally:
+            leaving.set()
+            thread.join()
 
 
 HELLO = [{"role": "user", "content": "Count from one to one thousand in words."}]

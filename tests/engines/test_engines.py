@@ -261,8 +261,7 @@ class TestEngine(TextChecks):
 
     def test_in_flight(self, engine: Program, chosen: Engine) -> None:
         """While it works."""
-        with contextlib.closing(engine.stream(chosen.long)) as stream:
-            next(iter(stream.events()))
+        with engine.streaming(chosen.long):
             until(lambda: engine.requests() == 1, 10, "the stream is in flight")  # vLLM counts once a step
 
     def test_parallel(self, engine: Program, chosen: Engine) -> None:
