@@ -101,6 +101,8 @@ class Checker:
             if change.new is not None:
                 self.written(dataclasses.replace(change, old=None))
         self.problems[:] = judged
+        for law in self.laws:
+            law.resumes()
 
     def plays(self, played: "Played") -> None:
         """Judge the process of a lease that starts."""

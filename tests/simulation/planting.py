@@ -93,6 +93,13 @@ def writes(kind: str, old: Object | None, new: Object | None) -> Act:
     return lambda simulation: simulation.checker.written(Change(1, ("", kind), ("default", "m"), old, new))
 
 
+def restores(kind: str, old: Object | None, new: Object | None) -> Act:
+    """Return what restores the API server from a backup in which one object differs."""
+    return lambda simulation: simulation.checker.restored(
+        (Change(1, ("", kind), ("default", "m"), old, new),)
+    )
+
+
 def calls(verb: str, body: Any, component: str = "reaper", kind: Any = MODELS) -> Act:
     """Return what lets a component write, accepted by the API server."""
     call = Call(component, f"{component}-local", verb, kind, "default", "m", body)

@@ -25,6 +25,7 @@ from tests.simulation.planting import (
     model,
     plays,
     pod,
+    restores,
     writes,
 )
 from tests.simulation.simulation import Simulation
@@ -258,6 +259,16 @@ def test_a_summary_of_a_version_that_is_given_out_again_may_be_of_its_former_lif
         calls("apply", {"metadata": {}}, "watcher"),
     )
     assert len([problem for problem in problems if "contradict" in problem]) == reports
+
+
+def test_what_a_restore_writes_is_no_call_s() -> None:
+    """The first apply after it may alter nothing, so that the last write is still that of the restore."""
+    problems = judged(
+        writes("models", None, model()),
+        restores("models", model(), model(READY)),
+        calls("apply", {"metadata": {"resourceVersion": "1"}}, "arbiter"),
+    )
+    assert not [problem for problem in problems if "arbiter wrote" in problem]
 
 
 @pytest.mark.parametrize("case", PLANTED)

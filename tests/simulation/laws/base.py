@@ -63,6 +63,9 @@ class Law:
     def restored(self) -> None:
         """Forget what can be again: the API server went back to a backup. Each object that differs follows as a write."""
 
+    def resumes(self) -> None:
+        """Forget the writes of a restore, which no call has made."""
+
     def passes(self) -> None:
         """Judge what has lasted too long; called once a second after the faults."""
 
@@ -85,6 +88,10 @@ class StatusWriteLaw(Law):
     def written(self, change: Change) -> None:
         """Keep the last write of a Model: its call is judged next."""
         self._last = change
+
+    def resumes(self) -> None:
+        """Forget the last write: it was of the restore, and the next call may alter nothing."""
+        self._last = None
 
     def called(self, call: Call, answer: Any) -> None:
         """Judge a status write."""
