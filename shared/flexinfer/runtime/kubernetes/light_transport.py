@@ -8,7 +8,6 @@ is itself reached by TLS.
 import asyncio
 import base64
 import contextlib
-import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from http.client import HTTPConnection, HTTPException
@@ -17,7 +16,6 @@ from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 
 from flexinfer.api.address import host_port
 from flexinfer.runtime.kubernetes.credentials import AccessError
-from flexinfer.runtime.kubernetes.environment_proxy import proxy_for
 from flexinfer.runtime.kubernetes.kubeconfig import Access
 from flexinfer.runtime.kubernetes.transport import Limits, NoAnswerError
 
@@ -121,9 +119,8 @@ class LightTransport:
 
 
 @contextlib.asynccontextmanager
-async def opened(access: Access) -> AsyncIterator[LightTransport]:
-    """Yield a way by the kubeconfig's proxy, else by the environment's. Raises AccessError for a proxy that is reached by TLS."""
-    proxy = access.proxy or ("" if access.direct else proxy_for(access.server, os.environ))
+async def opened(access: Access, proxy: str) -> AsyncIterator[LightTransport]:
+    """Yield a way to an API server through a proxy; empty: none. Raises AccessError for a proxy that is reached by TLS."""
     if proxy and not proxy.startswith("http://"):
         raise AccessError(
             f"a proxy is reached by http:// here, not by {proxy.partition('://')[0]}://; name an address of it with http://"

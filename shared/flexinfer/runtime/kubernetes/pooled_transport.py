@@ -5,7 +5,6 @@ and errors of the Kubernetes API are `client`'s.
 """
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urlencode
 
@@ -14,7 +13,6 @@ from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- bef
 # isort: split
 import aiohttp
 
-from flexinfer.runtime.kubernetes.environment_proxy import proxy_for
 from flexinfer.runtime.kubernetes.kubeconfig import Access
 from flexinfer.runtime.kubernetes.transport import Limits, NoAnswerError
 
@@ -64,7 +62,7 @@ class PooledTransport:
     @contextlib.asynccontextmanager
     async def separate(self) -> AsyncIterator["PooledTransport"]:
         """Open a session to the same server on connections of its own."""
-        async with opened(self._access) as session:
+        async with opened(self._access, self._proxy) as session:
             yield session
 
 
@@ -90,13 +88,8 @@ class _Response:
 
 
 @contextlib.asynccontextmanager
-async def opened(access: Access) -> AsyncIterator[PooledTransport]:
-    """Open a session, whose requests go by the kubeconfig's proxy, else by the environment's.
-
-    The environment is read here, once: aiohttp's `trust_env` would look for proxies and for ~/.netrc in a thread, for every request, and
-    knows neither networks in NO_PROXY nor that this machine is reached without a proxy.
-    """
+async def opened(access: Access, proxy: str) -> AsyncIterator[PooledTransport]:
+    """Open a session, whose requests go through a proxy; empty: none."""
     connector = aiohttp.TCPConnector(ssl=access.tls if access.tls is not None else True)
-    proxy = access.proxy or ("" if access.direct else proxy_for(access.server, os.environ))
     async with aiohttp.ClientSession(connector=connector, read_bufsize=_READ_BYTES) as session:
         yield PooledTransport(access, session, proxy)

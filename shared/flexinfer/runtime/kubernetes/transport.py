@@ -3,12 +3,14 @@
 `pooled_transport` is for who asks often and watches; `light_transport` for who asks once a minute at most, and is to be small.
 """
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
 
+from flexinfer.runtime.kubernetes.environment_proxy import proxy_for
 from flexinfer.runtime.kubernetes.kubeconfig import Access
 
 
@@ -68,11 +70,16 @@ class Transport(Protocol):
 
 
 def opened(access: Access, *, light: bool) -> AbstractAsyncContextManager[Transport]:
-    """Open a session, by the one of the two that is asked for. Raises AccessError."""
+    """Open a session by the one of the two that is asked for, whose requests go by the kubeconfig's proxy, else by the environment's. Raises AccessError.
+
+    The environment is read here, once: aiohttp's `trust_env` would look for proxies and for ~/.netrc in a thread, for every request, and
+    knows neither networks in NO_PROXY nor that this machine is reached without a proxy.
+    """
+    proxy = access.proxy or ("" if access.direct else proxy_for(access.server, os.environ))
     if light:
         from flexinfer.runtime.kubernetes import light_transport  # noqa: PLC0415 -- one of the two is used
 
-        return light_transport.opened(access)
+        return light_transport.opened(access, proxy)
     from flexinfer.runtime.kubernetes import pooled_transport  # noqa: PLC0415 -- 9 MiB that a light one need not keep
 
-    return pooled_transport.opened(access)
+    return pooled_transport.opened(access, proxy)

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from flexinfer.runtime.kubernetes import kubeconfig, pooled_transport
+from flexinfer.runtime.kubernetes import kubeconfig
 from flexinfer.runtime.kubernetes.api import PODS, ApiError, ForbiddenError, UnavailableError
 from flexinfer.runtime.kubernetes.client import KubernetesClient, connected
 from flexinfer.runtime.kubernetes.credentials import AccessError, TokenFile
+from flexinfer.runtime.kubernetes.transport import opened
 from tests.unit.runtime.kubernetes.pki import Authority
 
 _POD = json.dumps({"metadata": {"name": "one", "namespace": "default"}}).encode()
@@ -236,12 +237,16 @@ async def test_a_token_that_is_rejected_is_read_again_at_once(
     assert [header for header, _ in server.requests] == ["Bearer old", "Bearer new"]
 
 
-async def test_a_pod_reaches_its_own_cluster(tmp_path: Path, authority: Authority) -> None:
+async def test_a_pod_reaches_its_own_cluster(
+    tmp_path: Path, authority: Authority, transport: dict[str, bool]
+) -> None:
     """By its service account; an IPv6 host is in brackets."""
     (tmp_path / "token").write_text("of the pod")
     async with serving(authority) as server:
         environment = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.port)}
-        async with pooled_transport.opened(kubeconfig.from_service_account(environment, tmp_path)) as session:
+        async with opened(
+            kubeconfig.from_service_account(environment, tmp_path), light=transport["light"]
+        ) as session:
             await KubernetesClient(session).get(PODS, "default", "one")
     assert server.requests == [("Bearer of the pod", "")]
     environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
