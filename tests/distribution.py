@@ -14,8 +14,6 @@ _SPREAD = ("tests/integration/prefetcher/test_download.py", "tests/simulation/te
 """The files that take longest; their tests share nothing, and are distributed over all workers."""
 _LONGEST = (
     "tests/e2e/test_killed_swaps.py",
-    "tests/e2e/test_images.py",
-    "tests/engines/test_diffusers.py",
     "tests/e2e/test_examples.py",
     "tests/engines/",
     "tests/e2e/",

@@ -47,7 +47,7 @@ SETTINGS = {"FLEXINFER_DRAIN_SECONDS": "3"}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, api: str) -> Iterator[Running]:
-    """Return an instance with the pipeline in its volume; skips where diffusers is not installed."""
+    """Return an instance with the pipeline in its volume; skips where diffusers is not to run."""
     if api != "local":
         pytest.skip("once is enough")
     programs = diffusers_server.program(tmp_path_factory.mktemp("programs"))

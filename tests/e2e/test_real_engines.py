@@ -1,7 +1,6 @@
 """Models on the real llama-server, Ollama and vLLM as a user sees them, each from `kubectl apply` to a stream that a stop ends.
 
-`python -m tests.engines.installed` builds and installs the programs; one that is missing is skipped by name. vLLM runs on the CPU of a
-node that says it has a GPU, with FLEXINFER_ENGINES=all alone: each of its starts takes half a minute of a core.
+`make test-long` builds and installs the programs and runs these tests. vLLM runs on the CPU of a node that says it has a GPU.
 """
 
 import json
@@ -22,7 +21,8 @@ from flexinfer.api.labels import MODEL_LABEL
 from flexinfer.backends.failures import REMEDIES, Kind
 from flexinfer.local.supervisor.provisioning import small_model
 from tests.engines.installed import folders, llama_server, ollama, vllm
-from tests.engines.test_engines import ALL, another_gguf
+from tests.engines.installed.required import required
+from tests.engines.test_engines import another_gguf
 from tests.engines.test_ollama import TEMPLATE
 from tests.instance import Running, instance, until
 from tests.integration.prefetcher.registry import Registry, served
@@ -40,7 +40,6 @@ class Served(NamedTuple):
     program: Callable[[], Path | None]
     spec: dict[str, Any]
     long: int
-    always: bool = True
 
 
 MODELS = {
@@ -64,7 +63,6 @@ MODELS = {
             "env": [{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"}],
         },
         long=3900,
-        always=False,
     ),
 }
 VLLM = backends.find("vllm")
@@ -90,10 +88,9 @@ def name(request: pytest.FixtureRequest, api: str) -> str:
     if api != "local":
         pytest.skip("once is enough")
     model = MODELS[request.param]
-    if model.program() is None or small_model() is None:
-        pytest.skip(f"{request.param}: not installed (python -m tests.engines.installed); not run")
-    if not (model.always or ALL):
-        pytest.skip(f"{request.param}: not run (FLEXINFER_ENGINES=all, or make test-long)")
+    required(request.param, model.program)
+    if small_model() is None:
+        pytest.skip("no small model is installed")
     return str(request.param)
 
 

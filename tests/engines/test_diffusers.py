@@ -1,6 +1,6 @@
 """What FlexInfer relies on of the server of images, on real diffusers with a random pipeline of 7 MB, on the CPU.
 
-`python -m tests.engines.installed diffusers` installs it into the user's cache folder, once; without it nothing of this counts: it is skipped by name.
+`make test-long` installs it into the user's cache folder, once, and runs these tests; elsewhere they are skipped by name.
 """
 
 import base64
@@ -39,7 +39,7 @@ LONG: dict[str, Any] = SMALL | {"num_inference_steps": 900, "size": "128x128", "
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the program; skips where diffusers is not images."""
+    """Return a folder with the program; skips where diffusers is not to run."""
     return diffusers_server.program(tmp_path_factory.mktemp("programs"))
 
 

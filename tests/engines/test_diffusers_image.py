@@ -1,6 +1,6 @@
 """The image of the server of images, built by the project's own tool and run as its user, with a random pipeline on the CPU.
 
-FLEXINFER_ENGINES=all alone (`make test-long`), as root with buildah: 3 GB to download, 5 minutes to build and 30 GB of disk meanwhile.
+For `make test-long` alone, as root with buildah: 3 GB to download, 5 minutes to build and 30 GB of disk meanwhile.
 """
 
 import json
@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.engines.installed import diffusers_server, folders
+from tests.engines.installed.required import required
 from tests.engines.program import GRACE_SECONDS, Program
 from tests.engines.test_diffusers import IMAGES, SMALL, drawn, opened
-from tests.engines.test_engines import ALL
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,8 +50,7 @@ def server_of(program: Program) -> int:
 @pytest.fixture(scope="module")
 def container() -> Iterator[str]:
     """Build the image and make a container of it; skips where that cannot be done."""
-    if not ALL:
-        pytest.skip("the image of diffusers: not built (FLEXINFER_ENGINES=all, or make test-long)")
+    required("diffusers", diffusers_server.python)
     if not shutil.which("buildah") or os.geteuid() != 0:
         pytest.skip("the image of diffusers: not built; it needs buildah, and root")
     if shutil.disk_usage("/var/lib/containers").free < DISK_GB << 30:
@@ -66,8 +65,6 @@ def container() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def engine(container: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Return the server in its container, with the variables of a Model, and ready."""
-    if diffusers_server.python() is None:
-        pytest.skip("diffusers: not installed, and it makes the pipeline; not run")
     pipeline = tmp_path_factory.mktemp("pipeline") / "tiny"
     shutil.copytree(diffusers_server.tiny_pipeline(), pipeline)
     for path in (

@@ -1,14 +1,13 @@
 """What FlexInfer relies on of each engine that answers text, on its real program.
 
-A check without the program does not count: it is skipped by name. llama.cpp runs as the program of PATH, or that of `FLEXINFER_PROGRAM_LLAMACPP`, which is else our own server of it; and as llama-server
-where that is built. `python -m tests.engines.installed` builds and installs what is missing. `flexinfer.backends.checks` says what each
-check means, and the page of backends which of them have run.
+A check without the program does not count: it is skipped by name. `make test` runs llama.cpp as the program of PATH, or that of
+`FLEXINFER_PROGRAM_LLAMACPP`, which is else our own server of it; `make test-long` runs llama-server and vLLM too, and installs them.
+`flexinfer.backends.checks` says what each check means, and the page of backends which of them have run.
 """
 
 import contextlib
 import importlib.metadata
 import json
-import os
 import re
 import shutil
 import signal
@@ -26,14 +25,13 @@ from flexinfer.local.supervisor.provisioning import small_model
 from localkube.kubelet.image_runtimes import NoRuntimeError
 from tests.engines.condition import condition
 from tests.engines.installed import llama_server, ollama, vllm
+from tests.engines.installed.required import required
 from tests.engines.program import GRACE_SECONDS, HELLO, Make, Program, seconds
 from tests.engines.text_checks import TextChecks
 from tests.instance import until
 from tests.patience import patient
 
 pytestmark = pytest.mark.slow
-ALL = os.environ.get("FLEXINFER_ENGINES") == "all"
-"""Whether engines run too that take half a minute of a core for each of their dozen starts."""
 
 
 def gguf(_folder: Path) -> Path | None:
@@ -55,17 +53,12 @@ class Engine(NamedTuple):
     file: str = ""
     long: int = 900
     """As many tokens as the context has room for: many times as long as a test needs to see that the stream continues."""
-    always: bool = True
 
     def prepare(self, patch: pytest.MonkeyPatch, folder: Path) -> Path:
         """Choose the program and return the weights; skips where either is missing."""
-        if not (self.always or ALL):
-            pytest.skip(f"{self.name}: takes ten minutes; not run (FLEXINFER_ENGINES=all, or make test-long)")
-        program = self.program() if self.program is not None else None
-        if self.program is not None and program is None:
-            pytest.skip(f"{self.name}: not installed (python -m tests.engines.installed); not run")
-        if program is not None:
-            patch.setenv(f"FLEXINFER_PROGRAM_{self.backend.upper()}", str(program))
+        if self.program is not None:
+            path = required(self.name, self.program)
+            patch.setenv(f"FLEXINFER_PROGRAM_{self.backend.upper()}", str(path))
         weights = self.weights(folder)
         if weights is None:
             pytest.skip(f"{self.name}: its weights are not installed; not run")
@@ -113,7 +106,6 @@ ENGINES = (
         {"set_variables": {"VLLM_CPU_KVCACHE_SPACE": "20000"}},
         "model.safetensors",
         long=3800,
-        always=False,
     ),
 )
 

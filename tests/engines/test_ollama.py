@@ -1,6 +1,6 @@
 """What FlexInfer relies on of Ollama, on the real program with our own pull of a small model from a registry on loopback, on the CPU.
 
-`python -m tests.engines.installed ollama` builds it, once; without it nothing of this counts: it is skipped by name.
+`make test-long` builds it, once, and runs these tests; elsewhere they are skipped by name.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from flexinfer.local.supervisor.provisioning import small_model
 from flexinfer.sources.ollama import REGISTRY
 from tests.engines.condition import condition
 from tests.engines.installed import ollama
+from tests.engines.installed.required import required
 from tests.engines.program import GRACE_SECONDS, HELLO, Make, Program, seconds
 from tests.engines.text_checks import CHAT, TextChecks
 from tests.instance import until
@@ -48,10 +49,11 @@ def pulled(into: Path, weights: bytes) -> Path:
 
 @pytest.fixture(scope="module")
 def weights() -> Path:
-    """Return the small model; skips where that or Ollama is not installed."""
+    """Return the small model; skips where that is not installed, or Ollama is not to run."""
+    required("ollama", ollama.program)
     path = small_model()
-    if ollama.program() is None or path is None:
-        pytest.skip("ollama: not installed (python -m tests.engines.installed); not run")
+    if path is None:
+        pytest.skip("no small model is installed")
     return path
 
 

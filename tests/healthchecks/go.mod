@@ -8,6 +8,7 @@ require (
 	github.com/yuin/gopher-lua v1.1.1
 	k8s.io/apimachinery v0.36.1
 	layeh.com/gopher-json v0.0.0-20190114024228-97fed8db8427
+	sigs.k8s.io/cli-utils v0.37.2
 	sigs.k8s.io/yaml v1.6.0
 )
 

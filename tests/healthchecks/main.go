@@ -1,5 +1,6 @@
-// healthchecks prints what Flux or Argo CD make of an object, whose JSON it reads: by a file with the health check expressions of a
-// Kustomization, evaluated by Flux's own library, or with a health check in Lua, run by the interpreter that Argo CD has.
+// healthchecks prints what those that wait for an object make of it, whose JSON it reads: without an argument kstatus, the library with
+// which Flux and Helm wait; by a file with the health check expressions of a Kustomization, Flux's own library; by one with a health check
+// in Lua, the interpreter that Argo CD has.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	lua "github.com/yuin/gopher-lua"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	luajson "layeh.com/gopher-json"
+	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 	"sigs.k8s.io/yaml"
 )
 
@@ -22,6 +24,12 @@ func main() {
 	body, err := io.ReadAll(os.Stdin)
 	check(err)
 	check(object.UnmarshalJSON(body))
+	if len(os.Args) == 1 {
+		result, err := status.Compute(object)
+		check(err)
+		fmt.Println(result.Status, result.Message)
+		return
+	}
 	text, err := os.ReadFile(os.Args[1])
 	check(err)
 	if strings.HasSuffix(os.Args[1], ".lua") {

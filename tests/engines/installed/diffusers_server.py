@@ -5,9 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tests.engines.installed import folders, torch_environment
+from tests.engines.installed.required import required
 from tests.engines.installed.torch_environment import PINNED, ROOT
 
 NAME = f"diffusers-{PINNED['diffusers']}-torch-{PINNED['torch']}"
@@ -23,10 +22,8 @@ def python() -> Path | None:
 
 
 def program(target: Path) -> Path:
-    """Write the program of the backend `diffusers` into a folder, for that Python and the sources here; skips where there is none."""
-    interpreter = python()
-    if interpreter is None:
-        pytest.skip("diffusers: not installed (python -m tests.engines.installed diffusers); not run")
+    """Write the program of the backend `diffusers` into a folder, for that Python and the sources here; skips where it is not to run."""
+    interpreter = required("diffusers", python)
     variables = f"export PYTHONPATH={ROOT / 'local'} HF_HUB_OFFLINE=1"
     folders.script(target / PROGRAM, variables, f"exec {interpreter} -m flexinfer.image_server")
     return target
