@@ -5,6 +5,8 @@ import contextlib
 import random
 from collections.abc import AsyncIterator
 
+import pytest
+
 from flexinfer.api.services import STATE_KINDS
 from flexinfer.events import events, subjects
 from flexinfer.runtime.nats.state_reader import NatsBus
@@ -112,3 +114,23 @@ def test_a_reader_says_that_it_reads_again_after_a_message_was_lost() -> None:
             return kinds
 
     assert run(main()) == [Snapshot, Replaying, Snapshot]
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_a_message_is_as_old_as_it_is_once_a_watermark_came_after_a_step_of_the_servers_clock(
+    step: float,
+) -> None:
+    """Each watermark tells what the server's clock shows; without one the age of a message is off by the silence before it."""
+
+    async def main() -> float:
+        async with _reading() as (server, stream, deliveries):
+            assert isinstance(await anext(deliveries), Snapshot)
+            server.step = step
+            await stream.watermark()
+            await asyncio.sleep(3)
+            await stream.publish(events.ModelObserved(model=a_model("d")))
+            observation = await anext(deliveries)
+            assert isinstance(observation, Observation)
+            return asyncio.get_running_loop().time() - observation.at
+
+    assert run(main()) == pytest.approx(0, abs=0.01)

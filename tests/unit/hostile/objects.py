@@ -7,7 +7,17 @@ from typing import Any
 from hypothesis import strategies as st
 
 from flexinfer.api import conditions, kube
-from flexinfer.api.kinds import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS, Kind
+from flexinfer.api.kinds import (
+    CLAIMS,
+    GPU_LEASES,
+    JOBS,
+    LEASES,
+    MODELS,
+    NODES,
+    PODS,
+    SHARED_GROUPS,
+    Kind,
+)
 
 Json = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -163,8 +173,40 @@ def a_pod(name: str, **more: Any) -> Json:
     }
 
 
+def a_group() -> Json:
+    """Return the SharedGroup of the Models, which one of them holds beside a lease."""
+    held = {
+        "uuid": "GPU-1",
+        "memoryMB": 4000,
+        "usedBeforeMB": 100,
+        "otherProcesses": [{"pid": 5, "name": "Xorg"}],
+    }
+    holders = [
+        {"model": "llama", "uid": "uid-llama", "turn": 3, "step": "Granted", "node": "node-a", "devices": [held], "since": STAMP},
+        {"lease": "game", "uid": "uid-game", "turn": 4, "step": "Stopped", "node": "node-a", "devices": [held], "since": STAMP,
+         "reason": "expired", "madeRoom": True, "awaySeconds": 5, "preemptedBy": "other"},
+    ]  # fmt: skip
+    written = [a_condition("Initialized"), a_condition("Blocked", "False"), a_condition("Accepted")]
+    status = {
+        "observedGeneration": 1, "turn": 4, "node": "node-a", "devices": [{"uuid": "GPU-1", "totalMB": 24000, "budgetMB": 23000}],
+        "holders": holders, "holderNames": "llama", "roomFor": "uid-other", "heldMB": 4000, "budgetMB": 23000, "conditions": written,
+    }  # fmt: skip
+    spec = {"group": "card", "mode": "Budget", "minStay": "30s", "maxWait": "5m", "reserveMB": 512}
+    return {"metadata": a_meta("card"), "spec": spec, "status": status}
+
+
+def a_lease() -> Json:
+    """Return a lease that waits for memory of the group."""
+    status = {
+        "observedGeneration": 1, "position": 1, "turn": 4, "sharedGroup": "uid-card", "node": "node-a",
+        "devices": [{"uuid": "GPU-1", "memoryMB": 100}], "since": STAMP, "expiresAt": STAMP, "conditions": [a_condition("Granted", "False", "Queued")],
+    }  # fmt: skip
+    spec = {"group": "card", "memoryMB": 1000, "priority": 5, "duration": "1h", "reason": "a game"}
+    return {"metadata": a_meta("evening"), "spec": spec, "status": status}
+
+
 def cluster() -> list[tuple[Kind[Any], Json]]:
-    """Return one object of each kind: two Models of a group, the engine's Pod, a Job with its Pod, a PVC, a node."""
+    """Return one object of each kind: two Models of a group, the engine's Pod, a Job with its Pod, a PVC, a node, the group, a lease."""
     job = {
         "active": 1,
         "succeeded": 1,
@@ -190,6 +232,8 @@ def cluster() -> list[tuple[Kind[Any], Json]]:
         (PODS, a_pod("llama-0")),
         (MODELS, a_model()),
         (MODELS, a_model("other")),
+        (SHARED_GROUPS, a_group()),
+        (GPU_LEASES, a_lease()),
     ]  # fmt: skip
 
 
@@ -219,14 +263,27 @@ def _replaced(body: Any, path: Path, value: Any) -> None:
     body[last] = value
 
 
+def with_text(text: str) -> Iterator[tuple[Path, list[tuple[Kind[Any], Json]]]]:
+    """Yield for each text of the cluster's objects where it stands, and the cluster in which it is this one."""
+    for index, path in PATHS:
+        if isinstance(_at(_CLUSTER[index][1], path), str):
+            objects = copy.deepcopy(_CLUSTER)
+            _replaced(objects[index][1], path, text)
+            yield path, objects
+
+
+def _at(body: Any, path: Path) -> Any:
+    for key in path:
+        body = body[key]
+    return body
+
+
 @st.composite
 def hostile_clusters(draw: st.DrawFn) -> list[tuple[Kind[Any], Json]]:
     """Draw a cluster in which up to four values are something else, most of them of the right type."""
     objects = copy.deepcopy(_CLUSTER)
     for index, path in draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=4, unique=True)):
-        present: Any = _CLUSTER[index][1]
-        for key in path:
-            present = present[key]
+        present = _at(_CLUSTER[index][1], path)
         value = draw(OF_TYPE.get(type(present), ANYTHING) if draw(st.integers(0, 3)) else ANYTHING)
         try:
             _replaced(objects[index][1], path, value)
@@ -235,4 +292,4 @@ def hostile_clusters(draw: st.DrawFn) -> list[tuple[Kind[Any], Json]]:
     return objects
 
 
-__all__ = ["ANYTHING", "LEASES", "cluster", "hostile_clusters", "kube"]
+__all__ = ["ANYTHING", "LEASES", "cluster", "hostile_clusters", "kube", "with_text"]

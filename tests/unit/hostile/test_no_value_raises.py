@@ -38,7 +38,7 @@ from flexinfer.watcher.cache import KINDS, ClusterCache
 from flexinfer.watcher.diff import key_of
 from flexinfer.watcher.status_decision import next_write
 from tests.builders import NOW
-from tests.unit.hostile.objects import ANYTHING, a_model, cluster, hostile_clusters
+from tests.unit.hostile.objects import ANYTHING, a_model, cluster, hostile_clusters, with_text
 
 CONTROLLERS = [part.controller(Settings()) for part in (placer, prefetcher, reaper, arbiter, launcher)]
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -107,6 +107,17 @@ def test_no_value_of_an_object_ends_a_component(objects_: list[tuple[Kind[Any], 
     for model in (item for kind, item in read if kind is MODELS):
         assert next_write(model, NOW, NOW) is not None
         show(model)
+
+
+@pytest.mark.parametrize("text", ["", "1.2.3Ki", pytest.param("9" * 400, id="a long number")])
+def test_no_text_in_any_field_of_an_object_ends_a_component(text: str) -> None:
+    """Each field by itself, while all others are as they should be."""
+    for path, objects_ in with_text(text):
+        try:
+            decide_everything(observed(published(readable(objects_))))
+        except Exception as error:
+            error.add_note(f"{path} is {text[:9]!r}")
+            raise
 
 
 @QUICK

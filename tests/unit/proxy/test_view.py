@@ -12,7 +12,16 @@ from flexinfer.proxy.view import OUTAGE_SECONDS
 from flexinfer.runtime.kubernetes.api import UnavailableError
 from flexinfer.runtime.runtime import Disconnected
 from tests.simulation.loop import run
-from tests.unit.proxy.parts import ADDRESS, Parts, draining, ready, scaled_to_zero, settle, with_parts
+from tests.unit.proxy.parts import (
+    ADDRESS,
+    Parts,
+    deleted,
+    draining,
+    ready,
+    scaled_to_zero,
+    settle,
+    with_parts,
+)
 
 
 def a_hint(uid: str = "uid-llama", name: str = "llama") -> events.EngineReady:
@@ -154,6 +163,27 @@ def test_a_replay_without_a_model_deletes_it() -> None:
         await settle()
         assert str(request.exception()) == "model llama was deleted"
         assert [m.metadata.name for m in parts.gateway.models] == ["other"]
+
+    with_parts(main)
+
+
+def test_routes_of_deleted_models_are_not_kept() -> None:
+    """But that of one whose requests are in flight: it may not have been deleted after all."""
+
+    async def main(parts: Parts) -> None:
+        response: asyncio.Future[str] = asyncio.Future()
+        await parts.observe(ready("busy"))
+        in_flight = parts.send(parts.request("busy"), engine=lambda _address: response)
+        await settle()
+        await parts.observe(deleted(ready("busy")))
+        for number in range(9):
+            model = ready(f"m{number}")
+            await parts.observe(model, deleted(model))
+        assert set(parts.view._deleted) == {"uid-busy", "uid-m8"}
+        response.set_result("served")
+        assert await in_flight == "served"
+        await parts.observe(ready("last"), deleted(ready("last")))
+        assert set(parts.view._deleted) == {"uid-last"}
 
     with_parts(main)
 

@@ -200,6 +200,15 @@ def test_a_hint_for_a_deleted_namesake_starts_nothing() -> None:
     assert changes(later(a_state(model, HEARTBEAT), NOW + 1, stale), NOW + 1) == {}
 
 
+def test_a_hint_for_a_deleted_namesake_is_no_request_of_the_present_one() -> None:
+    """It does not keep it running, and is not named as its last request."""
+    model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})
+    stale = events.WakeRequested(namespace="default", name="llama", uid="deleted")
+    state = later(later(a_state(model, HEARTBEAT), NOW + 5, stale), NOW + 9, HEARTBEAT)
+    assert changes(state, NOW + 10) == {"default/llama": ("False", Reason.IDLE)}
+    assert "no request since its initial start" in message(state, NOW + 10)
+
+
 def test_a_model_scales_to_zero_after_its_idle_timeout() -> None:
     """Not a moment before, and the decision is due again then."""
     model = a_model(conditions=SERVING, serverless={"idle_timeout": "10s"})

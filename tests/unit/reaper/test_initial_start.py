@@ -46,7 +46,7 @@ def test_a_start_that_waits_for_something_else_than_its_node_holds_no_place(reas
 def test_a_start_without_progress_gives_its_place_to_the_next(reason: str, wanted: str) -> None:
     """A crash loop, a download that hangs, a turn that does not come: after 30 s, and the decision is due then."""
     state = a_state(starting("a", reason, wanted), queued(), HEARTBEAT)
-    place_ends = NOW + NO_PROGRESS_SECONDS
+    place_ends = NOW + 30
     assert "default/z" not in changes(state, place_ends - 1)
     assert RequeueAt(place_ends) in list(decide(state, CLOCK, place_ends - 1))
     decided = changes(later(state, place_ends, HEARTBEAT), place_ends)

@@ -16,12 +16,13 @@ from flexinfer.api.placement import Placement
 from flexinfer.api.status import PlacedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.control_loop import run_controller
+from flexinfer.runtime.control_loop import ControllerLoop, run_controller
 from flexinfer.runtime.controller import (
     Controller,
     Remember,
     stateless,
 )
+from flexinfer.runtime.inbox import Finished
 from flexinfer.runtime.kubernetes.api import ConflictError, Kind, UnavailableError
 from flexinfer.runtime.runtime import Disconnected, Replaying, Runtime, Snapshot, Subscriptions
 from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
@@ -357,7 +358,19 @@ def test_a_decision_knows_that_nothing_is_heard(interruption: Disconnected | Rep
     assert decided[-1][1].connected_since is None
 
 
-def test_facts_of_the_component_are_folded_into_its_memory_and_forgotten_with_the_model() -> None:
+GONE = events.ModelDeleted(namespace="default", name="llama", uid="uid-llama", version=3)
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        pytest.param(Observation(GONE, 1.0), id="its deletion is observed"),
+        pytest.param(Snapshot([]), id="a replay does not hold it"),
+    ],
+)
+def test_facts_of_the_component_are_folded_into_its_memory_and_forgotten_with_the_model(
+    gone: Observation | Snapshot,
+) -> None:
     """What an effect and a companion learn; events among the replies are applied to the shared state."""
 
     async def learn(runtime: Runtime, action: Poke) -> Sequence[AnyEvent | Learned]:
@@ -392,15 +405,15 @@ def test_facts_of_the_component_are_folded_into_its_memory_and_forgotten_with_th
         bus.queue.put_nowait(Snapshot([]))
         task = asyncio.create_task(run_controller(a_runtime(bus=bus), controller))
         await asyncio.sleep(1)
-        gone = events.ModelDeleted(namespace="default", name="llama", uid="uid-llama", version=3)
-        bus.queue.put_nowait(Observation(gone, 1.0))
+        assert seen[-1] == (("beside", "effect"), 1)
+        seen.clear()
+        bus.queue.put_nowait(gone)
         await asyncio.sleep(1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     run(main())
-    assert (("beside", "effect"), 1) in seen or (("effect",), 1) in seen
-    assert seen[-1][1] == 0
+    assert seen[0] == ((), 0)
 
 
 class Keyed:
@@ -547,3 +560,40 @@ def test_facts_and_replies_beside_a_replay_are_kept() -> None:
     keyed = Keyed()
     keyed.run(2.0, "a", then=[(1.0, reply), (1.0, again)])
     assert keyed.states[-1].models["default/a"].metadata.version == 7
+
+
+def test_facts_and_replies_of_one_batch_with_a_replay_are_kept() -> None:
+    """All three may wait together: the longer a decision takes, the likelier."""
+    seen: list[tuple[tuple[str, ...], int]] = []
+
+    def decide(state: ObservedState, memory: tuple[str, ...], _key: str, _now: float) -> Iterator[Poke]:
+        seen.append((memory, state.models["default/a"].metadata.version))
+        yield from ()
+
+    controller = Controller[Poke, Learned, tuple[str, ...]](
+        name="test",
+        decide=decide,
+        touched=touches_its_model,
+        perform=Recorder().perform,
+        subscriptions=Subscriptions(),
+        memory=(),
+        remember=lambda memory, fact, _at: (*memory, fact.what),
+        touched_by=lambda _state, _fact: ("default/a",),
+    )
+    old, new = (events.ModelObserved(model=a_model("a", version=version)) for version in (1, 9))
+    replay = Snapshot([Observation(old, 0.0)])
+    replies: list[AnyEvent | Learned] = [new, Learned("by an effect")]
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            loop = ControllerLoop(a_runtime(), controller, tasks)
+            loop.inbox.put(replay)
+            loop.inbox.put(Finished("default/a", "", replies))
+            loop.remember(Learned("by a companion"))
+            loop.inbox.put(replay)
+            work = tasks.create_task(loop.run())
+            await asyncio.sleep(1)
+            work.cancel()
+
+    run(main())
+    assert seen == [(("by an effect", "by a companion"), 9)]

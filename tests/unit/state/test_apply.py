@@ -157,6 +157,13 @@ def test_a_replay_keeps_the_last_sample_of_a_node_until_the_next_one() -> None:
     assert state.gpus["a"].observed.sample == 2
 
 
+def test_a_sample_is_as_old_as_its_agent_says() -> None:
+    """An agent that was paused between its look and its message tells an old look as new."""
+    sample = events.GpusObserved(node="a", boot="b", sample=1, age_seconds=40.0)
+    assert applied(sample).gpus["a"].at == NOW - 40
+    assert applied(msgspec.structs.replace(sample, age_seconds=-40.0)).gpus["a"].at == NOW
+
+
 def test_a_sample_that_is_heard_again_is_as_old_as_it_was() -> None:
     """A replay after a step of the NATS server's clock does not know the ages of what it replays."""
     sample = events.GpusObserved(node="a", boot="b", sample=1)
