@@ -44,6 +44,8 @@ class Supervisor:
             for program in programs
         }
         self.adopted: list[str] = []
+        self.replaced: list[str] = []
+        """The processes that an earlier supervisor left running and that were stopped, since their program has changed."""
 
     def _write(self) -> None:
         self._files.write(self._instance.record, self._record)
@@ -53,22 +55,30 @@ class Supervisor:
         return record.encode(record.Record(boot=record.boot_id(), entries=entries, started=self._started))
 
     async def adopt(self) -> None:
-        """Adopt the processes that an earlier supervisor left running; stop those whose program has changed."""
+        """Adopt the processes that an earlier supervisor left running; stop those whose program has changed, or all of another build."""
         leftovers: list[Process] = []
         previous = record.read(self._instance.record)
+        same_build = self._is_same_build(previous)
         for entry in previous.entries:
             running = process.adopt(entry.identity) if entry.identity else None
             if running is None:
                 continue
             member = self.processes.get(entry.name)
-            if member is None or entry.fingerprint != member.program.fingerprint:
+            if member is None or not same_build or entry.fingerprint != member.program.fingerprint:
                 leftovers.append(running)
+                self.replaced.append(entry.name)
             else:
                 member.adopt(running, entry.restarts)
         leftovers += self._unrecorded({entry.identity.pid for entry in previous.entries if entry.identity})
         self.adopted = [name for name, member in self.processes.items() if member.process]
         await _stop_all(leftovers)
         self._write()
+
+    def _is_same_build(self, previous: record.Record) -> bool:
+        """Return whether the installation of this supervisor started what runs; one that starts nothing takes it as it is."""
+        if self._started is None or previous.started is None:
+            return True
+        return previous.started.installation.build == self._started.installation.build
 
     def _unrecorded(self, recorded_pids: set[int]) -> Iterator[Process]:
         """Adopt processes whose supervisor was killed before it could record them; yield the surplus ones."""
