@@ -37,7 +37,7 @@ VARIABLES: Mapping[str, options.Key] = {
     "scheduler": _key(
         "DEFAULT_SCHEDULER",
         options.TEXT,
-        "Class of the noise scheduler, such as EulerDiscreteScheduler; one that does not fit ends the start.",
+        "Class of the noise scheduler, such as EulerDiscreteScheduler; one that does not fit the pipeline, or needs a library that the image lacks, ends the start.",
         default="the pipeline's own",
     ),
     "negativePrompt": _key(
@@ -166,6 +166,8 @@ FAILURES = (
     Failure(_ENDS + r"OSError: Error (no file named .+?)\.?$", Kind.MISSING),
     Failure(_ENDS + r"OSError: (Unable to load weights from checkpoint file for '[^']+')", Kind.BROKEN),
     Failure(_ENDS + r"SafetensorError: (.+)", Kind.BROKEN),
+    Failure(_ENDS + r"ValueError: (.+ is no safetensors file: .+); put the complete", Kind.BROKEN),
+    Failure(_ENDS + r"ValueError: (spec\.config\.scheduler is .+)"),
     Failure(
         _ENDS + r"JSONDecodeError: (.+)",
         Kind.BROKEN,

@@ -168,7 +168,7 @@ async def test_a_look_asks_for_the_queue_once_however_many_prompts_wait() -> Non
         prompts = [await running.send() for _ in range(5)]
         asked = running.comfyui.asked
         asked.clear()
-        await until(lambda: asked.count("/prompt") == 3)
+        await until(lambda: asked.count("/prompt") >= 3)
         first, second = [number for number, path in enumerate(asked) if path == "/prompt"][1:3]
         assert asked[first + 1 : second] == [f"/history/{prompt}" for prompt in prompts]
 
