@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from flexinfer.cli.already import already, awaited
+from flexinfer.cli.at_rest import until_at_rest
 from flexinfer.cli.background import READY, READY_SECONDS, detached
 from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
@@ -133,7 +134,9 @@ async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int |
     all_programs = programs(instance, separate=choices.separate, settings=choices.settings)
     hints = {program.name: LogHint(instance.log(program.name)) for program in all_programs}
     with_these = record.Started(settings=choices.settings, options=choices.options, installation=installed())
-    async with supervised(instance, all_programs, before, with_these) as supervisor:
+    async with supervised(
+        instance, all_programs, before, with_these, partial(until_at_rest, instance)
+    ) as supervisor:
         if supervisor.adopted:
             print_line(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}")
         if supervisor.replaced:

@@ -19,6 +19,7 @@ from localkube import process_identity
 from localkube.files import PatientWriter, keep_rotated
 
 Provision: TypeAlias = Callable[[], Awaitable[None]]
+AtRest: TypeAlias = Callable[[], Awaitable[None]]
 
 STAGE_SECONDS = 20.0
 """How long a stage waits for the previous one; then it starts anyway, since every program retries by itself."""
@@ -34,7 +35,9 @@ class Supervisor:
         programs: Sequence[Program],
         before: Mapping[int, Provision] | None = None,
         launch: record.Started | None = None,
+        at_rest: AtRest | None = None,
     ) -> None:
+        self._at_rest = at_rest
         self._instance, self._before, self._started = instance, dict(before or {}), launch
         self._files = PatientWriter()
         self.processes = {
@@ -116,7 +119,19 @@ class Supervisor:
                 tasks.create_task(until_ready(self.processes[name].program.probe))
 
     async def stop(self) -> None:
-        """Stop all processes, the last stage first."""
+        """Stop all processes, the last stage first.
+
+        Before that what serves users, then the engines of the nodes while controllers still see it and say so: what is stored then is read by the
+        next `up`, long before its controllers have looked.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            for member in self.processes.values():
+                if member.program.serves:
+                    tasks.create_task(member.stop())
+        if self._at_rest is not None:
+            resting = [name for name, member in self.processes.items() if member.rest()]
+            if resting:
+                await self._at_rest()
         for stage in reversed(self._stages()):
             async with asyncio.TaskGroup() as tasks:
                 for member in self._members(stage):
@@ -143,12 +158,14 @@ async def supervised(
     programs: Sequence[Program],
     before: Mapping[int, Provision] | None = None,
     launch: record.Started | None = None,
+    at_rest: AtRest | None = None,
 ) -> AsyncIterator[Supervisor]:
     """Keep all programs running inside the block; stop them in reverse order at its end.
 
-    `before` is stage -> what has to be done each time before its programs start; `launch` is written into the record.
+    `before` is stage -> what has to be done each time before its programs start; `launch` is written into the record. `at_rest` returns once no
+    engine runs and no Model says that it does.
     """
-    supervisor = Supervisor(instance, programs, before, launch)
+    supervisor = Supervisor(instance, programs, before, launch, at_rest)
     await supervisor.adopt()
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -95,6 +95,42 @@ async def test_everything_has_ended_when_the_block_ends(tmp_path: Path) -> None:
     assert [entry.identity for entry in record.read(instance.record).entries] == [None, None]
 
 
+RESTING = """
+import signal, sys
+signal.signal(signal.SIGUSR2, lambda *_: print("rests", flush=True))
+"""
+
+
+def a_node(instance: Instance, code: str) -> Program:
+    """Return a program that stops its engines at a signal, if its code says so."""
+    argv = (sys.executable, "-c", code + SERVER, str(instance.health_port_file("node")))
+    return msgspec.structs.replace(a_program(instance, "node", STORES), argv=argv, rest_signal=signal.SIGUSR2)
+
+
+async def test_engines_stop_after_what_serves_and_before_what_sees_it(tmp_path: Path) -> None:
+    """So that controllers can say so; a process that handles no such signal, as one of an earlier version, is not sent any."""
+    instance = an_instance(tmp_path)
+    seen: list[list[str]] = []
+
+    async def at_rest() -> None:
+        while instance.log("node").read_text() != "rests\n":
+            await asyncio.sleep(0.005)
+        record_of = record.read(instance.record)
+        seen.append([entry.name for entry in record_of.entries if entry.identity is not None])
+
+    proxy = msgspec.structs.replace(a_program(instance, "proxy"), serves=True)
+    for code in (RESTING, ""):
+        programs = [a_node(instance, code), a_program(instance, "launcher"), proxy]
+        async with supervised(instance, programs, at_rest=at_rest) as supervisor:
+            async with asyncio.timeout(patient(20)):
+                await supervisor.until_ready()
+            node = supervisor.processes["node"].process
+            assert node is not None
+            assert node.catches(signal.SIGUSR2) == bool(code)
+        assert node.code == -signal.SIGTERM
+    assert seen == [["node", "launcher"]]
+
+
 async def test_a_later_stage_starts_once_the_former_one_answers(tmp_path: Path) -> None:
     """The services wait for the stores."""
     instance = an_instance(tmp_path)
