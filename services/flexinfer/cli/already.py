@@ -4,6 +4,8 @@ Nothing that was chosen now and differs from what runs is ignored: it is an erro
 """
 
 import asyncio
+import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,7 +30,7 @@ def already(state: Path, holder: int, choices: Choices, report: Callable[[str], 
     instance = instances.load(state)
     _check_same(instance, holder, choices)
     _show(instance, holder, asyncio.run(rows(instance)), report)
-    raise CommandError("nothing was started: it is already running; `flexinfer down` stops it")
+    raise CommandError(f"nothing was started: it is already running; `{_command('down', state)}` stops it")
 
 
 def awaited(
@@ -75,7 +77,7 @@ def _not_ready(state: Path, holder: int, current: Sequence[Row], seconds: float)
     causes = "; ".join(text for text, row in zip(late, current, strict=True) if row.health != HEALTHY)
     return (
         f"nothing was started: FlexInfer is already running in {state} (process {holder}), but not all of it was ready "
-        f"within {seconds:g}s ({causes or 'it is just being created'}); see {state / 'logs'}, or stop it with `flexinfer down`"
+        f"within {seconds:g}s ({causes or 'it is just being created'}); see {state / 'logs'}, or stop it with `{_command('down', state)}`"
     )
 
 
@@ -85,19 +87,25 @@ def _check_same(instance: Instance, holder: int, choices: Choices) -> None:
     if not simulates(instance.state, choices):
         raise CommandError(
             f"FlexInfer {running} with other nodes than those of {choices.simulation}: "
-            "stop it with `flexinfer down`, then start it with this file"
+            f"stop it with `{_command('down', instance.state)}`, then start it with this file"
         )
     launch, own = record.read(instance.record).started_by(holder), installed()
     if launch is not None and launch.installation.build != own.build:
         raise CommandError(
             f"{launch.installation.text} {running}, and this is {own.text}: nothing was started; to replace it, "
-            "run `flexinfer down`, then `flexinfer up` again (Models and weights are kept, engines load again)"
+            f"run `{_command('down', instance.state)}`, then `{_command('up', instance.state)}` again (Models and weights are kept, engines load again)"
         )
     if different := differences(instance, choices, holder):
         raise CommandError(
             f"FlexInfer {running} with other settings: {'; '.join(different)}; "
-            "stop it with `flexinfer down`, then start it with these"
+            f"stop it with `{_command('down', instance.state)}`, then start it with these"
         )
+
+
+def _command(name: str, state: Path) -> str:
+    """Return a command for the instance of a folder as it is typed."""
+    is_default = state == instances.state_folder(None, os.environ)
+    return shlex.join(["flexinfer", name, *([] if is_default else ["--state", str(state)])])
 
 
 def _show(instance: Instance, holder: int, current: Sequence[Row], report: Callable[[str], None]) -> None:

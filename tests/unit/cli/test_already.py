@@ -53,7 +53,8 @@ def test_another_build_that_runs_is_named_with_how_to_replace_it(
     text = capsys.readouterr().err
     assert f"{named} in {tmp_path} (process {os.getpid()})" in text
     assert f"and this is {installed().text}" in text
-    assert "run `flexinfer down`, then `flexinfer up` again" in text
+    named_folder = f"--state {tmp_path}"
+    assert f"run `flexinfer down {named_folder}`, then `flexinfer up {named_folder}` again" in text
 
 
 @pytest.mark.parametrize("who", ["the same build", "an earlier process"])
@@ -65,7 +66,8 @@ def test_the_same_build_and_the_record_of_a_process_before_are_no_other_build(
     with locked(tmp_path):
         assert main(["up", "--state", str(tmp_path)]) == 1
     text = capsys.readouterr().err
-    assert "nothing was started: it is already running; `flexinfer down` stops it" in text
+    stop = f"`flexinfer down --state {tmp_path}` stops it"
+    assert f"nothing was started: it is already running; {stop}" in text
 
 
 def test_a_file_that_changes_is_another_build(tmp_path: Path) -> None:
@@ -126,4 +128,4 @@ def test_an_up_that_does_not_become_ready_is_named_with_what_is_late(
         f"already running in {tmp_path} (process {holder.pid}), but not all of it was ready within 0s" in text
     )
     assert "(nats is down; " in text
-    assert "stop it with `flexinfer down`" in text
+    assert f"stop it with `flexinfer down --state {tmp_path}`" in text

@@ -106,7 +106,7 @@ def test_what_runs_with_other_settings_is_not_taken_for_what_was_asked(
     text = capsys.readouterr().err
     assert ("with other settings: " in text) == bool(difference)
     assert difference in text
-    assert "`flexinfer down`" in text
+    assert f"`flexinfer down --state {tmp_path}`" in text
 
 
 def test_the_process_in_the_background_gets_the_same_choices() -> None:
