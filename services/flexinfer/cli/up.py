@@ -79,7 +79,6 @@ def run(options: argparse.Namespace) -> int:
     if sys.platform != "linux":
         raise CommandError("`flexinfer up` needs Linux (pidfd, /proc, 127.0.0.0/8); elsewhere use a cluster")
     state = state_of(options)
-    holder = lock_holder(state)
     choices = Choices(
         world=options.api,
         audit=options.audit,
@@ -91,10 +90,10 @@ def run(options: argparse.Namespace) -> int:
         for sentence in settings.warnings(os.environ):
             sys.stderr.write(f"warning: {sentence}\n")
     if options.detach:
-        return _in_background(state, holder, choices, options.timeout)
-    if holder is not None:
-        return already(state, holder, choices, print_line)
+        return _in_background(state, lock_holder(state), choices, options.timeout)
     with locked(state) as acquired:
+        if not acquired and options.ready_descriptor is not None:
+            return 1  # another took the folder first: the process that started this one says so
         if not acquired:
             return already(state, lock_holder(state) or 0, choices, print_line)
         report = (

@@ -184,7 +184,7 @@ def _too_few_reported(
     offered = f", offered as {offer.number} {GPU_RESOURCES[vendor]}" if parts else ""
     message = f"reports {counted(number, f'{vendor} device')}{offered}, {requirements.devices} requested"
     reason = fewer_devices(requirements, vendor, len(usable), message, usable)
-    unseen = "; if it has more, see why its agent does not report them: flexinfer gpus --here on the node"
+    unseen = "; if a node has more than it reports, flexinfer gpus --here on it says why"
     return msgspec.structs.replace(reason, remedy=f"{reason.remedy}{unseen}") if parts else reason
 
 

@@ -29,7 +29,8 @@ def fewer_devices(
 
     A lower spec.gpu.count is a remedy as it is only where the Model fits on those: each of fewer devices has a larger part of it.
     """
-    more = f"add a node with {requirements.devices} {vendor} devices"
+    kind = f"{vendor} devices" if len(requirements.vendors) == 1 else "devices of one vendor"
+    more = f"add a node with {requirements.devices} {kind}"
     each_mb = -(-requirements.vram_mb // number)
     largest = sorted((requirements.usable_mb(device) for device in devices), reverse=True)[:number]
     usable_mb = largest[-1] if len(largest) == number else each_mb
@@ -37,7 +38,7 @@ def fewer_devices(
     remedy = f"lower spec.gpu.count to {number}, or {more}"
     if missing:
         lower = lower_memory(requirements, usable_mb, smaller=True, devices=number)
-        remedy = f"{more}, or lower spec.gpu.count to {number} and {lower}"
+        remedy = f"{more}, or lower spec.gpu.count to {number} and {lower.removeprefix('lower ')}"
     return Unschedulable(
         message, remedy, Rank.TOO_FEW_DEVICES, missing, missing_devices=requirements.devices - number
     )

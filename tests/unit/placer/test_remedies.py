@@ -16,7 +16,7 @@ from tests.unit.placer.test_decide import TEAM, a_gpu_node, a_new, a_placed, onl
 TWO = Gpu(vendor="nvidia", count=2, vram_estimate_mb=8000)
 LARGE_TWO = Gpu(vendor="nvidia", count=2, vram_estimate_mb=40_000)
 PAIR = msgspec.structs.replace(FIRST, uuid="GPU-3", pci="0000:03:00.0")
-SEE_AGENT = "; if it has more, see why its agent does not report them: flexinfer gpus --here on the node"
+SEE_AGENT = "; if a node has more than it reports, flexinfer gpus --here on it says why"
 ADD = "add a node with 2 nvidia devices"
 
 
@@ -40,7 +40,7 @@ TOO_FEW = [
         a_box(FIRST, plugin=plugin(8)),
         LARGE_TWO,
         "reports 1 nvidia device, offered as 8 nvidia.com/gpu, 2 requested",
-        f"{ADD}, or lower spec.gpu.count to 1 and lower spec.gpu.vramEstimateMB to 24576 MiB or less, "
+        f"{ADD}, or lower spec.gpu.count to 1 and spec.gpu.vramEstimateMB to 24576 MiB or less, "
         f"for instance with a smaller quantization{SEE_AGENT}",
         id="one card holds less",
     ),
