@@ -45,20 +45,22 @@ def detached(
         with _ended_by_an_interrupt(child):
             answer = _answer(reading, seconds)
     if answer == READY:
-        report(log.read_bytes()[offset:].decode(errors="replace").rstrip())
+        report(_text_from(log, offset))
         return True
     if answer is None:
         child.terminate()
     child.wait()
     if answer is not None and lock_holder(state) is not None:
         return False
-    output_text = log.read_bytes()[offset:].decode(errors="replace").rstrip()
-    state_of_it = (
-        f"not everything became ready within {seconds:g}s, so everything was stopped"
-        if answer is None
-        else "nothing was started"
+    late = f"not everything became ready within {seconds:g}s, so everything was stopped"
+    raise CommandError(
+        f"{late if answer is None else 'nothing was started'}; {log}:\n{_text_from(log, offset)}"
     )
-    raise CommandError(f"{state_of_it}; {log}:\n{output_text}")
+
+
+def _text_from(log: Path, offset: int) -> str:
+    """Return what was written into a log since it was that long."""
+    return log.read_bytes()[offset:].decode(errors="replace").rstrip()
 
 
 @contextlib.contextmanager

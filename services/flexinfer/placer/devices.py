@@ -181,8 +181,8 @@ def _too_few_reported(
     """Return that telemetry shows too few devices; a device plugin may offer each of them several times, or one that the agent does not see."""
     vendor, number = devices[0].vendor, len(devices)
     parts = offer.binding == DEVICE_PLUGIN and offer.number > number
-    offered = f", offered as {offer.number} {GPU_RESOURCES[vendor]}" if parts else ""
-    message = f"reports {counted(number, f'{vendor} device')}{offered}, {requirements.devices} requested"
+    parts_text = f", offered as {offer.number} {GPU_RESOURCES[vendor]}" if parts else ""
+    message = f"reports {counted(number, f'{vendor} device')}{parts_text}, {requirements.devices} requested"
     reason = fewer_devices(requirements, vendor, len(usable), message, usable)
     unseen = "; if a node has more than it reports, flexinfer gpus --here on it says why"
     return msgspec.structs.replace(reason, remedy=f"{reason.remedy}{unseen}") if parts else reason

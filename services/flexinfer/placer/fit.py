@@ -209,20 +209,22 @@ def choose_devices(
     if len(selection) == requirements.devices:
         return _candidate(requirements, available, selection)
     bound_to = available.only or (available.preferred if available.pinned else ())
-    lost = sorted({*bound_to} - {room.device.uuid for room in rooms})
-    if lost and len(candidates) < requirements.devices:
-        return _lost(available, lost)
+    lost_uuids = sorted({*bound_to} - {room.device.uuid for room in rooms})
+    if lost_uuids and len(candidates) < requirements.devices:
+        return _lost(available, lost_uuids)
     reasons = [refusal(requirements, room, available.node.name, offer) for room in candidates]
     return too_few(requirements, [room.device for room in candidates], reasons, offer)
 
 
-def _lost(available: Available, lost: Sequence[str]) -> Unschedulable:
+def _lost(available: Available, lost_uuids: Sequence[str]) -> Unschedulable:
     """Return that telemetry does not show all devices that the Model or its group is bound to."""
     remedy = (
         f"check the driver of node {available.node.name} and its agent (flexinfer gpus --here on the node)"
     )
     owner = "the model" if available.only else "the shared group of the model"
-    return Unschedulable(f"does not report {', '.join(lost)}, which {owner} has", remedy, Rank.INCOMPATIBLE)
+    return Unschedulable(
+        f"does not report {', '.join(lost_uuids)}, which {owner} has", remedy, Rank.INCOMPATIBLE
+    )
 
 
 def _for_group(requirements: Requirements, available: Available, room: Room) -> tuple[bool, int, int]:

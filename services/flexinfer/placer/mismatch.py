@@ -124,19 +124,19 @@ def _too_few(
     """Return that a node gives its Pods too few devices of a vendor; `devices` are those that telemetry reports."""
     if devices and not offer.binding:
         return _unoffered(vendor, len(devices))
-    number, requested = offer.number, requirements.devices
+    number, count = offer.number, requirements.devices
     by = {DRA: f" by the DRA driver {offer.driver}", VISIBLE: f" by its RuntimeClass {offer.runtime_class}"}
     what = f"{counted(number, f'{vendor} device')}{by[offer.binding]}" if offer.binding in by else ""
-    message = f"offers {what or f'{number} {GPU_RESOURCES[vendor]}'}, {requested} requested"
-    if devices and (len(devices) >= requested or not number):
+    message = f"offers {what or f'{number} {GPU_RESOURCES[vendor]}'}, {count} requested"
+    if devices and (len(devices) >= count or not number):
         reports = f"{message}, though its agent reports {counted(len(devices), f'{vendor} device')}"
         lower = f", or lower spec.gpu.count to {number}" if number else ""
         remedy = f"{_UNOFFERED_REMEDY[offer.binding].format(node=node.name)}{lower}"
-        return Unschedulable(reports, remedy, _FEWER, missing_devices=requested - number)
+        return Unschedulable(reports, remedy, _FEWER, missing_devices=count - number)
     if not number:
         return Unschedulable(message, "use a node that offers them, or change spec.gpu", Rank.LABEL)
-    given = [device for device in devices if device.uuid in offer.uuids]
-    return fewer_devices(requirements, vendor, number, message, given)
+    usable = [device for device in devices if device.uuid in offer.uuids]
+    return fewer_devices(requirements, vendor, number, message, usable)
 
 
 def _unnamed(node: NodeFacts) -> Unschedulable:

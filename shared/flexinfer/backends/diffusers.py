@@ -37,7 +37,7 @@ VARIABLES: Mapping[str, options.Key] = {
     "scheduler": _key(
         "DEFAULT_SCHEDULER",
         options.TEXT,
-        "Class of the noise scheduler, such as EulerDiscreteScheduler; one that does not fit the pipeline, or needs a library that the image lacks, ends the start.",
+        "Class of the noise scheduler, such as EulerDiscreteScheduler; one that does not fit ends the start.",
         default="the pipeline's own",
     ),
     "negativePrompt": _key(

@@ -46,13 +46,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     def started_by(self, pid: int) -> Started | None:
         """Return what the `flexinfer up` of that process was started with; None while it has not recorded that: the record is of one before it."""
-        started = self.started
-        if started is None or started.pid == pid:
-            return started
-        is_current = not started.pid and any(
+        launch = self.started
+        if launch is None or launch.pid == pid:
+            return launch
+        is_current = not launch.pid and any(
             entry.identity and alive(entry.identity) for entry in self.entries
         )
-        return started if is_current else None
+        return launch if is_current else None
 
 
 def boot_id() -> str:

@@ -39,7 +39,7 @@ def first_of(error: BaseException) -> BaseException:
     return error
 
 
-def not_json(url: str, content: bytes, expected: str, error: Exception) -> str:
+def not_json(url: str, content: bytes, form: str, error: Exception) -> str:
     """Return what a remote answered in place of JSON that was asked of it: a page of a network or of a wrong mirror is recognised by its beginning."""
     start = " ".join(content[:_BEGINNING].decode("utf-8", errors="replace").split())
     answer = (
@@ -49,4 +49,4 @@ def not_json(url: str, content: bytes, expected: str, error: Exception) -> str:
         if not content
         else "bytes that are no text"
     )
-    return f"{url} answers with {answer}, where {expected} is expected ({line(error)})"
+    return f"{url} answers with {answer}, where {form} is expected ({line(error)})"

@@ -79,10 +79,10 @@ class Registry:
         try:
             manifest = msgspec.json.decode(self._manifest, type=_Manifest)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            answered = not_json(url, self._manifest, "a manifest in JSON", error)
+            text = not_json(url, self._manifest, "a manifest in JSON", error)
             remedy = "correct the mirror (FLEXINFER_OLLAMA_REGISTRY) or spec.source, or give the node a way to the registry without a page in between"
             self._refuse(
-                Reason.FETCH_FAILED, f"answers with no manifest of {self.name}: {answered}. Remedy: {remedy}"
+                Reason.FETCH_FAILED, f"answers with no manifest of {self.name}: {text}. Remedy: {remedy}"
             )
         layers = (*manifest.layers, *((manifest.config,) if manifest.config is not None else ()))
         commit = hashlib.sha256(self._manifest).hexdigest()
