@@ -190,6 +190,8 @@ def metrics_page() -> str:
         f"| Metric | Kind | Labels | Unit | Meaning |\n|---|---|---|---|---|\n{own}\n\n"
         "A component has only the metrics that it has values of: those of requests are the proxy's. `model_namespace` and `model` name a Model that exists, until it "
         "is deleted; no label has what a client sent. Histograms, errors and retries of a Model begin with its first request through a proxy. A histogram has the series `_bucket`, `_sum` and `_count`.\n\n"
+        "The last bound is above the longest wait that limits allow: `coldStartTimeout` is at most 2h, and with a larger `FLEXINFER_QUEUE_SECONDS` than the default "
+        "further bounds follow, each twice the one before.\n\n"
         f"| Histogram | Upper bounds of its buckets, in seconds |\n|---|---|\n{buckets}\n\n"
         "## Models\n\nThe state of Models is in the Kubernetes API, from which kube-state-metrics makes metrics with `deploy/monitoring/kube-state-metrics.yaml`.\n\n"
         "## Engines\n\nThese engines have metrics of their own, on port 8080 of their Pods. The launcher reads how many requests are in flight from "

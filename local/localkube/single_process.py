@@ -1,7 +1,7 @@
 """API server and kubelet in one process: on one machine, Python and its libraries then take their memory once.
 
-SIGTERM ends both and leaves the Pods' processes running, for the next kubelet to adopt; SIGUSR1 stops those first. It exits with 1 when
-the journal cannot be written.
+SIGTERM ends both and leaves the Pods' processes running, for the next kubelet to adopt; SIGUSR1 stops those first, and SIGUSR2 stops them and
+ends nothing. It exits with 1 when the journal cannot be written.
 """
 
 from functools import partial

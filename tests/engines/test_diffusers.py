@@ -174,11 +174,19 @@ class TestImages:
         assert "unet" in lines
         assert "ends, since its pipeline is broken" in lines
 
-    def test_wrong_weights(self, make: Make, tmp_path: Path) -> None:
-        """An answer of a hub in place of the folder, say."""
+    def test_wrong_weights(self, make: Make, pipeline: Path, tmp_path: Path) -> None:
+        """An answer of a hub in place of the folder, say, or of the weights."""
         page = tmp_path / "page"
         page.write_text("<html>not found</html>")
         assert "must be the folder of a diffusers pipeline" in failed(make(page))
+        copy = tmp_path / "copy"
+        shutil.copytree(pipeline, copy)
+        (weights,) = (copy / "unet").glob("*.safetensors")
+        weights.write_text("<html>not found</html>")
+        message = said(make(copy))
+        assert f"{weights.name} is no safetensors file: " in message
+        assert 'begin with "<html>not found</html>", a web page' in message
+        assert REMEDIES[Kind.BROKEN] in message
 
     def test_wrong_architecture(self, make: Make, pipeline: Path, tmp_path: Path) -> None:
         """As of a pipeline that is newer than the image."""
@@ -368,6 +376,12 @@ def test_more_steps_than_the_scheduler_has_are_refused_by_the_field(engine: Prog
             "QUANTIZATION is nf4, but bitsandbytes quantises on a GPU alone, and DEVICE is cpu",
         ),
         ("QUANTIZATION", "int8", "QUANTIZATION is int8"),
+        ("DEFAULT_SCHEDULER", "Euler", "spec.config.scheduler is Euler; this pipeline takes DDIMScheduler, "),
+        (
+            "DEFAULT_SCHEDULER",
+            "DPMSolverSDEScheduler",
+            "spec.config.scheduler is DPMSolverSDEScheduler, which needs torchsde, and this image has none of that; this pipeline takes ",
+        ),
     ],
 )
 def test_what_cannot_work_ends_the_start(make: Make, variable: str, value: str, sentence: str) -> None:
@@ -375,6 +389,14 @@ def test_what_cannot_work_ends_the_start(make: Make, variable: str, value: str, 
     program = make()
     program.environment |= {variable: value}
     assert sentence in failed(program)
+
+
+def test_a_scheduler_that_needs_scipy_draws(make: Make) -> None:
+    """The image has it."""
+    program = make()
+    program.environment |= {"DEFAULT_SCHEDULER": "LMSDiscreteScheduler"}
+    program.start().ready()
+    assert len(drawn(program)) == 1
 
 
 def test_offloading_on_the_cpu_is_ignored_aloud(offloading: Offloading) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from flexinfer.api.services import SERVICES
 from flexinfer.local.lock import lock_holder
-from tests.instance import Running, instance, until
+from tests.instance import BIN, Running, instance, until
+from tests.patience import patient
 
 pytestmark = pytest.mark.integration
 PROCESSES = ("nats", "api", "node", *SERVICES)
@@ -65,6 +67,20 @@ def test_a_second_up_reports_the_running_instance_and_starts_nothing(running: Ru
     assert (other.returncode, "--audit is not set" in other.stderr) == (1, True)
     assert running.flexinfer("up", "--detach", "--separate").returncode == 0
     assert running.services() == previous
+
+
+def test_two_that_start_an_instance_at_once_return_when_it_is_ready(tmp_path: Path) -> None:
+    """One of them starts it, the other waits for that: each has promised that everything is ready."""
+    with instance(tmp_path / "state") as running:
+        running.flexinfer("down")
+        words = [str(BIN / "flexinfer"), "up", "--detach", "--state", str(running.state)]
+        pipe = subprocess.PIPE
+        both = [subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
+        outputs = [one.communicate(timeout=patient(120)) for one in both]
+        assert [one.returncode for one in both] == [0, 0], outputs
+        assert {row["health"] for row in running.services().values()} == {"healthy"}
+        assert all("export KUBECONFIG=" in output for output, _ in outputs)
+        assert sum("is already running" in output for output, _ in outputs) == 1
 
 
 @pytest.mark.parametrize("name", PROCESSES)

@@ -503,6 +503,24 @@ def test_sigusr1_stops_all_pods_and_the_next_node_restarts_them(node: LocalNode)
     assert node.status(pod)["podIP"] == address
 
 
+def test_sigusr2_stops_all_pods_and_the_node_reports_it(node: LocalNode) -> None:
+    """It continues to answer, starts nothing more, and ends by a signal that ends nodes."""
+    pod = node.run("a", "sleep", "300")
+    node.until_running(pod)
+    pid = node.pid(pod)
+    node.process.send_signal(signal.SIGUSR2)
+    until(lambda: "terminated" in node.container(pod)["state"])
+    assert node.container(pod)["state"]["terminated"]["reason"] == "NodeShutdown"
+    assert not lives(pid)
+    later = node.run("b", "sleep", "300")
+    assert node.process.poll() is None
+    node.stop_process(signal.SIGUSR1)
+    assert node.container(later).get("state", {}).get("running") is None
+    node.start_process()
+    node.until_running(later)
+    until(lambda: node.container(pod)["restartCount"] == 1 and "running" in node.container(pod)["state"])
+
+
 def test_a_shutdown_of_the_node_is_no_failure_of_its_containers(node: LocalNode) -> None:
     """It has its own reason, and however often it happens no back-off delays the next start."""
     pod = node.run("a", "sleep", "300")

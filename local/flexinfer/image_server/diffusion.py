@@ -5,7 +5,6 @@ Nothing here downloads: engine Pods reach no hub. Code of a repository is not ru
 
 import inspect
 import io
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,9 @@ import transformers
 
 from flexinfer.image_server.generation import Generation
 from flexinfer.image_server.pipeline import BrokenError, InvalidError, MemoryFullError, Stage, Step
+from flexinfer.image_server.schedulers import chosen
 from flexinfer.image_server.settings import Settings
+from flexinfer.image_server.weights import stored_type
 
 log = logging.getLogger(__name__)
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -93,7 +94,8 @@ def load(settings: Settings, stage: Stage) -> Diffusion:
     stage("reading the weights")
     pipe = _class(settings).from_pretrained(settings.path, local_files_only=True, **_how(settings, device))
     if settings.scheduler:
-        pipe.scheduler = _scheduler(pipe, settings.scheduler)
+        kind = chosen(pipe.scheduler.compatibles, settings.scheduler)
+        pipe.scheduler = kind.from_config(pipe.scheduler.config)
     _check_default(settings, pipe)
     pipe.set_progress_bar_config(disable=True)
     stage(f"moving the pipeline to {device}")
@@ -170,16 +172,8 @@ def _weights(folder: Path) -> list[Path]:
 
 def _stored(files: list[Path], device: str) -> Any:
     """Return the type that the weights are stored in; float32 where it is not known, and for float16 on a CPU, which computes that slowly."""
-    kind = _DTYPES.get(_stored_name(files[0]) if files else "", torch.float32)
+    kind = _DTYPES.get(stored_type(files[0]) if files else "", torch.float32)
     return torch.float32 if device == "cpu" and kind is torch.float16 else kind
-
-
-def _stored_name(file: Path) -> str:
-    """Return the type of the first tensor of a safetensors file (its header: https://huggingface.co/docs/safetensors)."""
-    with file.open("rb") as content:
-        length = int.from_bytes(content.read(8), "little")
-        header = json.loads(content.read(min(length, file.stat().st_size)))
-    return next((str(one["dtype"]) for name, one in header.items() if name != "__metadata__"), "")
 
 
 def _quantization(settings: Settings, kind: Any) -> Any:
@@ -193,13 +187,6 @@ def _quantization(settings: Settings, kind: Any) -> Any:
     return diffusers.PipelineQuantizationConfig(
         quant_backend=f"bitsandbytes_{bits}", quant_kwargs=how, components_to_quantize=parts
     )
-
-
-def _scheduler(pipe: Any, name: str) -> Any:
-    kinds = {kind.__name__: kind for kind in pipe.scheduler.compatibles}
-    if name not in kinds:
-        raise ValueError(f"scheduler is {name}; this pipeline takes {', '.join(sorted(kinds))}")
-    return kinds[name].from_config(pipe.scheduler.config)
 
 
 def _callback(step: Step) -> Any:

@@ -1,6 +1,7 @@
 """`python -m flexinfer.local.kubelet`: localkube's kubelet with FlexInfer's image runtimes, StorageClass and certificates.
 
-SIGTERM ends it and leaves the Pods' processes running, for the next one to adopt; SIGUSR1 stops those first.
+SIGTERM ends it and leaves the Pods' processes running, for the next one to adopt; SIGUSR1 stops those first, SIGUSR2 stops
+them and ends nothing.
 """
 
 import argparse

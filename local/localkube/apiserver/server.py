@@ -63,8 +63,9 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("a server with TLS needs a token file")
 
 
-Companion: TypeAlias = Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]
-"""What runs in the process of the API server and decides when that ends: at SIGTERM or SIGINT the first event is set, at SIGUSR1 the other."""
+Companion: TypeAlias = Callable[[asyncio.Event, asyncio.Event, asyncio.Event], Awaitable[None]]
+"""What runs in the process of the API server and decides when that ends: at SIGTERM or SIGINT the first event is set, at SIGUSR1 the second, at
+SIGUSR2, which ends nothing, the third."""
 
 
 def run(options: ServerOptions, companion: Companion | None = None) -> int:
@@ -86,14 +87,15 @@ def _open_journal(state: Path) -> Iterator[Journal]:
 
 
 async def _serve(options: ServerOptions, journal: Journal, companion: Companion | None) -> None:
-    leave, stop = asyncio.Event(), asyncio.Event()
+    leave, stop, rest = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, leave.set)
     if companion is not None:
         loop.add_signal_handler(signal.SIGUSR1, stop.set)
+        loop.add_signal_handler(signal.SIGUSR2, rest.set)
     async with _serving(options, journal):
-        await (companion(leave, stop) if companion is not None else leave.wait())
+        await (companion(leave, stop, rest) if companion is not None else leave.wait())
 
 
 @contextlib.asynccontextmanager

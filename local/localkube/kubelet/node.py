@@ -1,6 +1,7 @@
 """The node as a process: registration, heartbeat, the HTTPS endpoint, and the kubelet with its Pods.
 
-SIGTERM ends it and leaves the Pods' processes running, for the next process to adopt; SIGUSR1 stops those first.
+SIGTERM ends it and leaves the Pods' processes running, for the next process to adopt; SIGUSR1 stops those first. SIGUSR2 stops them and ends nothing:
+the node reports that none runs, to who then stops it.
 """
 
 import asyncio
@@ -67,20 +68,25 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(options: NodeOptions) -> None:
-    """Run the node until a signal ends it: SIGUSR1 stops its Pods first."""
+    """Run the node until a signal ends it: SIGUSR1 stops its Pods first, SIGUSR2 alone."""
     asyncio.run(_until_a_signal(options))
 
 
 async def _until_a_signal(options: NodeOptions) -> None:
-    leave, stop = asyncio.Event(), asyncio.Event()
+    leave, stop, rest = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number, event in ((signal.SIGTERM, leave), (signal.SIGINT, leave), (signal.SIGUSR1, stop)):
+    for number, event in (
+        (signal.SIGTERM, leave),
+        (signal.SIGINT, leave),
+        (signal.SIGUSR1, stop),
+        (signal.SIGUSR2, rest),
+    ):
         loop.add_signal_handler(number, event.set)
-    await serve(options, leave, stop)
+    await serve(options, leave, stop, rest)
 
 
-async def serve(options: NodeOptions, leave: asyncio.Event, stop: asyncio.Event) -> None:
-    """Run the node until `leave`, which leaves its Pods running, or `stop`, which stops them first."""
+async def serve(options: NodeOptions, leave: asyncio.Event, stop: asyncio.Event, rest: asyncio.Event) -> None:
+    """Run the node until `leave`, which leaves its Pods running, or `stop`, which stops them first; `rest` stops them, and the node runs on."""
     if sys.platform != "linux":
         sys.exit("the local node runs on Linux only")
     options.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,7 +101,10 @@ async def serve(options: NodeOptions, leave: asyncio.Event, stop: asyncio.Event)
                 tasks.create_task(kubelet.run()),
                 tasks.create_task(_register(node.client, options, port)),
             ]
-            await _either(leave, stop)
+            await _either(leave, stop, rest)
+            if rest.is_set() and not leave.is_set():
+                await kubelet.stop_all()
+                await _either(leave, stop)
             if stop.is_set():
                 await kubelet.stop_all()
             for job in jobs:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flexinfer.cli import demo_download, down, why
+from flexinfer.cli.background import detached
 from flexinfer.cli.chat import SYSTEM, ChatClient
 from flexinfer.cli.demo_download import Seen
 from flexinfer.cli.errors import CommandError
@@ -25,7 +26,6 @@ from flexinfer.cli.prepare import Choices, built
 from flexinfer.cli.reach import NatsServer
 from flexinfer.cli.stages import CONDITIONS_PATH, IDLE, READY, Stages, observed_phase, watched
 from flexinfer.cli.tap import connect_tap, recorded
-from flexinfer.cli.up import detached
 from flexinfer.local import instance as instances
 from flexinfer.local.cluster_content import example
 from flexinfer.local.hub import Hub
@@ -80,7 +80,7 @@ def _demo(folder: Path, file: Path, world: str) -> None:
     try:
         with demo_download.offered() as hub:
             with contextlib.redirect_stdout(None):
-                detached(folder, Choices(world=world))
+                detached(folder, Choices(world=world), print)
             instance = instances.load(folder)
             show.line("started", "everything is ready")
             with _explained(instance):

@@ -3,10 +3,12 @@
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import select
 import signal
 
+from flexinfer.cli.at_rest import until_at_rest
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.services import present
 from flexinfer.cli.target import instance_of, state_argument
@@ -53,7 +55,8 @@ def stop_up(pid: int) -> None:
 
 async def stop_orphans(instance: Instance) -> list[str]:
     """Stop the processes that a killed `up` left running; returns their names."""
-    supervisor = Supervisor(instance, present(instance))
+    at_rest = functools.partial(until_at_rest, instance)
+    supervisor = Supervisor(instance, present(instance), at_rest=at_rest)
     await supervisor.adopt()
     await supervisor.stop()
     return supervisor.adopted

@@ -1,14 +1,14 @@
 """What to do next about a Model, as `flexinfer why` says it: nothing, wait, or act. Pure.
 
-The remedy of a reason is in its row (`api.reasons`). What helps in a shared group, and which log there is to read, depends on
-more than the reason, and is decided here.
+The remedy is the one that the condition's message states, else that of its reason (`api.reasons`). What helps in a shared
+group, and which log there is to read, depends on more than the reason, and is decided here.
 """
 
 from collections.abc import Mapping, Sequence
 
 from flexinfer.api import conditions, reasons
 from flexinfer.api.base import Resource
-from flexinfer.api.conditions import Condition
+from flexinfer.api.conditions import Condition, one_line
 from flexinfer.api.lease import HIGHEST_PRIORITY
 from flexinfer.api.model import BackendStatus, Gpu, Model
 from flexinfer.api.phase import Cause, cause_of
@@ -22,6 +22,7 @@ AT_REST = reasons.AT_REST | {Reason.IDLE, Reason.NOT_WANTED, Reason.RELEASED, Re
 """A False condition with one of these is no fault: the Model is scaled to zero, or about to be."""
 _RESTART, _SCHEDULING, _IMAGE = "Restart", "Scheduling", "Image"
 """Stages of loading (`status.backend.loadingStage`)."""
+_REMEDY = ". Remedy: "
 
 
 class NextStep(Resource, frozen=True, kw_only=True, omit_defaults=False):
@@ -65,8 +66,10 @@ def _held_up(model: Model, cause: Cause, group: SharedGroup | None, members: Seq
     if cause.reason == Reason.QUEUED:
         return _queued(model, group, members)
     meta = model.metadata
-    text = _of_the_pod(model, cause.condition) or reasons.remedy(
-        cause.reason, namespace=meta.namespace, name=meta.name
+    text = (
+        _of_the_pod(model, cause.condition)
+        or _stated(cause.condition)
+        or reasons.remedy(cause.reason, namespace=meta.namespace, name=meta.name)
     )
     if not text:
         state = f"{cause.type} is {cause.condition.status}: {cause.reason}"
@@ -83,6 +86,11 @@ def _await(cause: Cause) -> NextStep:
     owner = OWNERS[cause.type]
     text = f"wait for the {owner}, which writes {cause.type}; `flexinfer services` shows whether it runs"
     return NextStep(action=WAIT, message=text)
+
+
+def _stated(condition: Condition) -> str:
+    """Return the remedy that the message of a condition states: it knows the cause, where the reason's has to do for all; empty without one."""
+    return one_line(condition.message).partition(_REMEDY)[2]
 
 
 def _of_the_pod(model: Model, condition: Condition) -> str:

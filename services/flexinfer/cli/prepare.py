@@ -72,12 +72,12 @@ def simulates(state: Path, choices: Choices) -> bool:
     return simulation is not None and simulation.described.nodes == files.read(choices.simulation).nodes
 
 
-def differences(instance: Instance, choices: Choices) -> list[str]:
-    """Return in words what was chosen now and is otherwise in an instance that runs; what was not chosen is as it is there.
+def differences(instance: Instance, choices: Choices, holder: int) -> list[str]:
+    """Return in words what was chosen now and is otherwise in an instance that process `holder` runs; what was not chosen is as it is there.
 
     Raises InstanceError, SettingsError.
     """
-    launch = record.read(instance.record).started
+    launch = record.read(instance.record).started_by(holder)
     different = (
         [f"--api is {instance.api}, not {choices.world}"] if choices.world not in ("", instance.api) else []
     )

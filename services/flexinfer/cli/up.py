@@ -4,25 +4,26 @@ import argparse
 import asyncio
 import contextlib
 import os
-import select
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from flexinfer.cli.already import already, awaited
+from flexinfer.cli.at_rest import until_at_rest
+from flexinfer.cli.background import READY, READY_SECONDS, detached
 from flexinfer.cli.env import shell
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.log_hint import LogHint
-from flexinfer.cli.prepare import Choices, built, check_simulation, differences, prepared, simulates
-from flexinfer.cli.services import HEALTHY, rows, table
+from flexinfer.cli.prepare import Choices, prepared
 from flexinfer.cli.target import state_argument, state_of
 from flexinfer.local import instance as instances
 from flexinfer.local.cluster_content import example
+from flexinfer.local.installation import installed
 from flexinfer.local.instance import PLANE, REAL, Instance
 from flexinfer.local.lock import lock_holder, locked
 from flexinfer.local.supervisor import provisioning, record, user_settings
@@ -32,13 +33,11 @@ from flexinfer.local.supervisor.readiness import until_ready
 from flexinfer.local.supervisor.supervisor import Supervisor, supervised
 from flexinfer.runtime import settings
 
-READY_SECONDS = 90.0
 HINT_SECONDS = 10.0
-_READY = b"ready\n"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --state, --api, --audit, --simulate-gpus, --detach and --separate."""
+    """Add --state, --api, --audit, --simulate-gpus, --detach, --timeout and --separate."""
     state_argument(parser)
     parser.add_argument(
         "--api",
@@ -61,6 +60,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--detach", action="store_true", help="run in the background; return when everything is ready"
     )
     parser.add_argument(
+        "--timeout",
+        type=float,
+        default=READY_SECONDS,
+        metavar="SECONDS",
+        help="with --detach: how long that may take (default: 90)",
+    )
+    parser.add_argument(
         "--separate",
         action="store_true",
         help="one process a component, as in a cluster (default: all controllers in one)",
@@ -73,7 +79,6 @@ def run(options: argparse.Namespace) -> int:
     if sys.platform != "linux":
         raise CommandError("`flexinfer up` needs Linux (pidfd, /proc, 127.0.0.0/8); elsewhere use a cluster")
     state = state_of(options)
-    holder = lock_holder(state)
     choices = Choices(
         world=options.api,
         audit=options.audit,
@@ -84,13 +89,13 @@ def run(options: argparse.Namespace) -> int:
     if options.ready_descriptor is None:
         for sentence in settings.warnings(os.environ):
             sys.stderr.write(f"warning: {sentence}\n")
-    if holder is not None:
-        return already(state, holder, choices, detach=options.detach)
     if options.detach:
-        return detached(state, choices)
+        return _in_background(state, lock_holder(state), choices, options.timeout)
     with locked(state) as acquired:
+        if not acquired and options.ready_descriptor is not None:
+            return 1  # another took the folder first: the process that started this one says so
         if not acquired:
-            return already(state, lock_holder(state) or 0, choices, detach=False)
+            return already(state, lock_holder(state) or 0, choices, print_line)
         report = (
             print_line if options.ready_descriptor is None else _silent
         )  # the process that started this one reported it
@@ -98,29 +103,13 @@ def run(options: argparse.Namespace) -> int:
             return asyncio.run(serve(instance, choices, ready_descriptor=options.ready_descriptor))
 
 
-def already(state: Path, holder: int, choices: Choices, *, detach: bool) -> int:
-    """Show what runs. Raises CommandError, except for --detach with everything ready, which is what it promises.
-
-    What is chosen now and differs from what runs is never ignored: it is an error that names it. Raises InstanceError, SettingsError.
-    """
-    check_simulation(state, choices)
-    if not simulates(state, choices):
-        raise CommandError(
-            f"FlexInfer is already running in {state} (process {holder}) with other nodes than those of {choices.simulation}: "
-            "stop it with `flexinfer down`, then start it with this file"
-        )
-    if different := differences(instances.load(state), choices):
-        raise CommandError(
-            f"FlexInfer is already running in {state} (process {holder}) with other settings: {'; '.join(different)}; "
-            "stop it with `flexinfer down`, then start it with these"
-        )
-    current = asyncio.run(rows(instances.load(state)))
-    print(f"FlexInfer is already running in {state} (process {holder}):")
-    print("\n".join(table(current)))
-    if detach and all(row.health == HEALTHY for row in current):
-        print(next_steps(instances.load(state)))
+def _in_background(state: Path, holder: int | None, choices: Choices, seconds: float) -> int:
+    """Return once everything is ready: in the background, or of another `up` that has started it or is about to. Raises CommandError, InstanceError, SettingsError."""
+    if holder is None and detached(state, choices, print_line, seconds):
         return 0
-    raise CommandError("nothing was started: it is already running; `flexinfer down` stops it")
+    instance = awaited(state, holder or lock_holder(state) or 0, choices, print_line, seconds)
+    print(next_steps(instance))
+    return 0
 
 
 def _silent(_line: str) -> None:
@@ -143,10 +132,16 @@ async def serve(instance: Instance, choices: Choices, *, ready_descriptor: int |
     before = {NODE: partial(_provisioned, instance)} if instance.api == REAL else {}
     all_programs = programs(instance, separate=choices.separate, settings=choices.settings)
     hints = {program.name: LogHint(instance.log(program.name)) for program in all_programs}
-    with_these = record.Started(settings=choices.settings, options=choices.options)
-    async with supervised(instance, all_programs, before, with_these) as supervisor:
+    with_these = record.Started(settings=choices.settings, options=choices.options, installation=installed())
+    async with supervised(
+        instance, all_programs, before, with_these, partial(until_at_rest, instance)
+    ) as supervisor:
         if supervisor.adopted:
             print_line(f"adopted processes of an earlier `up`: {', '.join(supervisor.adopted)}")
+        if supervisor.replaced:
+            print_line(
+                f"replaces processes of another build or other settings: {', '.join(supervisor.replaced)}"
+            )
         starting = asyncio.create_task(started(instance, supervisor, hints, ready_descriptor))
         waiting = asyncio.create_task(stopping.wait())
         try:
@@ -192,7 +187,7 @@ async def started(
             tasks.create_task(_created_pvc(instance, supervisor))
     print_line(next_steps(instance))
     if ready_descriptor is not None:
-        os.write(ready_descriptor, _READY)
+        os.write(ready_descriptor, READY)
         os.close(ready_descriptor)
 
 
@@ -223,70 +218,3 @@ def _program(name: str) -> str:
     if not ours.exists() or (on_path and Path(on_path) == ours):
         return name
     return str(ours)
-
-
-def detached(state: Path, choices: Choices) -> int:
-    """Start `up` in the background and return when everything is ready; programs that must be built are built first, in the foreground.
-
-    Raises CommandError if not everything becomes ready within 90 s; everything is stopped again then. Raises InstanceError.
-    """
-    check_simulation(state, choices)
-    built(state, choices.world, print_line)
-    for folder in (state, state / "logs"):
-        instances.make_folder(folder)
-    log = state / "logs" / "up.log"
-    offset = log.stat().st_size if log.exists() else 0
-    words = [sys.executable, "-m", "flexinfer.cli", "up", "--state", str(state)]
-    with _pipe() as (reading, writing), log.open("ab") as output:
-        child = subprocess.Popen(
-            [*words, *choices.words, "--ready-descriptor", str(writing)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            pass_fds=(writing,),
-        )
-        os.close(writing)
-        with _ended_by_an_interrupt(child):
-            answer = _answer(reading)
-    if answer == _READY:
-        print(log.read_bytes()[offset:].decode(errors="replace").rstrip())
-        return 0
-    if answer is None:
-        child.terminate()
-    child.wait()
-    output_text = log.read_bytes()[offset:].decode(errors="replace").rstrip()
-    state_of_it = (
-        f"not everything became ready within {READY_SECONDS:.0f}s, so everything was stopped"
-        if answer is None
-        else "nothing was started"
-    )
-    raise CommandError(f"{state_of_it}; {log}:\n{output_text}")
-
-
-@contextlib.contextmanager
-def _ended_by_an_interrupt(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End a child that is waited for in the block if the user presses Ctrl-C."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        child.terminate()
-        child.wait()
-        raise
-
-
-@contextlib.contextmanager
-def _pipe() -> Iterator[tuple[int, int]]:
-    """Open a pipe whose writing end the caller closes."""
-    reading, writing = os.pipe()
-    try:
-        yield reading, writing
-    finally:
-        os.close(reading)
-
-
-def _answer(reading: int) -> bytes | None:
-    """Return what the child wrote, nothing if it exited; None once the timeout is over."""
-    if select.select([reading], [], [], READY_SECONDS)[0]:
-        return os.read(reading, len(_READY))
-    return None

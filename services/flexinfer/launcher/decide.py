@@ -294,4 +294,4 @@ def _load_seconds(context: ModelContext, *, served: bool) -> float:
     load_seconds = context.view.backend.load_seconds
     if served or (load_seconds and not context.view.ready.loading):
         return load_seconds
-    return loading.seconds_since_start(context)
+    return loading.seconds_since_start(context) or load_seconds

@@ -190,8 +190,15 @@ def stage_seconds(model: Model, settings: LaunchSettings, reason: str) -> float:
 
 
 def started_at(context: ModelContext) -> float | None:
-    """Return when the last gate opened or the previous process ended; None if that was not observed."""
-    kinds = (conditions.READY,) if context.view.ready.restarting else GATES
+    """Return when the last gate opened, or the previous process ended; None if that was not observed.
+
+    An engine that its node stopped at a shutdown starts once the node runs again, which may be days later: it was seen to if it was seen to load.
+    """
+    ready, pod = context.view.ready, context.pod
+    resumed = pod is not None and _resumed(context, pod)
+    if resumed and ready.reason == Reason.STARTING:
+        return None
+    kinds = (conditions.READY,) if ready.restarting or resumed else GATES
     times = (context.state.changed(context.view.model, kind) for kind in kinds)
     return max((at for at in times if at is not None), default=None)
 

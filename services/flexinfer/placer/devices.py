@@ -5,13 +5,16 @@ What never changes while the hardware stays (`static_refusal`), and what may cha
 
 from collections.abc import Iterable, Sequence
 
-from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION
+import msgspec
+
+from flexinfer.api.bindings import DEVICE_PLUGIN
+from flexinfer.api.labels import ALLOW_UNSUPPORTED_ANNOTATION, GPU_RESOURCES
 from flexinfer.api.numbers import counted
-from flexinfer.api.placement import ESTIMATE
 from flexinfer.events.nodes import Device
 from flexinfer.placer.footprint import source_text
 from flexinfer.placer.memory import Room
 from flexinfer.placer.offers import Offer
+from flexinfer.placer.remedies import fewer_devices, lower_memory
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Rank, Unschedulable, nearest
 
@@ -37,7 +40,7 @@ def _too_small(requirements: Requirements, device: Device, missing: int) -> Unsc
     """Return that a device is too small, and where the reserve of the Model's group alone makes it so, that a lower one helps too."""
     message, remedy = (
         f"has {device.total_mb} MiB in all",
-        _lower(requirements, requirements.usable_mb(device), smaller=True),
+        lower_memory(requirements, requirements.usable_mb(device), smaller=True),
     )
     if requirements.reserve_mb:
         message = f"{message}, {requirements.reserve_mb} of them in reserve"
@@ -80,7 +83,7 @@ def not_given(requirements: Requirements, device: Device, offer: Offer) -> Unsch
     if missing <= 0:
         return None
     largest = offer.memory(uuid, requirements.device_mb) - missing
-    remedy = _lower(requirements, largest)
+    remedy = lower_memory(requirements, largest)
     return Unschedulable(
         f"is given with at most {largest} MiB by {source}, which rounds the request to {largest + missing} MiB",
         remedy,
@@ -116,32 +119,35 @@ def refusal(requirements: Requirements, room: Room, node: str, offer: Offer) -> 
 def _too_full(requirements: Requirements, room: Room, node: str, missing: int) -> Unschedulable:
     uses = f" ({', '.join(use.text for use in room.uses)})" if room.uses else ""
     message = f"has {room.free_mb} MiB of {room.device.total_mb} MiB free{uses}"
-    lower = _lower(requirements, room.free_mb)
     largest = room.uses[0] if room.uses else None
     if largest is None or not largest.by or largest.mb < missing:
-        remedy = f"free {missing} MiB on node {node}{f', or {lower}' if room.free_mb else ''}"
+        remedy = f"free {missing} MiB on node {node}"
+    elif largest.claimed:
+        remedy = f"delete the Pod that uses {largest.by}"
     elif largest.foreign:
-        remedy = f"stop {largest.by} on node {node}, or {lower}"
+        remedy = f"stop {largest.by} on node {node}"
     else:
-        remedy = f"let it and {largest.by} take turns on the device (the same spec.gpu.shared), or {lower}"
+        remedy = f"let it and {largest.by} take turns on the device (the same spec.gpu.shared)"
+    if room.free_mb:
+        remedy = f"{remedy}, or {lower_memory(requirements, room.free_mb)}"
     return Unschedulable(message, remedy, Rank.MEMORY_IN_USE, missing)
 
 
-def _lower(requirements: Requirements, device_mb: int, *, smaller: bool = False) -> str:
-    """Return the remedy that makes the whole Model fit devices of that memory; `smaller`: a stated figure is not enough, it must become so."""
-    most = f"{device_mb * requirements.devices} MiB or less"
-    if requirements.footprint_source == ESTIMATE:
-        instance = ", for instance with a smaller quantization" if smaller else ""
-        return f"lower spec.gpu.vramEstimateMB to {most}{instance}"
-    return f"bring the model to {most} (a smaller quantization, context or number of requests at once), or state its memory in spec.gpu.vramEstimateMB"
-
-
 def too_few(
-    requirements: Requirements, devices: Sequence[Device], refusals: Sequence[Unschedulable | None]
+    requirements: Requirements,
+    devices: Sequence[Device],
+    refusals: Sequence[Unschedulable | None],
+    offer: Offer,
 ) -> Unschedulable:
-    """Return the refusal of a node by its devices, each with its own reason; the remedy is that of the nearest."""
+    """Return the refusal of a node by its devices of one vendor, each with its own reason; the remedy is that of the nearest.
+
+    Where there are fewer than are requested, no change of the single ones helps, unless none of them can be used at all.
+    """
     fit = sum(reason is None for reason in refusals)
-    lacking = [reason for reason in refusals if reason is not None]
+    usable = [d for d, reason in zip(devices, refusals, strict=True) if _is_usable(reason)]
+    if usable and len(devices) < requirements.devices:
+        return _too_few_reported(requirements, devices, usable, offer)
+    first = nearest(reason for reason in refusals if reason is not None)
     each = "; ".join(
         f"{name} {reason.message if reason is not None else 'fits'}"
         for name, reason in zip(named(devices), refusals, strict=True)
@@ -149,11 +155,37 @@ def too_few(
     head = memory_needed(requirements)
     if requirements.devices > 1:
         head = f"{head}, {counted(fit, 'device')} {'fits' if fit == 1 else 'fit'}"
-    if not lacking:
-        message = f"reports {counted(len(devices), 'device')}, {requirements.devices} requested"
-        return Unschedulable(message, "check the node's driver and agent", Rank.INCOMPATIBLE)
-    first = nearest(lacking)
-    return Unschedulable(f"{head}: {each}" if head else each, first.remedy, first.rank, first.missing)
+    more = _more(requirements, usable, offer) if first.rank == Rank.TOO_SMALL else ""
+    remedy = f"{more}, or {first.remedy}" if more else first.remedy
+    return Unschedulable(f"{head}: {each}" if head else each, remedy, first.rank, first.missing)
+
+
+def _is_usable(reason: Unschedulable | None) -> bool:
+    """Return whether a device is refused for nothing but what a smaller or later Model would not be refused for."""
+    return reason is None or reason.rank > Rank.INCOMPATIBLE
+
+
+def _more(requirements: Requirements, devices: Sequence[Device], offer: Offer) -> str:
+    """Return the remedy of a Model whose part is too large for single devices, but would not be on more of them; empty if there is none."""
+    most = min(requirements.most_devices or len(devices), len(devices), offer.number or len(devices))
+    for number in range(requirements.devices + 1, most + 1):
+        each_mb = -(-requirements.vram_mb // number)
+        if sum(could_suit(requirements, device, each_mb, offer) for device in devices) >= number:
+            return f"raise spec.gpu.count to {number}"
+    return ""
+
+
+def _too_few_reported(
+    requirements: Requirements, devices: Sequence[Device], usable: Sequence[Device], offer: Offer
+) -> Unschedulable:
+    """Return that telemetry shows too few devices; a device plugin may offer each of them several times, or one that the agent does not see."""
+    vendor, number = devices[0].vendor, len(devices)
+    parts = offer.binding == DEVICE_PLUGIN and offer.number > number
+    parts_text = f", offered as {offer.number} {GPU_RESOURCES[vendor]}" if parts else ""
+    message = f"reports {counted(number, f'{vendor} device')}{parts_text}, {requirements.devices} requested"
+    reason = fewer_devices(requirements, vendor, len(usable), message, usable)
+    unseen = "; if a node has more than it reports, flexinfer gpus --here on it says why"
+    return msgspec.structs.replace(reason, remedy=f"{reason.remedy}{unseen}") if parts else reason
 
 
 def memory_needed(requirements: Requirements) -> str:

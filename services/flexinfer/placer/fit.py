@@ -19,6 +19,7 @@ from flexinfer.placer.devices import refusal, suits, too_few
 from flexinfer.placer.memory import Room
 from flexinfer.placer.nodeview import NodeView
 from flexinfer.placer.offers import Offer
+from flexinfer.placer.remedies import free_resource
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, nearest
 
@@ -118,7 +119,7 @@ def _unschedulable(requirements: Requirements, available: Available) -> Unschedu
         if amount > free and name in node.allocatable:
             return Unschedulable(
                 f"has {amount_text(name, free)} {name} free, {amount_text(name, amount)} requested",
-                f"stop another workload on the node, or lower spec.resources.requests.{name}",
+                free_resource(name, node.name),
                 Rank.IN_USE,
             )
     return None
@@ -178,9 +179,14 @@ def _devices_in_use(requirements: Requirements, available: Available, resource: 
         f" (reserved for the shared group {available.reserved_for})" if available.reserved_for else ""
     )
     users = f" (used by {', '.join(available.users[:3])})" if available.users and not reservation else ""
+    remedy = "stop a model on the node, or let models take turns on the device (the same spec.gpu.shared)"
+    if reservation:
+        remedy = f"let the model take turns with that group (spec.gpu.shared: {available.reserved_for})"
+    elif not users:  # Pods of others have requested them
+        remedy = f"delete a Pod on node {available.node.name} that requests {resource}"
     return Unschedulable(
         f"has {free} of {total} {resource} free, {requirements.devices} requested{reservation}{users}",
-        "stop a model on the node, or let models take turns on the device (the same spec.gpu.shared)",
+        remedy,
         Rank.IN_USE,
     )
 
@@ -202,8 +208,23 @@ def choose_devices(
     selection = list(itertools.islice(suitable, requirements.devices))
     if len(selection) == requirements.devices:
         return _candidate(requirements, available, selection)
+    bound_to = available.only or (available.preferred if available.pinned else ())
+    lost_uuids = sorted({*bound_to} - {room.device.uuid for room in rooms})
+    if lost_uuids and len(candidates) < requirements.devices:
+        return _lost(available, lost_uuids)
     reasons = [refusal(requirements, room, available.node.name, offer) for room in candidates]
-    return too_few(requirements, [room.device for room in candidates], reasons)
+    return too_few(requirements, [room.device for room in candidates], reasons, offer)
+
+
+def _lost(available: Available, lost_uuids: Sequence[str]) -> Unschedulable:
+    """Return that telemetry does not show all devices that the Model or its group is bound to."""
+    remedy = (
+        f"check the driver of node {available.node.name} and its agent (flexinfer gpus --here on the node)"
+    )
+    owner = "the model" if available.only else "the shared group of the model"
+    return Unschedulable(
+        f"does not report {', '.join(lost_uuids)}, which {owner} has", remedy, Rank.INCOMPATIBLE
+    )
 
 
 def _for_group(requirements: Requirements, available: Available, room: Room) -> tuple[bool, int, int]:

@@ -39,11 +39,12 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True):
-    """Memory that is not free, in MiB, and by whom: a Model, or what is not a Model's, a process or a ResourceClaim; empty: no process is seen to hold it."""
+    """Memory that is not free, in MiB, and by whom: a Model, or what is not a Model's, a process or a ResourceClaim (`claimed`); empty: no process is seen to hold it."""
 
     by: str
     mb: int
     foreign: bool = False
+    claimed: bool = False
 
     @property
     def text(self) -> str:
@@ -167,7 +168,12 @@ def _taker(device: Device, claims: Sequence[Claim], *, shared: bool, foreign: bo
 def _uses(device: Device, claims: Sequence[Claim], pods: frozenset[str]) -> tuple[Use, ...]:
     """Return the largest uses of a device that stay, the first one first: those of Models, and of processes that belong to none."""
     models = [
-        Use(claim.name, max(_seen(device, claim), 0 if claim.loaded else claim.need_mb), claim.foreign)
+        Use(
+            claim.name,
+            max(_seen(device, claim), 0 if claim.loaded else claim.need_mb),
+            claim.foreign,
+            claim.foreign,
+        )
         for claim in claims
         if not claim.leaves and device.uuid in claim.uuids
     ]

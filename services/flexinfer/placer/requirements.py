@@ -36,6 +36,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     selector: dict[str, str]
     tolerations: tuple[Toleration, ...]
     backend: str
+    most_devices: int = 0
+    """How many devices its engine can use at most; 0: any number."""
     unsupported: tuple[ArchitectureRule, ...] = ()
     """GPUs that the engine cannot run on, as its backend says of this spec."""
     experimental: tuple[ArchitectureRule, ...] = ()
@@ -189,6 +191,7 @@ def _computed(model: Model, excuse: str, figure: Figure, reserve_mb: int) -> Req
         selector=spec.node_selector,
         tolerations=spec.tolerations,
         backend=backends.canonical(spec.backend),
+        most_devices=backend.most_devices if backend is not None else 0,
         unsupported=unsupported,
         experimental=experimental,
         reserve_mb=reserve_mb,

@@ -25,18 +25,19 @@ class Rank(enum.IntEnum):
 class Unschedulable(msgspec.Struct, frozen=True):
     """Why a node or device cannot run a Model, as the rest of a sentence about it, and what would help.
 
-    `missing` is the memory that it lacks, in MiB; 0 where that is not what it lacks.
+    `missing` is the memory that it lacks, in MiB, and `missing_devices` how many devices; 0 where that is not what it lacks.
     """
 
     message: str
     remedy: str
     rank: Rank
     missing: int = 0
+    missing_devices: int = 0
 
 
 def nearest(reasons: Iterable[Unschedulable]) -> Unschedulable:
-    """Return the reason of the highest rank, and of those the one that lacks the least memory. Raises ValueError if there is none."""
-    return max(reasons, key=lambda reason: (reason.rank, -reason.missing))
+    """Return the reason of the highest rank, and of those the one that lacks the least memory, then the fewest devices. Raises ValueError if there is none."""
+    return max(reasons, key=lambda reason: (reason.rank, -reason.missing, -reason.missing_devices))
 
 
 def amount_text(name: str, thousandths: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from flexinfer.prefetcher import gguf, headers
+from flexinfer.prefetcher import gguf, headers, safetensors
 
 REPORT = "/dev/termination-log"
 NOT_FOUND = 3
@@ -82,22 +82,30 @@ def _missing(files: Sequence[Path]) -> JobReport:
 
 
 def _unloadable(files: Sequence[Path]) -> JobReport:
-    faults = (gguf.fault(path) for path in files)
+    faults = (
+        gguf.fault(path) or (safetensors.fault(path) if _is_safetensors(path) else "") for path in files
+    )
     fault = next((fault for fault in faults if fault), "")
     remedy = "put the complete file in its place (for a pointer: git lfs pull)"
     return {"reason": "IncompleteFile", "message": f"{fault}. Remedy: {remedy}"} if fault else {}
 
 
 def _suspects(path: Path) -> list[Path]:
-    """Return the file itself; of a folder, those that are as small as a git-lfs pointer is."""
+    """Return the file itself; of a folder, those that are as small as a git-lfs pointer is, and all in safetensors."""
     if path.is_file():
         return [path]
     return [
         Path(root) / name
         for root, _, names in os.walk(path)
         for name in names
-        if name.endswith(_WEIGHTS) and (Path(root) / name).stat().st_size <= _LARGEST_POINTER
+        if _is_safetensors(file := Path(root) / name)
+        or (name.endswith(_WEIGHTS) and file.stat().st_size <= _LARGEST_POINTER)
     ]
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Return whether a file is meant to be one; engines load no hidden ones, which other systems leave beside them."""
+    return file.name.endswith(".safetensors") and not file.name.startswith(".")
 
 
 def _sizes(folder: Path) -> list[int]:

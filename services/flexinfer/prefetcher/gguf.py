@@ -61,7 +61,7 @@ def fault(path: Path) -> str:
         if not is_gguf(path.name, start):
             return ""
         if not start.startswith(MAGIC):
-            return f"{path.name} is not a GGUF file: {_beginning(start[:4])}"
+            return f"{path.name} is not a GGUF file: {beginning(start[:4])}"
         try:
             promised_bytes = Header(file, size).promised
         except LyingHeaderError as error:
@@ -71,7 +71,7 @@ def fault(path: Path) -> str:
     return ""
 
 
-def _beginning(start: bytes) -> str:
+def beginning(start: bytes) -> str:
     """Return how a file begins, as text where it is text."""
     if not start:
         return "it is empty"

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flexinfer.prefetcher import gguf
 from flexinfer.prefetcher.gguf_figures import mib
 
 _LARGEST_HEADER = 100 * 2**20
 """Bytes, as the format itself allows."""
 _LARGEST_CONFIG, _MOST_LAYERS = 2**20, 2**12
+_LENGTH, _OPENING = 8, b"{"
+"""How a file begins: so many bytes with the length of its header, and the header, an object in JSON."""
 _F16 = 2
 _TEXT = ("text_config", "llm_config", "language_config")
 """Where the config of a multi-modal model keeps that of its language model."""
@@ -32,6 +35,22 @@ def figures(files: Sequence[Path], config: Path) -> dict[str, str | int]:
         "weightsMB": mib(sum(types.values())),
     }
     return weights | (_Config(_object(config)).figures() if config.is_file() else {})
+
+
+def fault(file: Path) -> str:
+    """Return why a file of that format is none, as `<name> is ...`; empty if its header begins as one does. Raises OSError.
+
+    A page that a hub or a proxy answered with, and that was stored as the weights, is one.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(_LENGTH + len(_OPENING))
+    promised_bytes = _LENGTH + int.from_bytes(start[:_LENGTH], "little")
+    if start[_LENGTH:] == _OPENING and promised_bytes <= size:
+        return ""
+    if start[_LENGTH:] == _OPENING and promised_bytes <= _LARGEST_HEADER:
+        return f"{file.name} is incomplete: it has {size:,} bytes, and its header alone promises {promised_bytes:,}"
+    return f"{file.name} is not a safetensors file: {gguf.beginning(start)}"
 
 
 def _sizes(file: Path) -> Counter[str]:

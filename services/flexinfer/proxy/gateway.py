@@ -115,7 +115,7 @@ class Gateway:
             raise errors.body_too_large(self.body_limit)
         limits = {Wait.COLD_START: _cold_start_seconds(model), Wait.SLOT: self.settings.queue_seconds}
         route = self._view.route(model)
-        route.traffic = route.traffic or Traffic()
+        route.traffic = route.traffic or Traffic(self.settings.queue_seconds)
         passage = Passage(route.traffic, self.runtime.clock)
         return ProxiedRequest(route, match.path, body, Waits(limits), passage, method)
 

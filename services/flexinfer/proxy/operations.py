@@ -193,27 +193,33 @@ class OperationWatcher:
             await self._record(engine, f"{_shown(engine, operation)}: step {step.done} of {step.total}{of}")
 
     async def _look(self, engine: _Followed) -> bool:
-        """Record the end of each operation that has ended; False if the engine does not answer."""
-        stalled = self._runtime.clock() >= engine.last_message + STALLED_SECONDS
+        """Record the end of each operation that has ended; False if the engine does not answer.
+
+        The queue is asked for once, after the results: one that is empty then holds none of those without a result, unless they ended in between.
+        """
+        following = list(engine.operations.values())
         try:
-            for operation in list(engine.operations.values()):
-                outcome = STALLED if stalled else await self._outcome(engine, operation)
-                if outcome is not None:
-                    await self._end(engine, operation, outcome)
+            if self._runtime.clock() >= engine.last_message + STALLED_SECONDS:
+                for operation in following:
+                    await self._end(engine, operation, STALLED)
+                return True
+            open_ones = [operation for operation in following if not await self._has_ended(engine, operation)]
+            if open_ones and engine.kind.left_of(await self._ask(engine, engine.kind.left)) == 0:
+                for operation in open_ones:
+                    if not await self._has_ended(engine, operation):
+                        await self._end(engine, operation, REMOVED)
         except (aiohttp.ClientError, OSError, TimeoutError, ConnectError):
             return False
         return True
 
-    async def _outcome(self, engine: _Followed, operation: _Operation) -> Outcome | None:
-        """Return how an operation ended; None while it waits or runs. Raises what aiohttp raises."""
+    async def _has_ended(self, engine: _Followed, operation: _Operation) -> bool:
+        """Record the end of an operation that has a result; False while it has none. Raises what aiohttp raises."""
         end = await self._end_of(engine, operation)
-        if end is None and engine.kind.left_of(await self._ask(engine, engine.kind.left)) == 0:
-            end = await self._end_of(engine, operation)  # it may have ended in between
-            if end is None:
-                return REMOVED
         if end is not None:
-            return Outcome("Failed", end.failure) if end.failure else Outcome("Finished")
-        return None
+            await self._end(
+                engine, operation, Outcome("Failed", end.failure) if end.failure else Outcome("Finished")
+            )
+        return end is not None
 
     async def _end_of(self, engine: _Followed, operation: _Operation) -> End | None:
         answer = await self._ask(engine, engine.kind.result(operation.name))

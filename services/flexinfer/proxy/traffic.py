@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from flexinfer.api.durations import LONGEST_COLD_START_SECONDS
 from flexinfer.proxy.errors import RequestError, response_cut
 from flexinfer.proxy.wait_limits import Wait
 from flexinfer.runtime.metrics import (
@@ -27,16 +28,20 @@ CLOSED, REFUSED = RETRY_CAUSES
 
 
 class Traffic:
-    """The requests of one Model so far, and those that wait for a cold start."""
+    """The requests of one Model so far, and those that wait for a cold start; `queue_seconds` is how long one may wait for a slot."""
 
-    def __init__(self) -> None:
+    def __init__(self, queue_seconds: float = 0.0) -> None:
         self.open = self.cold_starts = 0
         self._starting = 0  # requests that wait for a cold start
         self.codes: dict[int, int] = {}  # status -> how many requests ended with it
         self.errors: Counter[str] = Counter()  # code of an error -> how often the proxy itself answered it
         self.retries: Counter[str] = Counter()  # cause -> how often
-        self.durations, self.first_tokens = Histogram(REQUEST_DURATION), Histogram(FIRST_TOKEN)
-        self.cold_start_waits, self.slot_waits = Histogram(COLD_START_WAIT), Histogram(SLOT_WAIT)
+        waits = LONGEST_COLD_START_SECONDS + queue_seconds
+        self.durations, self.first_tokens = Histogram(REQUEST_DURATION, waits), Histogram(FIRST_TOKEN, waits)
+        self.cold_start_waits, self.slot_waits = (
+            Histogram(COLD_START_WAIT),
+            Histogram(SLOT_WAIT, queue_seconds),
+        )
 
     def begin(self) -> None:
         """Count a request that has arrived."""

@@ -104,7 +104,7 @@ CACHE_FACTS: Mapping[Reason, Facts] = MappingProxyType(
             "correct the file or pattern that the message names",
         ),
         Reason.INCOMPLETE_FILE: _unfetchable(
-            "A file cannot be loaded: a git-lfs pointer, a GGUF file shorter than its header says, or a split file without all parts.",
+            "A file cannot be loaded: a git-lfs pointer, a page that was stored as weights, a GGUF file shorter than its header says, or a split file without all parts.",
             "replace the file that the message names, or choose another",
         ),
         Reason.HUB_UNAVAILABLE: Facts(

@@ -5,6 +5,8 @@ from functools import lru_cache
 
 _DURATION = re.compile(r"(?:[0-9]{1,15}(?:ms|s|m|h)){1,16}")
 _DURATION_PART = re.compile(r"([0-9]+)(ms|s|m|h)")
+LONGEST_COLD_START_SECONDS = 7200.0
+"""The largest `spec.serverless.coldStartTimeout` that the CRD allows."""
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 

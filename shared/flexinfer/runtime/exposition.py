@@ -36,7 +36,7 @@ def _section(metric: Metric, samples: list[Sample]) -> Iterator[str]:
 def _of_histogram(metric: Metric, labels: str, histogram: Histogram) -> str:
     """Return a histogram's buckets, its sum and its count, which is its last bucket's."""
     lines, count = [], 0
-    for ending, count in zip(_bucket_endings(metric.buckets), histogram.cumulative(), strict=True):
+    for ending, count in zip(_bucket_endings(histogram.bounds), histogram.cumulative(), strict=True):
         lines.append(f"{metric.name}_bucket{{{labels}{ending}{count}\n")
     lines.append(f"{metric.name}_sum{{{labels}}} {histogram.sum:.6f}\n")
     lines.append(f"{metric.name}_count{{{labels}}} {count}\n")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import NamedTuple, TypeAlias
 
+from flexinfer.api.durations import LONGEST_COLD_START_SECONDS
+
 CAUSES = ("api", "nats", "storage", "watermark")
 """What can keep a component from seeing or writing."""
 RETRY_CAUSES = ("connection_closed", "connection_refused")
@@ -17,6 +19,18 @@ OF_MODEL = ("model_namespace", "model")
 """The labels that name a Model, as the metrics of kube-state-metrics have them."""
 _DURATIONS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _WAITS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_QUEUE_SECONDS = 600.0
+"""The default of FLEXINFER_QUEUE_SECONDS."""
+
+
+def extended(buckets: tuple[float, ...], longest: float) -> tuple[float, ...]:
+    """Return the upper bounds of buckets up to the first one above the longest value, each further one twice the one before.
+
+    What has waited as long as it may is a moment above its limit: it is in a bucket with a bound, as all else.
+    """
+    while buckets and buckets[-1] <= longest:
+        buckets = (*buckets, 2 * buckets[-1])
+    return buckets
 
 
 class Metric(NamedTuple):
@@ -31,18 +45,18 @@ class Metric(NamedTuple):
 
 
 class Histogram:
-    """How many values were in each bucket of a metric, and their sum."""
+    """How many values were in each bucket of a metric, and their sum; `longest` is the largest value that limits allow, if it is above those of the table."""
 
-    __slots__ = ("_bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "sum")
 
-    def __init__(self, metric: Metric) -> None:
-        self._bounds = metric.buckets
-        self.counts = [0] * (len(metric.buckets) + 1)
+    def __init__(self, metric: Metric, longest: float = 0.0) -> None:
+        self.bounds = extended(metric.buckets, longest)
+        self.counts = [0] * (len(self.bounds) + 1)
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Count a value: in the first bucket whose upper bound is not below it."""
-        self.counts[bisect_left(self._bounds, value)] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     @property
@@ -117,7 +131,7 @@ REQUEST_DURATION = Metric(
     OF_MODEL,
     "seconds",
     "From the arrival of a request to the end of its response, waits included, however it ended.",
-    _DURATIONS,
+    extended(_DURATIONS, LONGEST_COLD_START_SECONDS + _QUEUE_SECONDS),
 )
 FIRST_TOKEN = Metric(
     "flexinfer_time_to_first_token_seconds",
@@ -126,7 +140,7 @@ FIRST_TOKEN = Metric(
     "seconds",
     "From the arrival of a request to the first bytes of its response, waits included: of successful streams alone, since the first bytes of any "
     "other response are its last too.",
-    _DURATIONS,
+    extended(_DURATIONS, LONGEST_COLD_START_SECONDS + _QUEUE_SECONDS),
 )
 COLD_START_WAIT = Metric(
     "flexinfer_cold_start_wait_seconds",
@@ -134,7 +148,7 @@ COLD_START_WAIT = Metric(
     OF_MODEL,
     "seconds",
     "How long a request was queued until its Model was ready, or it ended: of requests that had to wait for that.",
-    _WAITS,
+    extended(_WAITS, LONGEST_COLD_START_SECONDS),
 )
 SLOT_WAIT = Metric(
     "flexinfer_slot_wait_seconds",
@@ -142,7 +156,7 @@ SLOT_WAIT = Metric(
     OF_MODEL,
     "seconds",
     "How long a request was queued behind others of a Model that was ready: of requests that had to wait for that.",
-    _WAITS,
+    extended(_WAITS, _QUEUE_SECONDS),
 )
 IN_FLIGHT = Metric(
     "flexinfer_requests_in_flight",

@@ -10,7 +10,7 @@ from tests.engines.installed.required import required
 from tests.engines.installed.torch_environment import PINNED, ROOT
 
 NAME = f"diffusers-{PINNED['diffusers']}-torch-{PINNED['torch']}"
-PACKAGES = ("diffusers", "transformers", "accelerate", "bitsandbytes", "aiohttp", "msgspec")
+PACKAGES = ("diffusers", "transformers", "accelerate", "bitsandbytes", "scipy", "aiohttp", "msgspec")
 PROGRAM = "flexinfer-diffusers-server"
 TINY = Path(__file__).with_name("tiny_pipeline.py")
 

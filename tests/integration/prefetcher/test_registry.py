@@ -159,7 +159,10 @@ def test_a_manifest_that_is_none_is_refused(registry: Registry, tmp_path: Path, 
     registry.manifests[MODEL, TAG] = body
     code, report = pulled(registry, tmp_path / "m" / "one")
     assert (code, report["reason"]) == (1, Reason.FETCH_FAILED)
-    assert "answers with no manifest of tiny:1b" in report["message"]
+    assert "answers with no manifest of tiny:1b: " in report["message"]
+    assert f"/manifests/{TAG} answers with " in report["message"]
+    assert "where a manifest in JSON is expected (" in report["message"]
+    assert "Remedy: correct the mirror (FLEXINFER_OLLAMA_REGISTRY) or spec.source" in report["message"]
     assert registry.fetched == []
 
 

@@ -1,5 +1,6 @@
 """`flexinfer up --simulate-gpus`: what is refused before anything starts, in one sentence."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from flexinfer.cli.__main__ import main
 from flexinfer.cli.prepare import Choices
 from flexinfer.local import instance as instances
+from flexinfer.local.installation import installed
 from flexinfer.local.lock import locked
 from flexinfer.local.simulation import files
 from flexinfer.local.supervisor import record
@@ -52,7 +54,7 @@ def test_a_folder_of_this_machine_does_not_become_a_simulation(
 @pytest.mark.parametrize(
     ("running", "words"),
     [
-        ("homelab.yaml", "nothing was started: it is already running"),
+        ("homelab.yaml", "but not all of it was ready within 0s"),
         ("one-card.yaml", "with other nodes than those of"),
     ],
 )
@@ -62,7 +64,8 @@ def test_what_runs_with_other_nodes_is_not_taken_for_what_was_asked(
     """Also with --detach, to which a running instance is a success."""
     files.save(instances.ensure(tmp_path), HOMELAB.with_name(running))
     with locked(tmp_path):
-        assert main(["up", "--state", str(tmp_path), "--simulate-gpus", str(HOMELAB), "--detach"]) == 1
+        selection = ["--simulate-gpus", str(HOMELAB), "--detach", "--timeout", "0"]
+        assert main(["up", "--state", str(tmp_path), *selection]) == 1
     assert words in capsys.readouterr().err
 
 
@@ -90,15 +93,20 @@ def test_what_runs_with_other_settings_is_not_taken_for_what_was_asked(
     """What was not asked for now, or is so already, is no difference."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    running = record.Started(settings={"FLEXINFER_LOADING_SECONDS": "5"}, options=("--audit",))
+    running = record.Started(
+        settings={"FLEXINFER_LOADING_SECONDS": "5"},
+        options=("--audit",),
+        installation=installed(),
+        pid=os.getpid(),
+    )
     content = record.encode(record.Record(boot=record.boot_id(), started=running))
     instances.ensure(tmp_path).record.write_bytes(content)
     with locked(tmp_path):
-        assert main(["up", "--state", str(tmp_path), "--detach", *words]) == 1
+        assert main(["up", "--state", str(tmp_path), "--detach", "--timeout", "0", *words]) == 1
     text = capsys.readouterr().err
     assert ("with other settings: " in text) == bool(difference)
     assert difference in text
-    assert "`flexinfer down`" in text
+    assert f"`flexinfer down --state {tmp_path}`" in text
 
 
 def test_the_process_in_the_background_gets_the_same_choices() -> None:

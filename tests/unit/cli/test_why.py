@@ -88,6 +88,15 @@ def test_a_ready_model_whose_newer_spec_is_refused_has_a_next_step(
     assert step.endswith("; until then the engine serves requests at http://proxy/v1 with the spec before")
 
 
+def test_a_remedy_that_the_message_states_is_the_next_step() -> None:
+    """It knows the cause: that of the reason has to do for a full node, a cordoned one and a missing label alike."""
+    message = "no node fits (1 node): a: is cordoned. Remedy: run kubectl uncordon a"
+    assert (
+        next_step(a_model(ACCEPTED, ("Placed", "False", Reason.NO_NODE_FITS, message)))
+        == "run kubectl uncordon a"
+    )
+
+
 def test_a_model_that_is_scaled_to_zero_is_not_called_broken() -> None:
     """It is at rest: no mark of a failure, and nothing to do."""
     told_ready = ("Cached", "True", Reason.CACHED, "")

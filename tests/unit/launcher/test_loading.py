@@ -136,6 +136,25 @@ def test_an_engine_that_its_node_stopped_at_a_shutdown_starts_and_loads_without_
         assert outcome(action) == ("False", Reason.LOADING)
 
 
+@pytest.mark.parametrize(
+    ("before", "note"), [(LOADING, "loaded in 2s"), (("False", Reason.STARTING), "loaded in 0.5s")], ids=str
+)
+def test_the_time_that_a_node_was_switched_off_is_no_part_of_a_load(
+    before: tuple[str, str], note: str
+) -> None:
+    """It is measured from when the new process was seen; of one that was not, what was measured before stays."""
+    backend = BackendStatus(restarts=3, load_seconds=0.5)
+    stopping = a_start(ready=READY, backend_status=backend)
+    loads = a_start(ready=before, backend_status=backend, version=8)
+    pod = its_pod(loads, restarts=3, exit_code=143, last=STOPPED_BY_NODE)
+    parts = (stopping, holding(loads, pod))
+    state, memory = observed(*parts, a_probe(loads, pod))
+    days = 200_000.0
+    state = apply_events(state, [Observation(events.ModelObserved(model=loads), NOW + days)])
+    [action] = decide(state, memory, NOW + days + 2, settings=SETTINGS)
+    assert message(action).endswith(f"({note})")
+
+
 def test_an_engine_that_hangs_long_after_a_shutdown_of_its_node_is_restarting() -> None:
     """The shutdown explains a new process, and not one that answered before."""
     for before in (READY, ("False", Reason.RESTARTING)):

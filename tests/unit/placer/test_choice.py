@@ -87,7 +87,9 @@ def test_two_cards_are_of_one_vendor_on_one_node() -> None:
     two = Gpu(vendor="auto", count=2, vram_estimate_mb=8000)
     write = only_write(*a_box("box", MAXWELL, RDNA3), a_new(gpu=two))
     assert write.condition.reason == Reason.NO_NODE_FITS
-    assert "offers 1 nvidia.com/gpu, 2 requested" in write.condition.message
+    assert (
+        "offers 1 amd.com/gpu, 2 requested. Remedy: lower spec.gpu.count to 1, or" in write.condition.message
+    )
 
 
 def excused(why: str) -> Model:

@@ -105,7 +105,7 @@ def test_a_claim_that_leaves_too_little_is_named() -> None:
     """With what it was promised; it takes turns with no other."""
     message = placed_beside(a_part(10)).condition.message
     assert "has 13760 MiB of 24576 MiB free (ResourceClaim lab/notebook 10240 MiB" in message
-    assert "Remedy: stop ResourceClaim lab/notebook on node a, or lower" in message
+    assert "Remedy: delete the Pod that uses ResourceClaim lab/notebook, or lower" in message
 
 
 def test_a_model_that_needs_a_card_whole_does_not_share_it() -> None:

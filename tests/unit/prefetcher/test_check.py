@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from flexinfer.prefetcher.check import check_path, write_report
 from tests.unit.prefetcher.gguf_files import a_gguf
 
@@ -50,6 +52,33 @@ def test_a_git_lfs_pointer_in_a_folder_is_named(tmp_path: Path) -> None:
     assert report["reason"] == "IncompleteFile"
     assert "model.safetensors is a git-lfs pointer" in str(report["message"])
     assert "git lfs pull" in str(report["message"])
+
+
+SAFETENSORS = (16).to_bytes(8, "little") + b'{"a":{"b":"c"}} ' + b"0" * 2000
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html>" + b" " * 2000, 'is not a safetensors file: it begins with "<!DOCTYPE"'),
+        (b'{"error": "Repository not found"}', "is not a safetensors file"),
+        (b"", "is not a safetensors file: it is empty"),
+        ((5000).to_bytes(8, "little") + b"{" + b" " * 2000, "is incomplete: it has 2,009 bytes, and its header alone promises 5,008"),
+        (SAFETENSORS, ""),
+    ],
+)  # fmt: skip
+def test_a_page_that_was_stored_as_weights_is_named(tmp_path: Path, content: bytes, words: str) -> None:
+    """However long it is: the engine would end with the error of a JSON decoder."""
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "model_index.json").write_bytes(b"{}")
+    (tmp_path / "unet" / "model.safetensors").write_bytes(content)
+    (tmp_path / "unet" / "._model.safetensors").write_bytes(b"Mac OS X")
+    report = check_path(tmp_path)
+    assert ("found" in report) == (not words)
+    if words:
+        assert report["reason"] == "IncompleteFile"
+        assert f"model.safetensors {words}" in str(report["message"])
+        assert "Remedy: put the complete file in its place" in str(report["message"])
 
 
 def test_a_named_file_that_is_missing_is_said(tmp_path: Path) -> None:

@@ -134,11 +134,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def with_parts(test: Callable[[Parts], Coroutine[Any, Any, None]], lost: int = 0) -> None:
+def with_parts(
+    test: Callable[[Parts], Coroutine[Any, Any, None]], lost: int = 0, settings: Settings | None = None
+) -> None:
     """Run a test with a proxy that follows its bus and publishes its activity; NATS does not store the first `lost` events."""
 
     async def main() -> None:
-        parts = Parts(lost)
+        parts = Parts(lost, settings)
         work = [asyncio.create_task(parts.view.follow()), asyncio.create_task(parts.activity.run())]
         await parts.replay()
         await test(parts)

@@ -16,6 +16,8 @@ class ComfyUI:
         self._broadcasts = broadcasts
         self.queue: list[str] = []
         self.results: dict[str, Any] = {}
+        self.asked: list[str] = []
+        """The paths of the queue and of results that were asked for, in order."""
         self.sockets: dict[str, web.WebSocketResponse] = {}
         self.app = web.Application()
         self.app.router.add_post("/prompt", self._post_prompt)
@@ -42,10 +44,12 @@ class ComfyUI:
     def _info(self) -> dict[str, Any]:
         return {"exec_info": {"queue_remaining": len(self.queue)}}
 
-    async def _get_prompt(self, _request: web.Request) -> web.Response:
+    async def _get_prompt(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
         return web.json_response(self._info())
 
     async def _get_history(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
         prompt = request.match_info["id"]
         return web.json_response({prompt: self.results[prompt]} if prompt in self.results else {})
 

@@ -175,6 +175,25 @@ def test_a_request_behind_others_of_a_ready_model_waits_as_long_as_the_queue_all
     with_parts(main)
 
 
+def test_a_wait_for_a_slot_is_measured_up_to_the_setting_that_limits_it() -> None:
+    """However much longer than the default that is."""
+
+    async def main(parts: Parts) -> None:
+        await parts.observe(one_at_a_time(ready()))
+        first = parts.send(engine=lambda _address: asyncio.Future())
+        second = parts.send()
+        await asyncio.wait([second])
+        assert error_of(second).code == "queue_timeout"
+        traffic = parts.request().route.traffic
+        assert traffic is not None
+        for histogram in (traffic.slot_waits, traffic.durations):
+            assert (histogram.count, histogram.counts[-1]) == (1, 0)
+            assert histogram.bounds[-1] > 7200
+        first.cancel()
+
+    with_parts(main, settings=Settings(queue_seconds=7200))
+
+
 def test_a_model_that_becomes_ready_late_and_busy_cuts_no_request_at_its_coldstarttimeout() -> None:
     """From then on the request queues; the time before does not count."""
 

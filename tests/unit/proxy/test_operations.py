@@ -162,6 +162,27 @@ async def test_a_prompt_that_was_removed_from_the_queue_counts_no_longer() -> No
         assert running.route.in_flight == 0
 
 
+async def test_a_look_asks_for_the_queue_once_however_many_prompts_wait() -> None:
+    """After the result of each."""
+    async with proxied(ComfyUI(has_socket=False)) as running:
+        prompts = [await running.send() for _ in range(5)]
+        asked = running.comfyui.asked
+        asked.clear()
+        await until(lambda: asked.count("/prompt") >= 3)
+        first, second = [number for number, path in enumerate(asked) if path == "/prompt"][1:3]
+        assert asked[first + 1 : second] == [f"/history/{prompt}" for prompt in prompts]
+
+
+async def test_of_prompts_that_leave_the_queue_at_once_each_has_its_own_end() -> None:
+    """One that has a result, and one that was removed."""
+    async with proxied(ComfyUI(has_socket=False)) as running:
+        finished, removed = await running.send(), await running.send()
+        running.comfyui.queue.remove(removed)
+        await running.comfyui.end(finished)
+        ends = {step: reason for step, reason, _ in await running.recorded(2)}
+        assert ends == {f"prompt {finished}": "Finished", f"prompt {removed}": "Removed"}
+
+
 async def test_the_end_is_noticed_without_a_socket() -> None:
     """As behind a node that answers 404 there."""
     async with proxied(ComfyUI(has_socket=False)) as running:

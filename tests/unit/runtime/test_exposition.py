@@ -2,16 +2,19 @@
 
 import asyncio
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flexinfer.api.durations import LONGEST_COLD_START_SECONDS
 from flexinfer.runtime import metrics
 from flexinfer.runtime.exposition import pieces
 from flexinfer.runtime.health import Health, served
 from flexinfer.runtime.metrics import METRICS, OF_MODEL, Histogram, Sample
 from flexinfer.runtime.readiness import Readiness
+from flexinfer.runtime.settings import Settings
 from tests.exposition import Scrape, read
 
 LABELS = dict(zip(OF_MODEL, ("default", "llama"), strict=True))
@@ -72,6 +75,34 @@ def test_histograms_have_growing_buckets_and_no_other_metric_has_any() -> None:
         assert bool(metric.buckets) == (metric.kind == "histogram")
         assert list(metric.buckets) == sorted(set(metric.buckets))
         assert not metric.name.endswith(("_bucket", "_sum", "_count"))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 600.0, 3600.0, 86_400.0])
+def test_every_wait_that_a_limit_allows_is_below_a_bound(seconds: float) -> None:
+    """Also one that has just passed it: a quantile is then not that of the last bound, however long the others waited."""
+    histogram = Histogram(metrics.SLOT_WAIT, seconds)
+    histogram.observe(seconds + 0.01)
+    assert histogram.counts[-1] == 0
+    assert histogram.bounds[: len(metrics.SLOT_WAIT.buckets)] == metrics.SLOT_WAIT.buckets
+    scrape = scraped(Sample(metrics.SLOT_WAIT, LABELS, histogram))
+    name = f"{metrics.SLOT_WAIT.name}_bucket"
+    assert scrape.value(name, **LABELS, le=str(histogram.bounds[-1])) == 1
+    assert histogram.bounds[-1] <= max(1200.0, 2 * seconds)
+
+
+def test_the_buckets_of_the_table_are_those_of_the_default_limits() -> None:
+    """The reference shows them; the CRD has the limit of a cold start."""
+    queued, started = Settings().queue_seconds, LONGEST_COLD_START_SECONDS
+    for metric, longest in (
+        (metrics.SLOT_WAIT, queued),
+        (metrics.COLD_START_WAIT, started),
+        (metrics.REQUEST_DURATION, started + queued),
+        (metrics.FIRST_TOKEN, started + queued),
+    ):
+        assert Histogram(metric, longest).bounds == metric.buckets
+        assert metric.buckets[-2] <= longest < metric.buckets[-1]
+    rule = f"duration(self) <= duration('{started / 3600:g}h')"
+    assert rule in (Path(__file__).parents[3] / "crds" / "models.yaml").read_text()
 
 
 async def test_a_component_adds_its_own_metrics_to_those_of_all() -> None:

@@ -79,6 +79,7 @@ def _kubernetes(instance: Instance) -> Program:
         probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
         grace=NODE_GRACE,
         down_signal=signal.SIGUSR1,
+        rest_signal=signal.SIGUSR2,
         variables={"FLEXINFER_API_URL": instance.api_url},
     )
 
@@ -107,6 +108,7 @@ def _node(instance: Instance) -> Program:
         probe=Page(port=instance.ports.node, tls=True, path="/healthz"),
         grace=NODE_GRACE,
         down_signal=signal.SIGUSR1,
+        rest_signal=signal.SIGUSR2,
         variables={"FLEXINFER_API_URL": instance.api_url},
     )
 
@@ -149,6 +151,7 @@ def _simulated_node(instance: Instance, node: Node) -> Program:
         probe=Page(port_file=str(port_file), tls=True, path="/healthz"),
         grace=NODE_GRACE,
         down_signal=signal.SIGUSR1,
+        rest_signal=signal.SIGUSR2,
         variables={"FLEXINFER_API_URL": instance.api_url},
     )
 
@@ -209,7 +212,8 @@ def _component(instance: Instance, name: str) -> Program:
 
 def _process(instance: Instance, name: str, argv: tuple[str, ...], variables: dict[str, str]) -> Program:
     health = str(instance.health_port_file(name))
-    return Program(name=name, argv=argv, probe=Page(port_file=health), variables=variables)
+    probe = Page(port_file=health)
+    return Program(name=name, argv=argv, probe=probe, variables=variables, serves=name == "proxy")
 
 
 def _variables(instance: Instance, name: str) -> dict[str, str]:

@@ -54,6 +54,14 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._descriptor, number)
 
+    def catches(self, number: signal.Signals) -> bool:
+        """Return whether it handles a signal now; one that starts, or is of an earlier version, would end by it."""
+        with contextlib.suppress(OSError, ValueError):
+            lines = Path(f"/proc/{self.identity.pid}/status").read_text().splitlines()
+            masks = (line.partition(":")[2] for line in lines if line.startswith("SigCgt:"))
+            return bool(int(next(masks, "0"), 16) >> (number - 1) & 1)
+        return False
+
     async def stop(self, grace: float, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal, then SIGKILL after `grace` seconds; return once it has ended."""
         self.send(number)

@@ -67,6 +67,14 @@ class ProcessSupervisor:
             await self.process.stop(self.program.grace, self.program.down_signal)
             self._forget()
 
+    def rest(self) -> bool:
+        """Tell a node to stop its engines; returns whether it was told. Its process runs on."""
+        number = self.program.rest_signal
+        if number is None or self.process is None or not self.process.catches(number):
+            return False
+        self.process.send(number)
+        return True
+
     def _start(self) -> None:
         if isinstance(self.program.probe, Page) and self.program.probe.port_file:
             Path(self.program.probe.port_file).unlink(missing_ok=True)

@@ -18,7 +18,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     """A program to keep running.
 
     `variables` are added to the user's environment. `down_signal` is sent by `down`, `grace` seconds before SIGKILL: the node leaves its
-    engines running at a SIGTERM, so that it can be replaced, and stops them at a SIGUSR1.
+    engines running at a SIGTERM, so that it can be replaced, and stops them at a SIGUSR1. Before that `down` stops what `serves` users, and
+    sends `rest_signal`, at which a node stops its engines and runs on.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     variables: Mapping[str, str] = {}
     grace: float = 10.0
     down_signal: signal.Signals = signal.SIGTERM
+    rest_signal: signal.Signals | None = None
+    serves: bool = False
 
     @property
     def fingerprint(self) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from localkube.process_identity import Identity
+from flexinfer.local.installation import Installation
+from localkube.process_identity import Identity, alive
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,10 +24,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """What the `flexinfer up` that runs was started with: the user's settings, as variables, and options that no file of the instance has."""
+    """What the `flexinfer up` that runs was started with: the user's settings, as variables, options that no file of the instance has, and of which installation it is."""
 
     settings: Mapping[str, str] = {}
     options: tuple[str, ...] = ()
+    installation: Installation = Installation()
+    pid: int = 0
+    """Its process; 0: an earlier version, which did not record it."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +43,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def entry(self, name: str) -> Entry | None:
         """Return the entry of that name."""
         return next((entry for entry in self.entries if entry.name == name), None)
+
+    def started_by(self, pid: int) -> Started | None:
+        """Return what the `flexinfer up` of that process was started with; None while it has not recorded that: the record is of one before it."""
+        launch = self.started
+        if launch is None or launch.pid == pid:
+            return launch
+        is_current = not launch.pid and any(
+            entry.identity and alive(entry.identity) for entry in self.entries
+        )
+        return launch if is_current else None
 
 
 def boot_id() -> str:

@@ -19,6 +19,7 @@ from localkube import process_identity
 from localkube.files import PatientWriter, keep_rotated
 
 Provision: TypeAlias = Callable[[], Awaitable[None]]
+AtRest: TypeAlias = Callable[[], Awaitable[None]]
 
 STAGE_SECONDS = 20.0
 """How long a stage waits for the previous one; then it starts anyway, since every program retries by itself."""
@@ -34,7 +35,9 @@ class Supervisor:
         programs: Sequence[Program],
         before: Mapping[int, Provision] | None = None,
         launch: record.Started | None = None,
+        at_rest: AtRest | None = None,
     ) -> None:
+        self._at_rest = at_rest
         self._instance, self._before, self._started = instance, dict(before or {}), launch
         self._files = PatientWriter()
         self.processes = {
@@ -44,6 +47,8 @@ class Supervisor:
             for program in programs
         }
         self.adopted: list[str] = []
+        self.replaced: list[str] = []
+        """The processes that an earlier supervisor left running and that were stopped, since their program has changed."""
 
     def _write(self) -> None:
         self._files.write(self._instance.record, self._record)
@@ -53,22 +58,30 @@ class Supervisor:
         return record.encode(record.Record(boot=record.boot_id(), entries=entries, started=self._started))
 
     async def adopt(self) -> None:
-        """Adopt the processes that an earlier supervisor left running; stop those whose program has changed."""
+        """Adopt the processes that an earlier supervisor left running; stop those whose program has changed, or all of another build."""
         leftovers: list[Process] = []
         previous = record.read(self._instance.record)
+        same_build = self._is_same_build(previous)
         for entry in previous.entries:
             running = process.adopt(entry.identity) if entry.identity else None
             if running is None:
                 continue
             member = self.processes.get(entry.name)
-            if member is None or entry.fingerprint != member.program.fingerprint:
+            if member is None or not same_build or entry.fingerprint != member.program.fingerprint:
                 leftovers.append(running)
+                self.replaced.append(entry.name)
             else:
                 member.adopt(running, entry.restarts)
         leftovers += self._unrecorded({entry.identity.pid for entry in previous.entries if entry.identity})
         self.adopted = [name for name, member in self.processes.items() if member.process]
         await _stop_all(leftovers)
         self._write()
+
+    def _is_same_build(self, previous: record.Record) -> bool:
+        """Return whether the installation of this supervisor started what runs; one that starts nothing takes it as it is."""
+        if self._started is None or previous.started is None:
+            return True
+        return previous.started.installation.build == self._started.installation.build
 
     def _unrecorded(self, recorded_pids: set[int]) -> Iterator[Process]:
         """Adopt processes whose supervisor was killed before it could record them; yield the surplus ones."""
@@ -106,7 +119,19 @@ class Supervisor:
                 tasks.create_task(until_ready(self.processes[name].program.probe))
 
     async def stop(self) -> None:
-        """Stop all processes, the last stage first."""
+        """Stop all processes, the last stage first.
+
+        Before that what serves users, then the engines of the nodes while controllers still see it and say so: what is stored then is read by the
+        next `up`, long before its controllers have looked.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            for member in self.processes.values():
+                if member.program.serves:
+                    tasks.create_task(member.stop())
+        if self._at_rest is not None:
+            resting = [name for name, member in self.processes.items() if member.rest()]
+            if resting:
+                await self._at_rest()
         for stage in reversed(self._stages()):
             async with asyncio.TaskGroup() as tasks:
                 for member in self._members(stage):
@@ -133,12 +158,14 @@ async def supervised(
     programs: Sequence[Program],
     before: Mapping[int, Provision] | None = None,
     launch: record.Started | None = None,
+    at_rest: AtRest | None = None,
 ) -> AsyncIterator[Supervisor]:
     """Keep all programs running inside the block; stop them in reverse order at its end.
 
-    `before` is stage -> what has to be done each time before its programs start; `launch` is written into the record.
+    `before` is stage -> what has to be done each time before its programs start; `launch` is written into the record. `at_rest` returns once no
+    engine runs and no Model says that it does.
     """
-    supervisor = Supervisor(instance, programs, before, launch)
+    supervisor = Supervisor(instance, programs, before, launch, at_rest)
     await supervisor.adopt()
     try:
         async with asyncio.TaskGroup() as tasks:

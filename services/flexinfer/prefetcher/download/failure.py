@@ -7,6 +7,7 @@ from flexinfer.api.reason import Reason
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LIMIT = 300
+_BEGINNING = 60
 
 
 class DownloadError(Exception):
@@ -36,3 +37,16 @@ def first_of(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def not_json(url: str, content: bytes, form: str, error: Exception) -> str:
+    """Return what a remote answered in place of JSON that was asked of it: a page of a network or of a wrong mirror is recognised by its beginning."""
+    start = " ".join(content[:_BEGINNING].decode("utf-8", errors="replace").split())
+    answer = (
+        f'"{start}"'
+        if start.isprintable() and start
+        else "nothing"
+        if not content
+        else "bytes that are no text"
+    )
+    return f"{url} answers with {answer}, where {form} is expected ({line(error)})"

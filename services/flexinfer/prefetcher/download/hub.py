@@ -17,7 +17,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validat
 
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher.download import outbound
-from flexinfer.prefetcher.download.failure import DownloadError, line
+from flexinfer.prefetcher.download.failure import DownloadError, line, not_json
 from flexinfer.prefetcher.download.remote import TOO_MANY_REQUESTS, Listing, Location, RemoteFile
 from flexinfer.prefetcher.download.selection import chosen
 from flexinfer.prefetcher.download.token import Token
@@ -85,8 +85,9 @@ class Repository:
         validate_repo_id(self.name)
         revision = self._selection.revision
         at = f"/revision/{quote(revision, safe='')}" if revision else ""
+        url = f"{constants.ENDPOINT}/api/models/{self.name}{at}"
         answer = hub.get_session().get(
-            f"{constants.ENDPOINT}/api/models/{self.name}{at}",
+            url,
             params={"blobs": True},
             headers=build_hf_headers(token=self._bearer),
             timeout=_LISTING_SECONDS,
@@ -94,8 +95,12 @@ class Repository:
         hf_raise_for_status(answer)
         try:
             return msgspec.json.decode(answer.content, type=_Info)
-        except msgspec.DecodeError as error:
-            raise self.unavailable(f"it answers with no listing of files: {line(error)}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            text = not_json(url, answer.content, "its listing in JSON", error)
+            remedy = "correct the mirror (FLEXINFER_HF_ENDPOINT), or give the node a way to the hub without a page in between"
+            raise self.unavailable(
+                f"it answers with no listing of files: {text}. Remedy: {remedy}"
+            ) from error
 
     def locate(self, commit: str, file: RemoteFile) -> Location:
         """Return where a file's bytes are; a token is sent to the hub's own host alone."""

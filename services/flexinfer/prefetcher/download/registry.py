@@ -21,7 +21,7 @@ import msgspec
 
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher.download import outbound
-from flexinfer.prefetcher.download.failure import DownloadError, line, of_disk
+from flexinfer.prefetcher.download.failure import DownloadError, line, not_json, of_disk
 from flexinfer.prefetcher.download.remote import TOO_MANY_REQUESTS, Listing, Location, RemoteFile
 from flexinfer.prefetcher.download.token import Token
 from flexinfer.sources.base import Files
@@ -73,12 +73,17 @@ class Registry:
 
     def list_files(self) -> Listing:
         """Return the layers of the model and its manifest, whose digest is the commit."""
-        with self._open(f"{self._base}/manifests/{self._name.tag}", {"Accept": MANIFEST_TYPE}) as answer:
+        url = f"{self._base}/manifests/{self._name.tag}"
+        with self._open(url, {"Accept": MANIFEST_TYPE}) as answer:
             self._manifest = answer.read(_LARGEST_MANIFEST)
         try:
             manifest = msgspec.json.decode(self._manifest, type=_Manifest)
-        except (msgspec.DecodeError, RecursionError) as error:
-            self._refuse(Reason.FETCH_FAILED, f"answers with no manifest of {self.name}: {line(error)}")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            text = not_json(url, self._manifest, "a manifest in JSON", error)
+            remedy = "correct the mirror (FLEXINFER_OLLAMA_REGISTRY) or spec.source, or give the node a way to the registry without a page in between"
+            self._refuse(
+                Reason.FETCH_FAILED, f"answers with no manifest of {self.name}: {text}. Remedy: {remedy}"
+            )
         layers = (*manifest.layers, *((manifest.config,) if manifest.config is not None else ()))
         commit = hashlib.sha256(self._manifest).hexdigest()
         path = f"manifests/{'/'.join(self._name)}"

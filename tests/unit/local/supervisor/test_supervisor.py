@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from flexinfer.local import instance as instances
+from flexinfer.local.installation import Installation
 from flexinfer.local.instance import Instance
 from flexinfer.local.supervisor import record
 from flexinfer.local.supervisor.process import Process
@@ -93,6 +95,42 @@ async def test_everything_has_ended_when_the_block_ends(tmp_path: Path) -> None:
     assert [entry.identity for entry in record.read(instance.record).entries] == [None, None]
 
 
+RESTING = """
+import signal, sys
+signal.signal(signal.SIGUSR2, lambda *_: print("rests", flush=True))
+"""
+
+
+def a_node(instance: Instance, code: str) -> Program:
+    """Return a program that stops its engines at a signal, if its code says so."""
+    argv = (sys.executable, "-c", code + SERVER, str(instance.health_port_file("node")))
+    return msgspec.structs.replace(a_program(instance, "node", STORES), argv=argv, rest_signal=signal.SIGUSR2)
+
+
+async def test_engines_stop_after_what_serves_and_before_what_sees_it(tmp_path: Path) -> None:
+    """So that controllers can say so; a process that handles no such signal, as one of an earlier version, is not sent any."""
+    instance = an_instance(tmp_path)
+    seen: list[list[str]] = []
+
+    async def at_rest() -> None:
+        while instance.log("node").read_text() != "rests\n":
+            await asyncio.sleep(0.005)
+        record_of = record.read(instance.record)
+        seen.append([entry.name for entry in record_of.entries if entry.identity is not None])
+
+    proxy = msgspec.structs.replace(a_program(instance, "proxy"), serves=True)
+    for code in (RESTING, ""):
+        programs = [a_node(instance, code), a_program(instance, "launcher"), proxy]
+        async with supervised(instance, programs, at_rest=at_rest) as supervisor:
+            async with asyncio.timeout(patient(20)):
+                await supervisor.until_ready()
+            node = supervisor.processes["node"].process
+            assert node is not None
+            assert node.catches(signal.SIGUSR2) == bool(code)
+        assert node.code == -signal.SIGTERM
+    assert seen == [["node", "launcher"]]
+
+
 async def test_a_later_stage_starts_once_the_former_one_answers(tmp_path: Path) -> None:
     """The services wait for the stores."""
     instance = an_instance(tmp_path)
@@ -104,9 +142,16 @@ async def test_a_later_stage_starts_once_the_former_one_answers(tmp_path: Path) 
         assert answered or await ready(store.probe)
 
 
-async def abandoned(instance: Instance, programs: list[Program]) -> list[Process]:
+def of_build(build: str) -> record.Started:
+    """Return what a supervisor of a build records."""
+    return record.Started(installation=Installation(version="1", build=build, folder="/opt"))
+
+
+async def abandoned(
+    instance: Instance, programs: list[Program], launch: record.Started | None = None
+) -> list[Process]:
     """Leave processes running as a supervisor does that was killed; the test is their parent, as init would be."""
-    supervisor = Supervisor(instance, programs)
+    supervisor = Supervisor(instance, programs, launch=launch)
     await supervisor.adopt()
     keeping = asyncio.create_task(supervisor.run())
     async with asyncio.timeout(patient(20)):
@@ -161,6 +206,28 @@ async def test_what_would_be_started_otherwise_today_is_ended_first(tmp_path: Pa
         await supervisor.until_ready()
         assert pid_of(supervisor, "one") != former.identity.pid
     assert not alive(former.identity)
+    await reaped(former)
+
+
+@pytest.mark.parametrize(
+    ("former_build", "build", "kept"),
+    [("a", "a", True), ("a", "b", False), ("", "b", False), ("a", None, True)],
+)
+async def test_processes_of_another_build_are_ended_first(
+    tmp_path: Path, former_build: str, build: str | None, *, kept: bool
+) -> None:
+    """Their command lines are the same, their code is not; `flexinfer down`, which starts nothing, adopts them whatever they are."""
+    instance = an_instance(tmp_path)
+    programs = [a_program(instance, "one")]
+    (former,) = await abandoned(instance, programs, of_build(former_build))
+    launch = of_build(build) if build is not None else None
+    async with (
+        supervised(instance, programs, launch=launch) as supervisor,
+        asyncio.timeout(patient(20)),
+    ):
+        assert (supervisor.adopted, supervisor.replaced) == ((["one"], []) if kept else ([], ["one"]))
+        await supervisor.until_ready()
+        assert (pid_of(supervisor, "one") == former.identity.pid) == kept
     await reaped(former)
 
 
