@@ -5,6 +5,7 @@ Nothing here downloads: engine Pods reach no hub. Code of a repository is not ru
 
 import inspect
 import io
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from flexinfer.image_server.generation import Generation
 from flexinfer.image_server.pipeline import BrokenError, InvalidError, MemoryFullError, Stage, Step
 from flexinfer.image_server.schedulers import chosen
 from flexinfer.image_server.settings import Settings
-from flexinfer.image_server.weights import stored_type
+from flexinfer.image_server.weights import not_json, stored_type
 
 log = logging.getLogger(__name__)
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -92,7 +93,7 @@ def load(settings: Settings, stage: Stage) -> Diffusion:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     stage("reading the weights")
-    pipe = _class(settings).from_pretrained(settings.path, local_files_only=True, **_how(settings, device))
+    pipe = _read(settings, device)
     if settings.scheduler:
         kind = chosen(pipe.scheduler.compatibles, settings.scheduler)
         pipe.scheduler = kind.from_config(pipe.scheduler.config)
@@ -106,6 +107,16 @@ def load(settings: Settings, stage: Stage) -> Diffusion:
         warm = Generation(prompt="warm-up", width=width, height=height, steps=_WARM_UP_STEPS)
         pipeline.draw(warm, lambda _step, _steps: None)
     return pipeline
+
+
+def _read(settings: Settings, device: str) -> Any:
+    """Return the pipeline of a folder. Raises ValueError that names a file which is no JSON, whose reader does not, and what diffusers raises."""
+    try:
+        return _class(settings).from_pretrained(
+            settings.path, local_files_only=True, **_how(settings, device)
+        )
+    except json.JSONDecodeError as error:
+        raise ValueError(not_json(settings.path) or _line(error)) from error
 
 
 def _move(pipe: Any, settings: Settings, device: str) -> None:

@@ -1,12 +1,13 @@
-"""The header of a safetensors file: the type of its weights, or why it is none. Needs no torch.
+"""The files of a pipeline: the type of its weights, and which file is not what it should be. Needs no torch.
 
-The format: 8 bytes with the length of the header, then that in JSON (https://huggingface.co/docs/safetensors).
+A safetensors file is 8 bytes with the length of its header, then that in JSON, then weights (https://huggingface.co/docs/safetensors).
 """
 
 import json
 from pathlib import Path
 
 _SHOWN = 40
+_REMEDY = "put the complete file in its place"
 
 
 def stored_type(file: Path) -> str:
@@ -20,9 +21,19 @@ def stored_type(file: Path) -> str:
         return next((str(one["dtype"]) for name, one in tensors.items() if name != "__metadata__"), "")
     except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
         raise ValueError(
-            f"{file} is no safetensors file: its header in JSON is expected after 8 bytes, and its {size:,} bytes {_beginning(start + header)}; "
-            "put the complete file in its place"
+            f"{file} is no safetensors file: its header in JSON is expected after 8 bytes, and its {size:,} bytes {_beginning(start + header)}; {_REMEDY}"
         ) from None
+
+
+def not_json(folder: Path) -> str:
+    """Return which file of a folder's configuration is no JSON, and how it begins; empty if each is. Raises OSError."""
+    for file in sorted(folder.rglob("*.json")):
+        content = file.read_bytes()
+        try:
+            json.loads(content)
+        except (ValueError, RecursionError):
+            return f"{file} is no JSON: its {len(content):,} bytes {_beginning(content)}; {_REMEDY}"
+    return ""
 
 
 def _beginning(content: bytes) -> str:

@@ -166,7 +166,7 @@ FAILURES = (
     Failure(_ENDS + r"OSError: Error (no file named .+?)\.?$", Kind.MISSING),
     Failure(_ENDS + r"OSError: (Unable to load weights from checkpoint file for '[^']+')", Kind.BROKEN),
     Failure(_ENDS + r"SafetensorError: (.+)", Kind.BROKEN),
-    Failure(_ENDS + r"ValueError: (.+ is no safetensors file: .+); put the complete", Kind.BROKEN),
+    Failure(_ENDS + r"ValueError: (.+ is no (?:safetensors file|JSON): .+); put the complete", Kind.BROKEN),
     Failure(_ENDS + r"ValueError: (spec\.config\.scheduler is .+)"),
     Failure(
         _ENDS + r"JSONDecodeError: (.+)",

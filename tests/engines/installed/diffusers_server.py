@@ -9,7 +9,7 @@ from tests.engines.installed import folders, torch_environment
 from tests.engines.installed.required import required
 from tests.engines.installed.torch_environment import PINNED, ROOT
 
-NAME = f"diffusers-{PINNED['diffusers']}-torch-{PINNED['torch']}"
+NAME = f"diffusers-{PINNED['diffusers']}-torch-{PINNED['torch']}-scipy-{PINNED['scipy']}"
 PACKAGES = ("diffusers", "transformers", "accelerate", "bitsandbytes", "scipy", "aiohttp", "msgspec")
 PROGRAM = "flexinfer-diffusers-server"
 TINY = Path(__file__).with_name("tiny_pipeline.py")

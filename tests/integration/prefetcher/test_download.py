@@ -218,7 +218,7 @@ def test_an_answer_that_is_no_listing_is_reported(hub: Hub, tmp_path: Path, page
     assert (code, report["reason"]) == (1, Reason.HUB_UNAVAILABLE)
     answered = f'{hub.address}/api/models/org/tiny answers with "{page.decode()}", where its listing in JSON is expected ('
     assert f"does not serve org/tiny: it answers with no listing of files: {answered}" in report["message"]
-    assert "Remedy: correct the mirror (FLEXINFER_HF_ENDPOINT)" in report["message"]
+    assert "Remedy: correct the mirror (FLEXINFER_HF_ENDPOINT or HF_ENDPOINT)" in report["message"]
 
 
 def test_an_unavailable_hub_is_reported_in_a_sentence(tmp_path: Path) -> None:

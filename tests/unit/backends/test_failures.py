@@ -48,6 +48,17 @@ CAUSES = {
         Kind.BROKEN,
         "a file of the weights or of their configuration is broken: Expecting value: line 1 column 1 (char 0)",
     ),
+    "diffusers-0.42.1-page-as-weights": (
+        Kind.BROKEN,
+        (
+            "/models/page/unet/diffusion_pytorch_model.safetensors is no safetensors file: its header in JSON is expected after 8 bytes, "
+            'and its 23 bytes begin with "<html>not found</html>", a web page'
+        ),
+    ),
+    "diffusers-0.42.1-page-as-config": (
+        Kind.BROKEN,
+        '/models/conf/tokenizer/tokenizer_config.json is no JSON: its 23 bytes begin with "<html>not found</html>", a web page',
+    ),
     "diffusers-0.42.1-memory": (Kind.MEMORY, DENIED),
     "vllm-0.32.0-missing": (Kind.MISSING, "there is no model at /models/missing"),
     "vllm-0.32.0-model-type": (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flexinfer.image_server import schedulers
-from flexinfer.image_server.weights import stored_type
+from flexinfer.image_server.weights import not_json, stored_type
 
 HEADER = b'{"__metadata__":{},"a":{"dtype":"BF16"}}'
 
@@ -49,6 +49,19 @@ def test_a_file_that_is_none_is_named_with_how_it_begins(tmp_path: Path, content
     )
     assert words in text
     assert text.endswith("; put the complete file in its place")
+
+
+def test_a_file_of_the_configuration_that_is_no_json_is_named(tmp_path: Path) -> None:
+    """What reads it says only where the JSON ends."""
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "model_index.json").write_text("{}")
+    file = tmp_path / "tokenizer" / "tokenizer_config.json"
+    file.write_text('{"a": 1}')
+    assert not_json(tmp_path) == ""
+    file.write_text("<html>not found</html>")
+    assert not_json(tmp_path) == (
+        f'{file} is no JSON: its 22 bytes begin with "<html>not found</html>", a web page; put the complete file in its place'
+    )
 
 
 class EulerDiscreteScheduler:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flexinfer.api.model import Gpu
 from flexinfer.events.nodes import Device, DeviceProcess
+from flexinfer.placer import requirements
 from flexinfer.placer.extender import refusals, scores
 from flexinfer.placer.extender_protocol import PodToSchedule, ProtocolError, arguments
 from flexinfer.placer.extender_server import ExtenderServer
@@ -284,6 +285,14 @@ def test_a_node_is_passed_exactly_where_enough_devices_of_one_vendor_have_room()
         assert scores(pod, ["n"], state, NOW + 1)["n"] in range(11)
         passed += not refused
     assert 400 < passed < 1600
+
+
+def test_pods_that_request_the_same_keep_one_entry_beside_those_of_the_models() -> None:
+    """What a spec asks for is kept, up to a limit: the Pods of a large Job take the place of no Model's."""
+    state, before = a_state(*a_box("n", RDNA3)), len(requirements._cached)
+    for _ in range(20):
+        refusals(msgspec.convert(a_pod_of("3111", amd="1"), PodToSchedule), ["n"], state, NOW + 1)
+    assert len(requirements._cached) <= before + 1
 
 
 def a_card(chance: random.Random, number: int) -> Device:

@@ -34,7 +34,7 @@ from flexinfer.prefetcher.slots import MOST_CHECKS, touched
 from flexinfer.prefetcher.volume import PENDING_SECONDS
 from flexinfer.state.actions import RequeueAt, WriteStatus, written
 from flexinfer.state.apply import apply_events, assume
-from flexinfer.state.observed import Observation
+from flexinfer.state.observed import Observation, ObservedState
 from tests.builders import NOW, a_condition, a_model, a_state
 from tests.keyed import on_all_models
 
@@ -384,8 +384,8 @@ def test_checks_of_other_nodes_do_not_wait() -> None:
     assert ensured(elsewhere) in actions_
 
 
-def test_the_model_that_waited_longest_is_next_when_a_check_ends() -> None:
-    """Whatever its name, and only as many as there are slots are decided on again."""
+def with_four_checks() -> ObservedState:
+    """Return four Models whose checks run, and four that wait for that, in another order than that of their names."""
     observed = a_state(*crowd(8))
     for at, name in enumerate(["m007", "m000", "m001", "m002", "m003", "m004", "m005", "m006"]):
         key = f"default/{name}"
@@ -397,15 +397,38 @@ def test_the_model_that_waited_longest_is_next_when_a_check_ends() -> None:
             metadata = msgspec.structs.replace(model.metadata, resource_version=str(at + 2))
             event = events.ModelObserved(model=msgspec.structs.replace(model, metadata=metadata))
             observed = apply_events(observed, [Observation(event, NOW + at)])
-    ended = observed.models["default/m000"]
-    done = status_of(ended, a_condition("Cached"))
+    return observed
+
+
+WAITING = ["default/m003", "default/m004", "default/m005", "default/m006"]
+
+
+def test_the_model_that_waited_longest_is_next_when_a_check_ends() -> None:
+    """Whatever its name, and only as many as there are slots are decided on again."""
+    observed = with_four_checks()
+    done = status_of(observed.models["default/m000"], a_condition("Cached"))
     event = events.ModelObserved(model=done)
     after = apply_events(observed, [Observation(event, NOW + 20)])
-    keys = list(touched(observed, after, event))
-    assert keys == ["default/m000", "default/m003", "default/m004", "default/m005", "default/m006"]
+    assert list(touched(observed, after, event)) == ["default/m000", *WAITING]
     for key, creates in (("default/m003", True), ("default/m004", False)):
         [*actions_] = deciding.decide(after, Memory(), key, NOW + 20, settings=SETTINGS)
         assert any(isinstance(action, EnsureJob) for action in actions_) == creates
+
+
+def test_the_slot_of_a_model_that_is_deleted_or_moved_is_free() -> None:
+    """Its check is no longer one of the node."""
+    observed = with_four_checks()
+    moved = observed.models["default/m000"]
+    status = msgspec.structs.replace(moved.status, placement=Placement(node="b"))
+    metadata = msgspec.structs.replace(moved.metadata, resource_version="99")
+    for event in (
+        events.ModelDeleted(namespace="default", name="m000", uid=moved.uid, version=99),
+        events.ModelObserved(model=msgspec.structs.replace(moved, metadata=metadata, status=status)),
+    ):
+        after = apply_events(observed, [Observation(event, NOW + 20)])
+        assert list(touched(observed, after, event)) == ["default/m000", *WAITING]
+        actions_ = list(deciding.decide(after, Memory(), "default/m003", NOW + 20, settings=SETTINGS))
+        assert any(isinstance(action, EnsureJob) for action in actions_)
 
 
 def status_of(model: Model, cached: Condition) -> Model:

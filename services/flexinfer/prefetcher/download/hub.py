@@ -97,7 +97,7 @@ class Repository:
             return msgspec.json.decode(answer.content, type=_Info)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             text = not_json(url, answer.content, "its listing in JSON", error)
-            remedy = "correct the mirror (FLEXINFER_HF_ENDPOINT), or give the node a way to the hub without a page in between"
+            remedy = "correct the mirror (FLEXINFER_HF_ENDPOINT or HF_ENDPOINT), or give the node a way to the hub without a page in between"
             raise self.unavailable(
                 f"it answers with no listing of files: {text}. Remedy: {remedy}"
             ) from error
