@@ -19,7 +19,7 @@ from flexinfer.api import conditions
 from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
-from flexinfer.launcher import drain, loading, status
+from flexinfer.launcher import drain, loading, status, unresponsive
 from flexinfer.launcher.effects import Action, Protect, Purpose, RestoreService, Start, Stop
 from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings, engine_pod, service, template
 from flexinfer.launcher.memory import Memory
@@ -239,7 +239,9 @@ def _unreachable(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         f"node {pod.node} is not ready; {state}, no requests are routed to it; "
         f"bring the node back, or give it up: {status.node_exits(pod.node)}"
     )
-    yield from status.write_unknown(context, Reason.NODE_UNREACHABLE, message)
+    yield from status.write_unknown(
+        context, Reason.NODE_UNREACHABLE, message, unresponsive.remembered_stage(context.view, pod)
+    )
 
 
 def _terminating(context: ModelContext) -> Iterator[Action]:

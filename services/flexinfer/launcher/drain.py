@@ -11,6 +11,7 @@ from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import status
 from flexinfer.launcher.effects import Action, Purpose, Stop
 from flexinfer.launcher.manifests import LaunchSettings, template
+from flexinfer.launcher.unresponsive import runs_as_ready
 from flexinfer.launcher.view import ModelContext, ModelView
 from flexinfer.state.actions import CatchUp, RequeueAt
 from flexinfer.state.observed import HEARTBEAT_GAP, Activity, ProxyHeartbeat
@@ -36,19 +37,12 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
     node = view.model.assigned_node
     if pod.node and node and pod.node != node:
         return f"it is placed on node {node} now, and its Pod runs on {pod.node}"
-    if _was_ready(view, pod):
+    if view.ready.serves_spec or runs_as_ready(view, pod):
         return ""
     pod_template = template(view.model, settings)
     return (
         "its Pod template changed" if pod_template is not None and pod_template.digest != pod.template else ""
     )
-
-
-def _was_ready(view: ModelView, pod: PodFacts) -> bool:
-    """Return whether the process of a Pod was Ready at this generation: it answers, has only stopped to, or its node was silent."""
-    ready = view.ready
-    silent = ready.unknown or (ready.reason == Reason.RESTARTING and pod.exit_code is None)
-    return ready.current and not ready.older_spec and (ready.true or (silent and pod.running))
 
 
 def moved_cause(view: ModelView, pod: PodFacts) -> str:
