@@ -94,10 +94,10 @@ def _at_rest(context: ModelContext) -> Iterator[Action]:
 def _without_pod(context: ModelContext) -> Iterator[Action]:
     """(2) It may run, and has no Pod."""
     view = context.view
-    if not view.gates_open:
-        yield from _wait_for_gates(context)
-    elif view.turn_pod:
+    if view.turn_pod and view.groups_known:
         yield from _turn_is_over(context)
+    elif not view.gates_open:
+        yield from _wait_for_gates(context)
     elif view.ready.written and view.ready.status != conditions.FALSE:
         message = "Pod was deleted; creating a replacement"
         yield from status.write_not_ready(context, Reason.RESTARTING, message, gates=status.RUN_GATES)
@@ -126,7 +126,10 @@ def _wait_for_memory(context: ModelContext) -> Iterator[Action]:
 
 
 def _turn_is_over(context: ModelContext) -> Iterator[Action]:
-    """Report that the one Pod of the turn is gone; a failure says so already. The arbiter releases the devices then."""
+    """Report that the one Pod of the turn is gone, also while the weights of a newer spec are downloaded; a failure says so already.
+
+    The arbiter releases the devices then.
+    """
     ready = context.view.ready
     wanted_again = context.since(conditions.WANTED) > context.since(conditions.READY)
     again = ready.given_up and (context.view.always_on or wanted_again)
@@ -221,12 +224,12 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
 def _gated(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     """(3) Continue the start; what the API server rejects after the Pod was created, as its ResourceClaim, is tried again like a Pod.
 
-    The one Pod of a turn that is of other devices than the placement by now never opens: it is deleted, which ends its turn.
+    The one Pod of a turn that never opens, as one of other devices than the placement by now, is deleted, which ends its turn.
     """
     view = context.view
     if view.ready.given_up:
         yield from loading.failed(context, pod)
-    elif cause := drain.moved_cause(view, pod):
+    elif cause := drain.unopened_cause(view, pod):
         yield from drain.stop(context, cause, Purpose.RENEW)
     elif view.gates_open and view.memory_checked:
         yield from _refused(context) if view.ready.reason == Reason.CREATE_REFUSED else _start(context)

@@ -28,10 +28,10 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
     Templates are compared once a generation: an engine that was Ready at this generation keeps running, also when a newer release of
     FlexInfer would render its template differently, and when it does not answer for a while.
     """
+    if cause := unopened_cause(view, pod):
+        return cause
     if not view.gates_open:
         return ""
-    if cause := moved_cause(view, pod):
-        return cause
     if pod.turn != view.turn:
         return f"its Pod is of turn {pod.turn}, not of {view.turn}"
     node = view.model.assigned_node
@@ -45,10 +45,21 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
     )
 
 
-def moved_cause(view: ModelView, pod: PodFacts) -> str:
-    """Return why the gate of a Pod is never opened that its turn names already; empty while it may be."""
-    never = pod.gated and view.gates_open and view.moved and view.turn_pod == pod.uid
-    return f"its turn {view.turn} is of other devices or less memory than its placement" if never else ""
+def unopened_cause(view: ModelView, pod: PodFacts) -> str:
+    """Return why the gate of a Pod is not opened that its turn names already; empty while it may be.
+
+    A turn is not kept for a Model that has to be placed again, or whose weights are not there any more.
+    """
+    if not pod.gated or view.turn_pod != pod.uid:
+        return ""
+    if view.gates_open and view.moved:
+        return f"its turn {view.turn} is of other devices or less memory than its placement"
+    closed_gates = [
+        kind
+        for kind, gate in ((conditions.PLACED, view.placed), (conditions.CACHED, view.cached))
+        if gate.false
+    ]
+    return f"{closed_gates[0]} turned False before its Pod was open" if closed_gates else ""
 
 
 def at_rest(context: ModelContext) -> bool:
