@@ -127,6 +127,7 @@ def _without_object(group: Group, state: ObservedState) -> Iterator[Action]:
         )
         cause = f"{conflict}kubectl delete sharedgroup {group.object.metadata.name} -n {group.namespace}"
         yield from _granted(group, group.members, state, cause)
+        yield from leases.without_object(group, group.object, cause)
         return
     needed = any(_needs_object(key, state) for key in state.members(group.namespace, group.name))
     if needed or any(may_hold_lease(lease) for lease in group.leases):
