@@ -117,6 +117,11 @@ def kept() -> Iterator[str]:
             yield from said(card.observed())
     for card in (*foreign_memory(), *left_for_others()):
         yield from said(card.observed())
+    rejected = Card()
+    rejected.holds("chat", 14_000, loading=True, reason=Reason.CREATE_REFUSED)
+    rejected.waits("coder", 14_000, serverless={"enabled": False})
+    for seconds in (1, 31):
+        yield from said(rejected.observed(), NOW + seconds)
     stale = Card()
     stale.waits("coder", 1_000)
     state = stale.observed()

@@ -18,7 +18,7 @@ from tests.unit.launcher.models import ADDRESS, OPEN, a_probe, a_start, holding,
 
 RESTARTING, UNREACHABLE = ("False", Reason.RESTARTING), ("Unknown", Reason.NODE_UNREACHABLE)
 EARLIER = "rendered by an earlier release"
-NO_ANSWER = {"healthy": False, "detail": "no answer within 5s"}
+NO_ANSWER: dict[str, Any] = {"healthy": False, "detail": "no answer within 5s"}
 
 
 def silent(ready: tuple[str, str], stage: str = STAGE, restarts: int = 0, **changes: Any) -> Model:
