@@ -9,6 +9,7 @@ from flexinfer.api.model import BackendStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.effects import Stop
+from flexinfer.launcher.probe import is_prepared
 from flexinfer.launcher.unresponsive import STAGE
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.actions import written as after
@@ -156,3 +157,13 @@ def test_what_is_written_of_a_silent_node_is_written_once(pod: dict[str, Any]) -
     facts: PodFacts = its_pod(model, **pod)
     model = after(write_of(decided(model, holding(model, facts), a_node(ready="Unknown"))))
     assert decided(model, holding(model, facts), a_node(ready="Unknown")) == []
+
+
+@pytest.mark.parametrize("ready", [RESTARTING, UNREACHABLE])
+def test_the_prompt_caches_of_a_process_that_was_ready_are_not_restored_again(ready: tuple[str, str]) -> None:
+    """Another launcher asks it first: it has newer ones by then."""
+    model = silent(ready)
+    assert is_prepared(model, its_pod(model))
+    assert not is_prepared(model, its_pod(model, restarts=1))
+    loads = a_start(ready=("False", Reason.LOADING))
+    assert not is_prepared(loads, its_pod(loads))
