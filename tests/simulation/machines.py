@@ -53,6 +53,8 @@ class Machines:
         self.growth = random.Random(0)
         self.leased: Callable[[str], Iterable[DeviceProcess]] = lambda _node: ()
         """Returns the processes of leases on a device."""
+        self.ended: Callable[[str], None] = lambda _node: None
+        """Called with a node whose machine ends."""
         self._addresses = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.kubelets = {node: Kubelet(self, node) for node in NODES}
@@ -133,6 +135,7 @@ class Machines:
                 engine.healthy = False
                 engine.gone.set()
         self.lost.add(node)
+        self.ended(node)
 
     def mark_out_of_service(self, node: str) -> None:
         """Let a machine end whose Node stays, with the taint by which an administrator says so: its Pods are deleted."""

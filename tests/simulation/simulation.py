@@ -98,7 +98,7 @@ class Simulation:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _judge_machines(self) -> None:
-        self.machines.leased = self.people.on
+        self.machines.leased, self.machines.ended = self.people.on, self.people.lose
         self.machines.started = self.checker.law(Memory).starts
         self.nats.published.append(self.checker.law(Streams).published)
 
@@ -245,6 +245,7 @@ class Simulation:
     def upgrade(self, settings: Settings) -> None:
         """Roll out a release that has other settings: every controller is replaced."""
         self.record("upgrade")
+        self.settings = settings
         self._controllers = controllers(settings, self._http_client, self._replaced)
         for name in self._controllers:
             if name in self.members:
