@@ -52,9 +52,9 @@ def room(
         *kept_room,
         *(PlacedDevice(uuid=d.uuid, memory_mb=d.memory_mb) for h in holders for d in h.devices),
     ]
-    not_seen = unseen(member, state, now) if member.is_lease else ""
-    if not_seen:
-        return Room(fits=False, why=not_seen)
+    doubt = unseen(member, state, now) if member.is_lease else ""
+    if doubt:
+        return Room(fits=False, why=doubt)
     if holders or entries:
         if any(holder.node != placement.node for holder in holders):
             return Room(fits=False, why=f"it is placed on node {placement.node}, the holders are not")

@@ -126,10 +126,7 @@ def _wait_for_memory(context: ModelContext) -> Iterator[Action]:
 
 
 def _turn_is_over(context: ModelContext) -> Iterator[Action]:
-    """Report that the one Pod of the turn is gone, also while the weights of a newer spec are downloaded; a failure says so already.
-
-    The arbiter releases the devices then.
-    """
+    """Report that the one Pod of the turn is gone, also during a download; a failure says so already. The arbiter releases the devices then."""
     ready = context.view.ready
     wanted_again = context.since(conditions.WANTED) > context.since(conditions.READY)
     again = ready.given_up and (context.view.always_on or wanted_again)
