@@ -52,7 +52,8 @@ class Stage(NamedTuple):
 
 def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     """Yield how far an engine that does not answer has come, or that it made no progress before its deadline."""
-    if _not_asked_yet(context, pod):
+    if context.now < (asked_by := _asked_by(context, pod)):
+        yield from (RequeueAt(at) for at in (asked_by,) if at < math.inf)
         return
     view, stage = context.view, stage_of(context, pod)
     if stage.name == SCHEDULING and context.now < (bound_by := _bound_by(context)):
@@ -76,13 +77,21 @@ def _progressed_at(context: ModelContext, stage: Stage) -> float:
     return max(began, progress.at) if progress is not None and stage.name == WEIGHTS else began
 
 
-def _not_asked_yet(context: ModelContext, pod: PodFacts) -> bool:
-    """Return whether an engine that was Ready has only not been asked since this process started, or its node returned: Ready stays until then."""
+def _asked_by(context: ModelContext, pod: PodFacts) -> float:
+    """Return until when an engine that was Ready stays as it is because it has not been asked since this process started.
+
+    Without end while requests are routed to it: these show whether it answers.
+    """
     answer = context.probe.answer if context.probe is not None else None
-    unknown = answer is None or (not answer.detail and not answer.healthy)
     view = context.view
-    at_address = view.ready.true and view.backend.address == address(view.model, pod)
-    return unknown and (at_address or (view.ready.unknown and unresponsive.runs_as_ready(view, pod)))
+    if answer is not None and (answer.detail or answer.healthy):
+        return -math.inf
+    if view.ready.true and view.backend.address == address(view.model, pod):
+        return math.inf
+    if view.ready.unknown and unresponsive.runs_as_ready(view, pod):
+        seen_at = context.state.first_seen.get(view.model.uid, -math.inf)
+        return seen_at + stage_seconds(view.model, context.settings, Reason.RESTARTING)
+    return -math.inf
 
 
 def _bound_by(context: ModelContext) -> float:

@@ -13,9 +13,9 @@ from flexinfer.launcher.probe import is_prepared
 from flexinfer.launcher.unresponsive import STAGE
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.actions import written as after
-from tests.builders import a_condition, a_node
+from tests.builders import NOW, a_condition, a_node
 from tests.unit.launcher.deciding import READY, decided, message, outcome, traffic, written
-from tests.unit.launcher.models import ADDRESS, OPEN, a_probe, a_start, holding, its_pod
+from tests.unit.launcher.models import ADDRESS, OPEN, SETTINGS, a_probe, a_start, holding, its_pod
 
 RESTARTING, UNREACHABLE = ("False", Reason.RESTARTING), ("Unknown", Reason.NODE_UNREACHABLE)
 EARLIER = "rendered by an earlier release"
@@ -74,7 +74,9 @@ def test_an_engine_outlives_an_upgrade_during_which_its_node_was_not_ready_and_t
     away = write_of(decided(model, holding(model, pod), a_probe(model, pod), a_node(ready="Unknown")))
     assert away.condition.reason == Reason.NODE_UNREACHABLE
     model = after(away)
-    assert decided(model, holding(model, pod), a_node()) == []  # another launcher, which has not asked yet
+    by = SETTINGS.loading_seconds  # another launcher, which has not asked yet
+    assert decided(model, holding(model, pod), a_node()) == [RequeueAt(NOW + by)]
+    assert outcome(write_of(decided(model, holding(model, pod), a_node(), after=by))) == RESTARTING
     failed = decided(model, holding(model, pod), a_probe(model, pod, **NO_ANSWER), a_node())
     assert outcome(write_of(failed)) == RESTARTING
     assert message(write_of(failed)) == "engine stopped responding (no answer within 5s)"
