@@ -139,6 +139,21 @@ def test_a_gated_pod_whose_turn_cannot_go_on_is_deleted(lacks: str) -> None:
     assert outcome(after) == ("False", Reason.STOPPED)
 
 
+@pytest.mark.parametrize("lacks", ["Placed", "Cached"])
+def test_a_gated_pod_in_no_group_is_deleted_too_so_that_its_model_does_not_seem_to_start(lacks: str) -> None:
+    """While Ready said Starting, the Model stayed wanted without end."""
+    gates = [(gate, "False", Reason.NOT_PLACED) if gate == lacks else gate for gate in OPEN]
+    model = a_start(*gates, ready=("False", Reason.STARTING))
+    gated = its_pod(model, gates=("flexinfer.ai/turn-0",), node="", running=False)
+    [action] = decided(model, holding(model, gated))
+    assert isinstance(action, Stop)
+    assert action.purpose is Purpose.RENEW
+    [after] = decided(model)
+    assert outcome(after) == ("False", Reason.NOT_STARTED)
+    unknown = a_start("Accepted", ready=("False", Reason.STARTING))
+    assert decided(unknown, holding(unknown, gated)) == []
+
+
 @pytest.mark.parametrize("back", [False, True])
 async def test_a_gated_pod_is_deleted_only_if_its_weights_are_still_missing(*, back: bool) -> None:
     """The Model is read before: what came back meanwhile keeps the turn."""
