@@ -30,6 +30,7 @@ from flexinfer.arbiter import (
     preemption,
     status,
     turns,
+    unseen,
 )
 from flexinfer.arbiter.effects import Advance, Grant, Initialize, Preempt, Rebind, Report, WriteLeaseStatus
 from flexinfer.arbiter.member import Member, of_model
@@ -48,7 +49,7 @@ from tests.unit.launcher.world import World
 
 MODULES = (
     *(budget, decide, effects, expected, grant, granted_condition, group, lease_effects, leases, member),
-    *(overdue, perform, preemption, memory_release, status, foreign_holders, turns),
+    *(overdue, perform, preemption, memory_release, status, foreign_holders, turns, unseen),
 )
 NOT_SHOWN = ("it is loading",)
 
@@ -116,6 +117,11 @@ def kept() -> Iterator[str]:
             yield from said(card.observed())
     for card in (*foreign_memory(), *left_for_others()):
         yield from said(card.observed())
+    rejected = Card()
+    rejected.holds("chat", 14_000, loading=True, reason=Reason.CREATE_REFUSED)
+    rejected.waits("coder", 14_000, serverless={"enabled": False})
+    for seconds in (1, 31):
+        yield from said(rejected.observed(), NOW + seconds)
     stale = Card()
     stale.waits("coder", 1_000)
     state = stale.observed()
@@ -164,7 +170,9 @@ def rooms() -> Iterator[str]:
     yield budget.alone(coder, shared, card.observed(), NOW + 1)
     lost = Placement(node="b", devices=placed_devices(["GPU-9"], 1_000), shared=True)
     lease = Member(object=a_lease(spec={"memory_mb": 1}), placement=lost)
-    yield budget.room(lease, a_group(), (), state, NOW + 1).why
+    for seen in (state, later(state, NOW + 1, a_node("b")), card.observed()):
+        yield unseen.unseen(lease, seen, NOW + 1)
+        yield unseen.unseen(lease, msgspec.structs.replace(seen, connected_since=NOW), NOW + 1)
     no_gpu = Member(object=a_lease(spec={"memory_mb": 1}), placement=Placement(node="a"))
     yield budget.alone(no_gpu, a_group(), a_state(), NOW)
 
@@ -281,6 +289,7 @@ def of_leases() -> Iterator[str]:
         yield from said(test_leases.observed(card, a_lease(spec=spec)))
         yield from said(later(card.observed(reserve_mb=0), NOW + 1, a_lease(spec=spec)))
     yield from said(a_state(a_group(), a_lease()))
+    yield from said(a_state(test_leases.an_other_object(), a_lease()))
     waits = Card()
     waits.waits("chat", 20_000)
     for lease in (

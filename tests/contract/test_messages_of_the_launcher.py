@@ -154,9 +154,9 @@ def at_rest_and_between() -> Iterator[str]:
     yield from said(model, holding(model, its_pod(model, deleting=True)))
 
 
-def spent_turn(backend: BackendStatus) -> Model:
+def spent_turn(backend: BackendStatus, *gates: Any) -> Model:
     """Return a member of a group whose turn has had its Pod."""
-    return a_member(backend_status=backend, ready=LOADING)
+    return a_member(*gates, backend_status=backend, ready=LOADING)
 
 
 def healthy() -> Iterator[str]:
@@ -186,7 +186,13 @@ def drains() -> Iterator[str]:
         yield from said(model, holding(model, its_pod(model, **facts)))
     model = spent_turn(BackendStatus(turn=4, pod_uid="pod-1"))
     elsewhere = view_of(model, [a_group(a_holder(turn=4, devices=("GPU-2",)))])
-    yield drain.moved_cause(elsewhere, its_pod(model, turn=4, gates=("flexinfer.ai/turn-4",)))
+    gated = its_pod(model, turn=4, gates=("flexinfer.ai/turn-4",))
+    yield drain.unopened_cause(elsewhere, gated)
+    lacks = spent_turn(
+        BackendStatus(turn=4, pod_uid="pod-1"),
+        *("Accepted", "Placed", ("Cached", "False", Reason.FETCHING), "Wanted", "Granted"),
+    )
+    yield drain.unopened_cause(view_of(lacks), gated)
 
 
 def causes_to_stop() -> Iterator[Model]:

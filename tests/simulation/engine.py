@@ -31,6 +31,7 @@ class Engine(msgspec.Struct):
     stuck: bool = False
     ended: bool = False
     freed: bool = False
+    restarts: int = 0
     requests: dict[str, float] = msgspec.field(default_factory=dict)
     """Number of a request -> since when the engine has it."""
     gone: asyncio.Event = msgspec.field(default_factory=asyncio.Event)

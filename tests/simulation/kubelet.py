@@ -110,7 +110,7 @@ class Kubelet:
             return
         self.machines.starts(engine)
         engine.started = True
-        self._running(pod, engine, restarts=0)
+        self._running(pod, engine)
         self.machines.sample(self.node)
         await asyncio.sleep(0.1 + chance.random() * behaviour.loads)
         if engine.ended or engine.stopping or engine.model in behaviour.never_ready:
@@ -133,7 +133,8 @@ class Kubelet:
             return
         engine.healthy = engine.stuck = False
         engine.requests.clear()
-        self._running(pod, engine, restarts=1)
+        engine.restarts += 1
+        self._running(pod, engine)
         await asyncio.sleep(self._chance.random() * self.machines.behaviour.loads)
         engine.healthy = not engine.ended and not engine.stopping
 
@@ -181,9 +182,9 @@ class Kubelet:
             status["containerStatuses"] = [self._container(pod, ended, 0)]
         self._patch(pod, status)
 
-    def _running(self, pod: Object, engine: Engine, *, restarts: int) -> None:
+    def _running(self, pod: Object, engine: Engine) -> None:
         state = {"running": {"startedAt": _STARTED_AT}}
-        containers = [self._container(pod, state, restarts)]
+        containers = [self._container(pod, state, engine.restarts)]
         self._patch(pod, {"phase": "Running", "podIP": engine.address, "containerStatuses": containers})
 
     @staticmethod

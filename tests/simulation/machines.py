@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flexinfer.api.groupversion import GROUP, PLURAL, VERSION
+from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
 from flexinfer.events.nodes import DeviceProcess
 from localkube.apiserver.errors import ApiError
 from localkube.apiserver.requests import DeleteOptions, Options, Patch, Query
@@ -52,6 +53,8 @@ class Machines:
         self.growth = random.Random(0)
         self.leased: Callable[[str], Iterable[DeviceProcess]] = lambda _node: ()
         """Returns the processes of leases on a device."""
+        self.ended: Callable[[str], None] = lambda _node: None
+        """Called with a node whose machine ends."""
         self._addresses = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.kubelets = {node: Kubelet(self, node) for node in NODES}
@@ -120,6 +123,10 @@ class Machines:
 
     def lose(self, node: str) -> None:
         """Let a machine end: its processes are gone, its Node is deleted, and so are its Pods."""
+        self._end(node)
+        self.give_up(node)
+
+    def _end(self, node: str) -> None:
         self.silence(node)
         self.agents[node].lies.silent_until = float("inf")
         for engine in self.engines.values():
@@ -128,7 +135,15 @@ class Machines:
                 engine.healthy = False
                 engine.gone.set()
         self.lost.add(node)
-        self.give_up(node)
+        self.ended(node)
+
+    def mark_out_of_service(self, node: str) -> None:
+        """Let a machine end whose Node stays, with the taint by which an administrator says so: its Pods are deleted."""
+        self._end(node)
+        self.given_up.add(node)
+        taint = {"key": OUT_OF_SERVICE_TAINT, "effect": "NoExecute"}
+        self._patch_node(node, {"spec": {"taints": [taint]}}, "")
+        self.run(self._collect_pods(node))
 
     def give_up(self, node: str) -> None:
         """Delete a Node, as an administrator does with one that is lost: who does says that nothing runs there, true or not."""
@@ -151,6 +166,8 @@ class Machines:
 
     def restore(self, node: str) -> None:
         """Bring a node back, registered and heard again."""
+        if node in self.given_up:
+            self._patch_node(node, {"spec": {"taints": None}}, "")
         self.lost.discard(node)
         self.given_up.discard(node)
         self.register(node)

@@ -64,6 +64,11 @@ class People:
         """Return what the processes use of a device."""
         return sum(process.used_mb for process in self.on(device))
 
+    def lose(self, node: str) -> None:
+        """End the processes on a machine that ends."""
+        devices = set(self._simulation.machines.devices[node])
+        self.played = {key: one for key, one in self.played.items() if not devices & set(one.devices)}
+
     def restored(self) -> None:
         """End every process: the API server went back to a backup, which tells the leases of a former life."""
         self.played.clear()

@@ -62,7 +62,7 @@ class Simulation:
         gateway: GatewayFactory = Gateway,
         settings: Settings = SETTINGS,
     ) -> None:
-        self.settings = settings
+        self.settings, self._replaced = settings, services or {}
         self.chance, self.sampling = random.Random(seed), random.Random(seed)
         self.apart = random.Random(f"apart {seed}")
         """Draws what was added last: a history without it stays as it was."""
@@ -87,7 +87,7 @@ class Simulation:
         self._judge_machines()
         self.silent_at: dict[str, float] = {}  # proxy -> when what it reports was last lost
         self._kind = self.named(GROUP, VERSION, PLURAL)
-        self._controllers = controllers(settings, self._http_client, services or {})
+        self._controllers = controllers(settings, self._http_client, self._replaced)
         self.proxies = {
             name: Proxy(self.machines, self.checker, self.chance, gateway, name) for name in PROXIES
         }
@@ -98,7 +98,7 @@ class Simulation:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _judge_machines(self) -> None:
-        self.machines.leased = self.people.on
+        self.machines.leased, self.machines.ended = self.people.on, self.people.lose
         self.machines.started = self.checker.law(Memory).starts
         self.nats.published.append(self.checker.law(Streams).published)
 
@@ -241,6 +241,15 @@ class Simulation:
             del self.members[member.name]
             delay = self.chance.random() * 2 if back_after is None else back_after
             asyncio.get_running_loop().call_later(delay, self.launch, member.name)
+
+    def upgrade(self, settings: Settings) -> None:
+        """Roll out a release that has other settings: every controller is replaced."""
+        self.record("upgrade")
+        self.settings = settings
+        self._controllers = controllers(settings, self._http_client, self._replaced)
+        for name in self._controllers:
+            if name in self.members:
+                self.kill(self.members[name], 0.5)
 
     def _remove(self, member: Member) -> None:
         member.end()

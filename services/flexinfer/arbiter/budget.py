@@ -17,6 +17,7 @@ from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.api.sharedgroup import GRANTED, ONE_AT_A_TIME, HeldDevice, Holder, SharedGroup
 from flexinfer.arbiter.member import Member, of_holder
 from flexinfer.arbiter.memory_release import is_listed, is_recent
+from flexinfer.arbiter.unseen import unseen
 from flexinfer.events.nodes import Device
 from flexinfer.state.index import OCCUPYING
 from flexinfer.state.leases import is_outside_pods, processes_of
@@ -51,6 +52,9 @@ def room(
         *kept_room,
         *(PlacedDevice(uuid=d.uuid, memory_mb=d.memory_mb) for h in holders for d in h.devices),
     ]
+    doubt = unseen(member, state, now) if member.is_lease else ""
+    if doubt:
+        return Room(fits=False, why=doubt)
     if holders or entries:
         if any(holder.node != placement.node for holder in holders):
             return Room(fits=False, why=f"it is placed on node {placement.node}, the holders are not")
@@ -58,9 +62,6 @@ def room(
         if single:
             return Room(fits=False, why=f"one holder at a time: {single}")
     sample = recent(placement.node, state, now)
-    unseen = _unseen(placement, sample) if member.is_lease else ""
-    if unseen:
-        return Room(fits=False, why=unseen)
     needs = [
         need for need in placement.devices if sample is not None and _is_judged(need.uuid, group, sample)
     ]
@@ -136,18 +137,6 @@ def _other_alone(
         if why:
             return why
     return ""
-
-
-def _unseen(placement: Placement, sample: Sample | None) -> str:
-    """Return why it is not known what uses the devices of a lease before its grant, by which its own processes are recognised at its end.
-
-    Empty if that is known, or if the devices are not named: it is telemetry that names them.
-    """
-    sampled_uuids = {device.uuid for device in sample.observed.devices} if sample is not None else set[str]()
-    missing = [uuid for uuid in placement.uuids if uuid not in sampled_uuids]
-    if not missing:
-        return ""
-    return f"telemetry of node {placement.node} does not show {', '.join(missing)} now, so it is not known what uses it before the lease"
 
 
 def _as_held(member: Member, holder: Holder) -> Member:

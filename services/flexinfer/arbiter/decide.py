@@ -3,8 +3,8 @@
 The steps of a turn, each a write of the SharedGroup's status with its resourceVersion:
 
     Granted               the next of the queue that fits beside the holders gets the next turn, if no other group holds its devices (`turns`)
-    Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node or its Pod, placed elsewhere, or deleted; or
-                          it makes room for another (`preemption`)
+    Granted -> Releasing  the holder must leave: not wanted, not in the group, without its node or its Pod, placed elsewhere, without a
+                          placement or its weights before it has a Pod, or deleted; or it makes room for another (`preemption`)
     Releasing -> Stopped  the launcher wrote Ready=False/Stopped with this turn, or the holder was deleted; of a GPULease: its status says that it is over
     Stopped -> Freed      the device's memory is seen free (`memory_release`): the holder is taken off the list
 
@@ -127,6 +127,7 @@ def _without_object(group: Group, state: ObservedState) -> Iterator[Action]:
         )
         cause = f"{conflict}kubectl delete sharedgroup {group.object.metadata.name} -n {group.namespace}"
         yield from _granted(group, group.members, state, cause)
+        yield from leases.without_object(group, group.object, cause)
         return
     needed = any(_needs_object(key, state) for key in state.members(group.namespace, group.name))
     if needed or any(may_hold_lease(lease) for lease in group.leases):

@@ -180,7 +180,7 @@ def must_leave(model: Model, group: SharedGroup, turn: int) -> str:
         return "its node is gone"
     if group.deleting:
         return "the SharedGroup is being deleted"
-    return _moved(model, group) or _turn_ended(model, turn)
+    return _moved(model, group) or _turn_ended(model, turn) or _lacks(model, turn)
 
 
 def _moved(model: Model, group: SharedGroup) -> str:
@@ -229,6 +229,16 @@ def _turn_ended(model: Model, turn: int) -> str:
     if ready is None or ready.status != conditions.FALSE or not has_pod:
         return ""
     return _TURN_ENDED.get(ready.reason, "")
+
+
+def _lacks(model: Model, turn: int) -> str:
+    """Return what a Model waits for that has not opened the Pod of its turn: no device is held by a download, or without a placement."""
+    ready, backend = model.condition(conditions.READY), model.status.backend
+    opened = backend is not None and backend.turn == turn and backend.pod_uid
+    if opened or (ready is not None and ready.true):
+        return ""
+    lacking = (kind for kind in GATES if model.condition_status(kind) == conditions.FALSE)
+    return next((f"waiting for {kind}" for kind in lacking), "")
 
 
 def has_returned(model: Model, turn: int) -> bool:

@@ -39,6 +39,14 @@ def status_writes(
             yield WriteLeaseStatus(group=shared, lease=lease, status=status)
 
 
+def without_object(group: Group, other: SharedGroup, cause: str) -> Iterator[WriteLeaseStatus]:
+    """Yield the status of each lease that waits for a group whose object cannot be made: the one of `other` has its name."""
+    for lease in group.leases:
+        status = _plain(other, lease, conditions.FALSE, LeaseReason.BLOCKED, cause)
+        if not (lease.deleting or lease.ended or lease.granted or _same(lease.status, status)):
+            yield WriteLeaseStatus(group=other, lease=lease, status=status)
+
+
 def expiry_checks(
     group: Group, shared: SharedGroup, state: ObservedState, now: float
 ) -> Iterator[CheckLeaseExpiry | RequeueAt]:

@@ -97,14 +97,14 @@ def of_holder(holder: Holder, group: SharedGroup, state: ObservedState) -> Membe
 def place_of(group: SharedGroup, state: ObservedState) -> Placement:
     """Return the node and the devices of a group: those of its holders, and of its Models there; else those that were granted last.
 
-    Without a node if nothing is known of any.
+    Without a node if nothing is known of any: one that was deleted since is none.
     """
     placements = list(_placements(group, state))
     holders, status = group.status.holders, group.status
     nodes = (
         *(holder.node for holder in holders),
         *(placement.node for placement in placements),
-        status.node,
+        status.node if status.node in state.nodes else "",
     )
     node = next((name for name in nodes if name), "")
     here = [placement for placement in placements if placement.node == node]

@@ -7,6 +7,7 @@ A holder may be made to leave for a member that is in demand
                                 longer than that: else two Models that are in demand by turns would do nothing but load
     once it has stayed minStay, or the Model has waited maxWait   if it is in use at the same priority; for a Model that always runs,
                                 and that no request waits for, only the latter; the latter not before it has stayed as long as it took to load
+    once it was rejected        for minStay, and for 30 s at least, if the API server rejects its Pod, at the same priority
 
 and never while it is in use at a higher priority, or loading at the same; a GPULease never before it ends. For an initial start, which no request
 needs, a holder leaves only if it has made its own and was never requested: so each new Model is verified, and none that is used has to leave. Of the sets that make room the one is chosen with the fewest by
@@ -32,6 +33,8 @@ from flexinfer.state.observed import ObservedState
 
 _MOST_COMPARED = 12
 """Up to so many holders every set of them is compared (4,096); beyond, they are taken in their order until there is room."""
+_REJECTED_SECONDS = 30.0
+"""How long a holder whose Pod is rejected stays at least: as long as a start without progress keeps initial starts waiting."""
 Cost: TypeAlias = tuple[tuple[int, ...], tuple[float, ...], float, tuple[str, ...]]
 
 
@@ -94,7 +97,8 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
     if standing.verifies and is_loading(current):
         return Leave(holder=holder, allowed=True, why="it is in its initial start", again=again, cost=cost)
     if standing.ready_since is None:
-        return Leave(holder=holder, allowed=False, why="it is loading", again=again)
+        loading = Leave(holder=holder, allowed=False, why="it is loading", again=again, cost=cost)
+        return _if_rejected(loading, current, group.spec, state, now) if its == mine else loading
     idle = standing.idle_since is not None
     due = max(_waited_at(member, group.spec, state, now), standing.ready_since + load_seconds(current))
     if idle or standing_of_member(member, state, now).requested:
@@ -111,6 +115,23 @@ def leave(holder: Holder, member: Member, group: SharedGroup, state: ObservedSta
     why = _stays(holder, member, its, group.spec, idle=idle)
     times = [at for at in (due, again) if at is not None]
     return Leave(holder=holder, allowed=False, why=why, again=min(times), due=due)
+
+
+def _if_rejected(
+    loading: Leave, model: Model, spec: SharedGroupSpec, state: ObservedState, now: float
+) -> Leave:
+    """Return whether a holder of the same priority may be made to leave that has no engine, since the API server rejects its Pod: after a while.
+
+    One that always runs is tried again without end. Where the Pods of several are rejected, they take turns no faster than that.
+    """
+    ready = model.condition(conditions.READY)
+    if ready is None or ready.reason != Reason.CREATE_REFUSED:
+        return loading
+    due = (state.changed(model, conditions.READY) or 0.0) + max(spec.stay_seconds, _REJECTED_SECONDS)
+    if now < due:
+        again = min(at for at in (loading.again, due) if at is not None)
+        return msgspec.structs.replace(loading, why="its Pod is rejected, and tried again", again=again)
+    return msgspec.structs.replace(loading, allowed=True, why="its Pod is rejected")
 
 
 def _stays(holder: Holder, member: Member, priority: int, spec: SharedGroupSpec, *, idle: bool) -> str:

@@ -19,6 +19,7 @@ from flexinfer.arbiter.member import Member
 from flexinfer.arbiter.memory_release import stale_at
 from flexinfer.arbiter.preemption import Leave, Plan, plan
 from flexinfer.arbiter.standing import standing_of_member
+from flexinfer.arbiter.unseen import first_due
 from flexinfer.state.observed import ObservedState
 
 
@@ -87,11 +88,13 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
 
 
 def _silent_at(group: Group, state: ObservedState, now: float) -> Iterator[float]:
-    """Yield when the telemetry that room for a group's queue is judged by becomes too old, unless more comes."""
+    """Yield when the telemetry that room for a group's queue is judged by becomes too old, or is late, unless more comes."""
     for node in {member.placement.node for member in group.queue}:
         sample = recent(node, state, now)
         if sample is not None:
             yield stale_at(sample)
+        elif now < (due := first_due(node, state)):
+            yield due
 
 
 def _fits(

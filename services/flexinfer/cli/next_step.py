@@ -20,7 +20,7 @@ from flexinfer.api.sharedgroup import GRANTED, ONE_AT_A_TIME, Holder, SharedGrou
 NONE, WAIT, ACT = "None", "Wait", "Act"
 AT_REST = reasons.AT_REST | {Reason.IDLE, Reason.NOT_WANTED, Reason.RELEASED, Reason.DRAINING}
 """A False condition with one of these is no fault: the Model is scaled to zero, or about to be."""
-_RESTART, _SCHEDULING, _IMAGE = "Restart", "Scheduling", "Image"
+_RESTART, _UNRESPONSIVE, _SCHEDULING, _IMAGE = "Restart", "Unresponsive", "Scheduling", "Image"
 """Stages of loading (`status.backend.loadingStage`)."""
 _REMEDY = ". Remedy: "
 
@@ -107,6 +107,8 @@ def _of_the_pod(model: Model, condition: Condition) -> str:
         case Reason.RESTARTING | Reason.BACK_OFF if backend.loading_stage == _RESTART:
             option = " --previous" if backend.restarts else ""
             return f"fix the cause that the message names; the engine's log: kubectl logs {pod}{option}"
+        case Reason.RESTARTING if backend.loading_stage == _UNRESPONSIVE:
+            return f"fix the cause that the message names; the engine's log: kubectl logs {pod}"
         case Reason.RESTARTING:
             return "wait: a new Pod is created"
         case _:

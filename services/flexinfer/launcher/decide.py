@@ -19,7 +19,7 @@ from flexinfer.api import conditions
 from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
-from flexinfer.launcher import drain, loading, status
+from flexinfer.launcher import drain, loading, status, unresponsive
 from flexinfer.launcher.effects import Action, Protect, Purpose, RestoreService, Start, Stop
 from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings, engine_pod, service, template
 from flexinfer.launcher.memory import Memory
@@ -94,10 +94,10 @@ def _at_rest(context: ModelContext) -> Iterator[Action]:
 def _without_pod(context: ModelContext) -> Iterator[Action]:
     """(2) It may run, and has no Pod."""
     view = context.view
-    if not view.gates_open:
-        yield from _wait_for_gates(context)
-    elif view.turn_pod:
+    if view.turn_pod and view.groups_known:
         yield from _turn_is_over(context)
+    elif not view.gates_open:
+        yield from _wait_for_gates(context)
     elif view.ready.written and view.ready.status != conditions.FALSE:
         message = "Pod was deleted; creating a replacement"
         yield from status.write_not_ready(context, Reason.RESTARTING, message, gates=status.RUN_GATES)
@@ -126,7 +126,7 @@ def _wait_for_memory(context: ModelContext) -> Iterator[Action]:
 
 
 def _turn_is_over(context: ModelContext) -> Iterator[Action]:
-    """Report that the one Pod of the turn is gone; a failure says so already. The arbiter releases the devices then."""
+    """Report that the one Pod of the turn is gone, also during a download; a failure says so already. The arbiter releases the devices then."""
     ready = context.view.ready
     wanted_again = context.since(conditions.WANTED) > context.since(conditions.READY)
     again = ready.given_up and (context.view.always_on or wanted_again)
@@ -221,12 +221,12 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
 def _gated(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     """(3) Continue the start; what the API server rejects after the Pod was created, as its ResourceClaim, is tried again like a Pod.
 
-    The one Pod of a turn that is of other devices than the placement by now never opens: it is deleted, which ends its turn.
+    The one Pod of a turn that never opens, as one of other devices than the placement by now, is deleted, which ends its turn.
     """
     view = context.view
     if view.ready.given_up:
         yield from loading.failed(context, pod)
-    elif cause := drain.moved_cause(view, pod):
+    elif cause := drain.unopened_cause(view, pod):
         yield from drain.stop(context, cause, Purpose.RENEW)
     elif view.gates_open and view.memory_checked:
         yield from _refused(context) if view.ready.reason == Reason.CREATE_REFUSED else _start(context)
@@ -239,7 +239,9 @@ def _unreachable(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         f"node {pod.node} is not ready; {state}, no requests are routed to it; "
         f"bring the node back, or give it up: {status.node_exits(pod.node)}"
     )
-    yield from status.write_unknown(context, Reason.NODE_UNREACHABLE, message)
+    yield from status.write_unknown(
+        context, Reason.NODE_UNREACHABLE, message, unresponsive.remembered_stage(context.view, pod)
+    )
 
 
 def _terminating(context: ModelContext) -> Iterator[Action]:

@@ -11,6 +11,7 @@ from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import status
 from flexinfer.launcher.effects import Action, Purpose, Stop
 from flexinfer.launcher.manifests import LaunchSettings, template
+from flexinfer.launcher.unresponsive import runs_as_ready
 from flexinfer.launcher.view import ModelContext, ModelView
 from flexinfer.state.actions import CatchUp, RequeueAt
 from flexinfer.state.observed import HEARTBEAT_GAP, Activity, ProxyHeartbeat
@@ -27,16 +28,16 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
     Templates are compared once a generation: an engine that was Ready at this generation keeps running, also when a newer release of
     FlexInfer would render its template differently, and when it does not answer for a while.
     """
+    if cause := unopened_cause(view, pod):
+        return cause
     if not view.gates_open:
         return ""
-    if cause := moved_cause(view, pod):
-        return cause
     if pod.turn != view.turn:
         return f"its Pod is of turn {pod.turn}, not of {view.turn}"
     node = view.model.assigned_node
     if pod.node and node and pod.node != node:
         return f"it is placed on node {node} now, and its Pod runs on {pod.node}"
-    if _was_ready(view, pod):
+    if view.ready.serves_spec or runs_as_ready(view, pod):
         return ""
     pod_template = template(view.model, settings)
     return (
@@ -44,17 +45,21 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
     )
 
 
-def _was_ready(view: ModelView, pod: PodFacts) -> bool:
-    """Return whether the process of a Pod was Ready at this generation: it answers, has only stopped to, or its node was silent."""
-    ready = view.ready
-    silent = ready.unknown or (ready.reason == Reason.RESTARTING and pod.exit_code is None)
-    return ready.current and not ready.older_spec and (ready.true or (silent and pod.running))
+def unopened_cause(view: ModelView, pod: PodFacts) -> str:
+    """Return why the gate of a Pod is not opened, which in a group its turn names already; empty while it may be.
 
-
-def moved_cause(view: ModelView, pod: PodFacts) -> str:
-    """Return why the gate of a Pod is never opened that its turn names already; empty while it may be."""
-    never = pod.gated and view.gates_open and view.moved and view.turn_pod == pod.uid
-    return f"its turn {view.turn} is of other devices or less memory than its placement" if never else ""
+    A turn is not kept for a Model that has to be placed again, or whose weights are not there any more; nor is a start said to go on.
+    """
+    if not pod.gated or (view.turn and view.turn_pod != pod.uid):
+        return ""
+    if view.gates_open and view.moved:
+        return f"its turn {view.turn} is of other devices or less memory than its placement"
+    closed_gates = [
+        kind
+        for kind, gate in ((conditions.PLACED, view.placed), (conditions.CACHED, view.cached))
+        if gate.false
+    ]
+    return f"{closed_gates[0]} turned False before its Pod was open" if closed_gates else ""
 
 
 def at_rest(context: ModelContext) -> bool:

@@ -12,7 +12,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.numbers import counted
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
-from flexinfer.launcher import engine_end, status
+from flexinfer.launcher import engine_end, status, unresponsive
 from flexinfer.launcher.effects import Action, Purpose, Stop
 from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.view import GATES, RESTART, ModelContext, ModelView
@@ -52,7 +52,8 @@ class Stage(NamedTuple):
 
 def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     """Yield how far an engine that does not answer has come, or that it made no progress before its deadline."""
-    if _not_asked_yet(context, pod):
+    if context.now < (asked_by := _asked_by(context, pod)):
+        yield from (RequeueAt(at) for at in (asked_by,) if at < math.inf)
         return
     view, stage = context.view, stage_of(context, pod)
     if stage.name == SCHEDULING and context.now < (bound_by := _bound_by(context)):
@@ -76,12 +77,21 @@ def _progressed_at(context: ModelContext, stage: Stage) -> float:
     return max(began, progress.at) if progress is not None and stage.name == WEIGHTS else began
 
 
-def _not_asked_yet(context: ModelContext, pod: PodFacts) -> bool:
-    """Return whether an engine that is Ready has only not been asked since this process started: it stays Ready until it has been."""
+def _asked_by(context: ModelContext, pod: PodFacts) -> float:
+    """Return until when an engine that was Ready stays as it is because it has not been asked since this process started.
+
+    Without end while requests are routed to it: these show whether it answers.
+    """
     answer = context.probe.answer if context.probe is not None else None
-    unknown = answer is None or (not answer.detail and not answer.healthy)
     view = context.view
-    return view.ready.true and unknown and view.backend.address == address(view.model, pod)
+    if answer is not None and (answer.detail or answer.healthy):
+        return -math.inf
+    if view.ready.true and view.backend.address == address(view.model, pod):
+        return math.inf
+    if view.ready.unknown and unresponsive.runs_as_ready(view, pod):
+        seen_at = context.state.first_seen.get(view.model.uid, -math.inf)
+        return seen_at + stage_seconds(view.model, context.settings, Reason.RESTARTING)
+    return -math.inf
 
 
 def _bound_by(context: ModelContext) -> float:
@@ -93,7 +103,7 @@ def _bound_by(context: ModelContext) -> float:
 def _give_up(context: ModelContext, pod: PodFacts, stage: Stage, seconds: float) -> Iterator[Action]:
     view, namespace = context.view, context.view.model.metadata.namespace
     command = (
-        "logs" if stage.name in (WEIGHTS, RESTART) else "describe pod"
+        "logs" if stage.name in (WEIGHTS, RESTART, unresponsive.STAGE) else "describe pod"
     )  # before its process there is no log
     cause = f"no progress for {seconds:g}s: {stage.message.partition(_NODE_WAITS)[0]}; see kubectl {command} -n {namespace} {pod.name}"
     if view.always_on:
@@ -118,8 +128,11 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
     resumed = _resumed(context, pod)
     if pod.reason == _CRASH_LOOP or (ready.in_pod and not resumed):
         return Stage(Reason.BACK_OFF, _crash_loop(context, pod), RESTART)
-    if (ready.true or pod.restarts or ready.reason == Reason.RESTARTING) and not resumed:
-        return Stage(Reason.RESTARTING, _restart(context, pod), RESTART)
+    if (
+        unresponsive.served(context.view) or pod.restarts or ready.reason == Reason.RESTARTING
+    ) and not resumed:
+        name = unresponsive.STAGE if unresponsive.runs_as_ready(context.view, pod) else RESTART
+        return Stage(Reason.RESTARTING, _restart(context, pod), name)
     if pod.running:
         return Stage(Reason.LOADING, f"engine process runs on node {pod.node} and loads the weights", WEIGHTS)
     if not pod.node:
@@ -149,7 +162,8 @@ def _image_failure(context: ModelContext, pod: PodFacts) -> str:
 
 
 def _restart(context: ModelContext, pod: PodFacts) -> str:
-    if pod.exit_code is None or engine_end.stopped_by_node(pod):
+    same_process = unresponsive.runs_as_ready(context.view, pod)
+    if same_process or pod.exit_code is None or engine_end.stopped_by_node(pod):
         detail = context.probe.answer.detail if context.probe is not None else ""
         return f"engine stopped responding ({clause(detail)})" if detail else "engine stopped responding"
     last = clause(engine_end.cause(context.view.model, pod))

@@ -16,6 +16,7 @@ from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.engine_client import Ask, http_client
 from flexinfer.launcher.memory import Memory, pods_of
 from flexinfer.launcher.probe_attempt import ProbeAttempt, ProbeTarget, Remember
+from flexinfer.launcher.unresponsive import runs_as_ready
 from flexinfer.launcher.view import ready_of, view_of
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.touched_keys import TouchedKeys
@@ -106,7 +107,7 @@ class Prober(TouchedKeys):
         target, draining = self._targets.get(model.key), ready_of(model).draining
         if target is None:
             target = self._targets[model.key] = ProbeTarget(pod, now)
-            target.healthy = target.prepared = _was_ready(model, pod)
+            target.healthy, target.prepared = _was_ready(model, pod), is_prepared(model, pod)
             self._schedule(model.key, target, now)
         elif pod.version > target.pod.version:
             target.pod = pod
@@ -141,6 +142,11 @@ def _was_ready(model: Model, pod: PodFacts) -> bool:
     view = view_of(model)
     host = view.backend.address.rpartition(":")[0].strip("[]")
     return view.ready.true and bool(pod.ip) and host == pod.ip
+
+
+def is_prepared(model: Model, pod: PodFacts) -> bool:
+    """Return whether the engine was Ready before this process started: its prompt caches were restored then, and it has newer ones since."""
+    return _was_ready(model, pod) or runs_as_ready(view_of(model), pod)
 
 
 def _interval(attempt: ProbeAttempt, state: ObservedState, *, draining: bool) -> float:

@@ -84,11 +84,12 @@ def write_not_ready(
     yield from _publish(context, not_ready(context.view, context.settings, reason, message, backend, gates))
 
 
-def write_unknown(context: ModelContext, reason: str, message: str) -> Iterator[Action]:
-    """Yield the write of Ready=Unknown, unless the Model has it already."""
+def write_unknown(context: ModelContext, reason: str, message: str, stage: str) -> Iterator[Action]:
+    """Yield the write of Ready=Unknown, unless the Model has it already; `stage` is what is to be remembered of the engine."""
     view = context.view
     condition = actions.condition(view.model, conditions.READY, conditions.UNKNOWN, reason, message)
-    yield from _publish(context, _write(view, context.settings, condition, no_engine(view)))
+    backend = msgspec.structs.replace(no_engine(view), loading_stage=stage)
+    yield from _publish(context, _write(view, context.settings, condition, backend))
 
 
 def write_ready(context: ModelContext, reason: str, message: str, backend: BackendStatus) -> Iterator[Action]:

@@ -65,6 +65,11 @@ class ReadyView(msgspec.Struct, frozen=True):
         return self.status == conditions.TRUE
 
     @property
+    def serves_spec(self) -> bool:
+        """Whether the engine serves the current spec."""
+        return self.true and self.current and not self.older_spec
+
+    @property
     def unknown(self) -> bool:
         """Whether the engine's node is silent: no request is routed to it, and those that it had may continue."""
         return self.status == conditions.UNKNOWN

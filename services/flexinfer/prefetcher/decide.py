@@ -142,7 +142,7 @@ def _running(
 
 
 def _outdated(plan: Plan, job: JobFacts) -> bool:
-    """Return whether a Job has not begun, and would now be created with other pull secrets or another RuntimeClass."""
+    """Return whether a Job has not begun, and would now be created on another node, or with other pull secrets or another RuntimeClass."""
     has_begun = bool(job.address) or not (job.waiting or not job.active)
     return not has_begun and not job.failed_reason and job.fingerprint not in ("", plan.fingerprint)
 

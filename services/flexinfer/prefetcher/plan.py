@@ -57,6 +57,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the PVC is created with the size that its files need: nothing in the spec names another one."""
     runs: Json = {}
     """Of the Job's Pod: with what its image is pulled, and its RuntimeClass. The result does not depend on it."""
+    node: str = ""
+    """The node that the Job's Pod is kept on."""
 
     @property
     def pvc(self) -> str:
@@ -73,8 +75,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fingerprint(self) -> str:
-        """The digest, and that of how the Pod runs: a Job that has not begun is of no use once that is another one."""
-        return f"{self.digest}-{_digest((json.dumps(self.runs),))}" if self.runs else self.digest
+        """The digest, and that of how and where the Pod runs: a Job that has not begun is of no use once that is another one."""
+        parts = [json.dumps(self.runs)] if self.runs else []
+        parts += [self.node] if self.node else []
+        return f"{self.digest}-{_digest(tuple(parts))}" if parts else self.digest
 
     def with_pvc(self, uid: str) -> "Plan":
         """Return the plan for the PVC with this uid; empty: it is unknown."""
@@ -111,6 +115,7 @@ def plan_of(model: Model, settings: PrefetchSettings) -> Plan | None:
             strategy=fetched.strategy(model.spec),
             sized_by_files=location.owned and (model.spec.cache is None or model.spec.cache.size is None),
             runs=pod.runs(model, settings.pods),
+            node=model.assigned_node,
         )
     if location.claim:
         files = _needed(model, location)
@@ -121,6 +126,7 @@ def plan_of(model: Model, settings: PrefetchSettings) -> Plan | None:
             files=files,
             image=settings.image,
             runs=pod.runs(model, settings.pods),
+            node=model.assigned_node,
         )
     return _check_in_image(model, location, backend, settings)
 
@@ -165,4 +171,5 @@ def _check_in_image(model: Model, location: Location, backend: Backend, settings
         image=image,
         root=backend.needs_root(vendor),
         runs=pod.runs(model, settings.pods),
+        node=model.assigned_node,
     )

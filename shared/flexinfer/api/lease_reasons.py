@@ -34,11 +34,11 @@ LEASE_FACTS: Mapping[LeaseReason, LeaseFacts] = MappingProxyType(
             meaning="The memory is free and kept for the lease until status.expiresAt."
         ),
         LeaseReason.QUEUED: LeaseFacts(
-            meaning="It waits for its turn; the message has its position, the holders, and who must leave or until when they stay."
+            meaning="It waits for its turn; the message has its position, the holders, and who must leave or until when they stay. Without telemetry of its GPUs it waits without a deadline, and the message has the exits."
         ),
         LeaseReason.BLOCKED: LeaseFacts(
-            meaning="It waits, and the memory of a holder that has left is not free; the message says why.",
-            remedy="do what the condition Blocked of the SharedGroup says",
+            meaning="It waits, and the memory of a holder that has left is not free, or another SharedGroup has the name of the group's; the message says which.",
+            remedy="do what the message says",
         ),
         LeaseReason.NO_DEVICES: LeaseFacts(
             meaning="Which GPUs the group has is not known: none of its Models has been placed on a node.",

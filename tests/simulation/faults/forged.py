@@ -1,10 +1,13 @@
 """Messages that no component sends: a deletion that did not happen, bytes that are no event, hints."""
 
+import asyncio
 import random
 
 from flexinfer.events import codec, events, subjects
-from tests.simulation.faults.base import Fault
+from tests.simulation.faults.base import Climate, Fault
 from tests.simulation.simulation import SERVICES, Simulation
+
+_EARLIEST, _LATEST = 2.0, 24.0
 
 
 def _publish(simulation: Simulation, subject: str, data: bytes, headers: dict[str, str]) -> None:
@@ -59,14 +62,16 @@ def hint(simulation: Simulation, chance: random.Random) -> None:
             _publish(simulation, subjects.subject_of(event), codec.encode(event), {})
 
 
+def later_deletions(simulation: Simulation, chance: random.Random) -> None:
+    """Publish deletions of Models as of versions that these have not reached, a few times."""
+    for _ in range(chance.randint(1, 4)):
+        at = chance.uniform(_EARLIEST, _LATEST)
+        asyncio.get_running_loop().call_later(at, later_deletion, simulation, random.Random(chance.random()))
+
+
+OWN = (Climate("forged deletions of a later version", 0.2, later_deletions),)
 FAULTS = (
     Fault("a forged deletion", 0.5, deletion),
-    Fault(
-        "a forged deletion of a later version",
-        0.3,
-        later_deletion,
-        shows="a later deletion",
-    ),
     Fault("a message that is no event", 0.2, garbage),
     Fault("a forged hint", 0.3, hint),
 )

@@ -15,6 +15,8 @@ from tests.simulation.faults import (
     pods,
     processes,
     proxies,
+    releases,
+    sources,
     telemetry,
 )
 from tests.simulation.faults.base import Climate, Fault
@@ -44,7 +46,14 @@ ALL_CLIMATES: tuple[Climate, ...] = (
 )
 ALL_APART: tuple[Climate, ...] = (*always_on.CLIMATES, *api.APART, *backups.CLIMATES)
 """Those that have their own chance: a history that does not draw them is the same without them."""
-ALL_OWN: tuple[Climate, ...] = (*groups.CLIMATES, *devices.CLIMATES)
+ALL_OWN: tuple[Climate, ...] = (
+    *groups.CLIMATES,
+    *devices.CLIMATES,
+    *sources.CLIMATES,
+    *machines.OWN,
+    *releases.CLIMATES,
+    *forged.OWN,
+)
 """Those that draw from a stream of their own each, by the seed and their name: one that is added changes no history that does not draw it."""
 FAULTS = tuple(fault for fault in ALL if shown(fault.shows))
 CLIMATES = tuple(climate for climate in ALL_CLIMATES if shown(climate.shows))

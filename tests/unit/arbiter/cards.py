@@ -51,11 +51,12 @@ class Card:
         step: str = GRANTED,
         entry_mb: int | None = None,
         loading: bool = False,
+        reason: Reason = Reason.STARTING,
         **facts: Any,
     ) -> None:
-        """Add a holder whose engine is ready since NOW, and idle, or still loads; its entry is `entry_mb`, by default what its placement says."""
+        """Add a holder whose engine is ready since NOW, and idle, or still loads, for a `reason`; its entry is `entry_mb`, by default what its placement says."""
         self._entries |= {name: entry_mb} if entry_mb is not None else {}
-        ready: Any = ("Ready", "False", Reason.STARTING) if loading else "Ready"
+        ready: Any = ("Ready", "False", reason) if loading else "Ready"
         wanted = facts.pop("wanted", WANTED)
         conditions = (*wanted, "Granted", ready) if step == GRANTED else (*wanted,)
         self._add(name, memory_mb, conditions, **facts)

@@ -122,6 +122,20 @@ def test_the_group_and_the_holder_name_the_reason_of_a_release(
     assert messages(state) == {"default/a": f"releasing turn 1: {reason}"}
 
 
+@pytest.mark.parametrize("lacks", ["Placed", "Cached"])
+def test_a_turn_that_has_opened_no_pod_is_released_when_it_cannot(lacks: str) -> None:
+    """Its weights were deleted, or the spec has other ones, between grant and start: a download holds no device."""
+    gates = tuple((gate, "False", Reason.NOT_PLACED) if gate == lacks else gate for gate in WANTED)
+    [advance] = [a for a in decided(a_state(member("a", gates), held("a"))) if isinstance(a, Advance)]
+    assert (advance.step, advance.reason) == (RELEASING, f"waiting for {lacks}")
+    opened = member("a", gates, backend_status=BackendStatus(turn=1, pod_uid="its Pod"))
+    assert steps(a_state(opened, held("a"))) == []
+    serves = member("a", (*gates, "Ready"))
+    assert steps(a_state(serves, held("a"))) == []
+    not_judged = member("a", WANTED[:1])
+    assert steps(a_state(not_judged, held("a"))) == []
+
+
 def test_a_release_ends_only_when_the_engine_of_this_very_turn_has_stopped() -> None:
     """The stop of an earlier turn proves nothing."""
     stopped = (*IDLE, ("Granted", "False", Reason.RELEASED), ("Ready", "False", Reason.STOPPED))
@@ -332,7 +346,8 @@ def test_a_holder_that_is_placed_elsewhere_is_released() -> None:
         "placed on node b (GPU-2), but its turn is of node a (GPU-1)",
     )
     caching = ("Accepted", "Placed", ("Cached", "False", Reason.FETCHING), "Wanted")
-    assert steps(a_state(member("a", caching, placement=ELSEWHERE), held("a"))) == []
+    runs = BackendStatus(turn=1, pod_uid="its Pod")
+    assert steps(a_state(member("a", caching, placement=ELSEWHERE, backend_status=runs), held("a"))) == []
 
 
 def test_a_holder_that_needs_more_than_its_entry_before_its_start_is_released() -> None:

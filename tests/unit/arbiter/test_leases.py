@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 from flexinfer.api.lease import GPULease
 from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.placement import Placement
-from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, GroupProcess, HeldDevice, Holder
+from flexinfer.api.sharedgroup import (
+    GRANTED,
+    RELEASING,
+    STOPPED,
+    GroupDevice,
+    GroupProcess,
+    HeldDevice,
+    Holder,
+    SharedGroup,
+    SharedGroupSpec,
+)
 from flexinfer.arbiter.effects import CheckLeaseExpiry, GrantLease, Preempt, WriteLeaseStatus
+from flexinfer.arbiter.memory_release import STALE_SECONDS
 from flexinfer.events import events
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_group, a_lease, a_node, a_state
@@ -319,7 +330,68 @@ def test_a_lease_is_not_granted_a_device_whose_telemetry_an_arbiter_has_not_seen
     assert ("Grant", "lease game") not in steps(state)
     free = a_state(a_node("a"), rests, a_group(), lease)
     assert steps(free) == []
-    assert "telemetry of node a does not show" in told(free)["game"][1]
+    early = msgspec.structs.replace(free, connected_since=NOW)
+    wait = "waiting for telemetry of node a: what uses GPU-1 before the lease is not known yet"
+    assert wait in told(early, 1)["game"][1]
+    assert NOW + STALE_SECONDS in requeues(early, NOW + 1)
+    assert told(early, STALE_SECONDS)["game"] == (
+        LeaseReason.QUEUED,
+        f"position 1 of 1 in group card; {NO_TELEMETRY}",
+    )
+
+
+NO_TELEMETRY = (
+    "node a sends no telemetry, so what uses GPU-1 before the lease is not known; "
+    "start the agent on a again, or end the wait: flexinfer lease give game -n default"
+)
+
+
+@pytest.mark.parametrize("memory_mb", [8_000, None])
+@pytest.mark.parametrize("serves", [False, True])
+def test_a_lease_names_its_exits_once_the_agent_is_removed_and_keeps_no_model_waiting(
+    memory_mb: int | None, *, serves: bool
+) -> None:
+    """It waits without a deadline, also while others hold the devices: no grant could be told from what is in use. No holder leaves for it either."""
+    card = Card()
+    card.waits("rests", 1_000, IDLE)
+    card.holds("chat", 8_192)
+    if serves:
+        card.serves("chat")
+    state = observed(card, a_lease(spec={"memory_mb": memory_mb}))
+    silent = STALE_SECONDS + 2
+    assert min(requeues(state, NOW + 1)) <= NOW + 1 + STALE_SECONDS
+    assert (steps(state, NOW + silent), leavers(state, silent)) == ([], set())
+    reason, message = told(state, silent)["game"]
+    assert (reason, NO_TELEMETRY in message) == (LeaseReason.QUEUED, True)
+    alone = Card()
+    alone.waits("chat", 1_000)
+    state = observed(alone, a_lease(spec={"memory_mb": memory_mb}))
+    assert steps(state, NOW + silent) == [("Grant", "chat")]
+    assert NO_TELEMETRY in told(state, silent)["game"][1]
+
+
+def test_a_lease_of_a_group_whose_node_was_deleted_waits_for_devices() -> None:
+    """No agent will run there again."""
+    group, devices = a_group(), (GroupDevice(uuid="GPU-1", total_mb=TOTAL_MB),)
+    status = msgspec.structs.replace(group.status, node="a", devices=devices)
+    state = a_state(a_node("a"), msgspec.structs.replace(group, status=status), a_lease())
+    assert NO_TELEMETRY in told(state)["game"][1]
+    assert told(later(state, NOW + 1, events.NodeDeleted(name="a")))["game"][0] == LeaseReason.NO_DEVICES
+
+
+def an_other_object() -> SharedGroup:
+    """Return the SharedGroup of another group that has the name of that of `card`."""
+    return msgspec.structs.replace(a_group(), spec=SharedGroupSpec(group="other"))
+
+
+def test_a_lease_of_a_group_whose_object_cannot_be_made_says_so() -> None:
+    """A SharedGroup of another group has its name."""
+    other = an_other_object()
+    assert told(a_state(a_node("a"), other, a_lease()), 0.0)["game"] == (
+        LeaseReason.BLOCKED,
+        "SharedGroup card belongs to group other; delete it: kubectl delete sharedgroup card -n default",
+    )
+    assert told(a_state(a_node("a"), other, granted()), 0.0) == {}
 
 
 def test_a_lease_waits_while_the_models_of_its_group_are_placed_without_a_gpu() -> None:
@@ -395,6 +467,9 @@ def test_a_lease_waits_for_a_device_that_telemetry_does_not_show_now() -> None:
     lost = msgspec.structs.replace(card.sample(), sample=9, devices=())
     state = later(observed(card, a_lease(spec={"memory_mb": 8_000})), NOW + 2, lost)
     assert steps(state, NOW + 3) == []
-    assert "telemetry of node a does not show GPU-1 now" in told(state, 3)["game"][1]
+    assert (
+        "telemetry of node a does not show GPU-1 now, so what uses GPU-1 before the lease is not known; "
+        "restart node a if the device is lost, or end the wait: flexinfer lease give game -n default"
+    ) in told(state, 3)["game"][1]
     shown = later(state, NOW + 4, msgspec.structs.replace(card.sample(), sample=10))
     assert steps(shown, NOW + 5) == [("Grant", "lease game")]

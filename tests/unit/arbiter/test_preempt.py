@@ -11,10 +11,10 @@ from flexinfer.arbiter.effects import Grant, Preempt
 from flexinfer.arbiter.perform import perform
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.state.observed import ObservedState
-from tests.builders import NOW
+from tests.builders import NOW, a_group
 from tests.runtimes import a_runtime
 from tests.unit.arbiter.cards import Card
-from tests.unit.arbiter.groups import IDLE, WANTED, decided, messages
+from tests.unit.arbiter.groups import IDLE, WANTED, decided, messages, requeues
 from tests.unit.launcher.world import World
 
 LEFT = (*WANTED, ("Ready", "False", Reason.STOPPED))
@@ -128,3 +128,36 @@ def test_a_model_that_had_to_leave_keeps_its_reason() -> None:
     preempted = ("Granted", "False", Reason.PREEMPTED)
     card.waits("a", 8_000, ("Accepted", "Placed", "Cached", ("Wanted", "True", Reason.ACTIVE), preempted))
     assert messages(card.observed(), NOW + 1) == {"default/a": ""}
+
+
+@pytest.mark.parametrize(("stay", "after"), [("0s", 30.0), ("50s", 50.0)])
+def test_a_holder_whose_pod_is_rejected_leaves_for_one_of_the_same_priority_after_a_while(
+    stay: str, after: float
+) -> None:
+    """One that always runs is tried again without end, and would keep the device from all others; two of them take turns, but not at each try."""
+    card = Card(group=with_stay(stay))
+    card.holds("coder", 14_000, loading=True, reason=Reason.CREATE_REFUSED, serverless={"enabled": False})
+    card.waits("image", 12_288, serverless={"enabled": False})
+    state = card.observed()
+    assert preempts(state, after - 0.1) == []
+    assert (
+        "coder stays: its Pod is rejected, and tried again"
+        in messages(state, NOW + after - 0.1)["default/image"]
+    )
+    assert NOW + after in requeues(state, NOW + after - 0.1)
+    assert preempts(state, after) == ["its Pod is rejected"]
+    higher = Card(group=with_stay(stay))
+    higher.holds("coder", 14_000, loading=True, reason=Reason.CREATE_REFUSED, priority=200)
+    higher.waits("image", 12_288, serverless={"enabled": False})
+    assert preempts(higher.observed(), after) == []
+
+
+def with_stay(stay: str) -> SharedGroup:
+    """Return the SharedGroup of the card with a minStay."""
+    group = a_group()
+    return msgspec.structs.replace(group, spec=msgspec.structs.replace(group.spec, min_stay=stay))
+
+
+def preempts(state: ObservedState, seconds: float) -> list[str]:
+    """Return why holders are made to leave."""
+    return [action.reason for action in decided(state, NOW + seconds) if isinstance(action, Preempt)]

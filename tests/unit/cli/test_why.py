@@ -328,6 +328,11 @@ def test_a_priority_is_advised_only_if_the_model_fits_once_those_below_it_have_l
         (Reason.RESTARTING, BackendStatus(loading_stage="Restart", restarts=2), "a-0 --previous"),
         (Reason.BACK_OFF, BackendStatus(loading_stage="Restart", restarts=2), "a-0 --previous"),
         (Reason.RESTARTING, BackendStatus(loading_stage="Restart"), "kubectl logs -n default a-0"),
+        (
+            Reason.RESTARTING,
+            BackendStatus(loading_stage="Unresponsive", restarts=2),
+            "kubectl logs -n default a-0",
+        ),
         (Reason.RESTARTING, BackendStatus(), "wait: a new Pod is created"),
         (Reason.BACK_OFF, BackendStatus(), "kubectl logs -n default a-0 -f"),
         (Reason.LOADING_TIMEOUT, BackendStatus(), "kubectl logs -n default a-0 -f"),

@@ -218,32 +218,6 @@ def test_an_upgrade_of_flexinfer_restarts_no_engine() -> None:
     assert not [a for a in decided(model, holding(model, pod), a_probe(model, pod)) if isinstance(a, Stop)]
 
 
-@pytest.mark.parametrize("ready", [("False", Reason.RESTARTING), ("Unknown", Reason.NODE_UNREACHABLE)])
-def test_an_engine_that_did_not_answer_for_a_while_outlives_an_upgrade(ready: tuple[str, str]) -> None:
-    """Its process is the one that was Ready: it is Ready again as soon as it answers, or its node does."""
-    model = a_start(ready=ready)
-    pod = its_pod(model, template="rendered by an earlier release")
-    [again] = decided(model, holding(model, pod), a_probe(model, pod))
-    assert outcome(again) == READY
-
-
-def test_an_engine_that_does_not_answer_is_not_drained_for_an_upgrade() -> None:
-    """It has its time to answer again, as without an upgrade."""
-    model = a_start(ready=("False", Reason.RESTARTING))
-    pod = its_pod(model, template="rendered by an earlier release")
-    wait, says = decided(model, holding(model, pod), a_probe(model, pod, healthy=False))
-    assert isinstance(wait, RequeueAt)
-    assert outcome(says) == ("False", Reason.RESTARTING)
-
-
-def test_an_engine_whose_process_ended_has_the_template_of_the_upgrade() -> None:
-    """What starts anyway starts as the newer release would start it."""
-    model = a_start(ready=("False", Reason.RESTARTING))
-    pod = its_pod(model, template="rendered by an earlier release", restarts=1, exit_code=1)
-    [stop] = decided(model, holding(model, pod))
-    assert (type(stop), stop.cause) == (Stop, "its Pod template changed")
-
-
 def test_an_engine_whose_model_is_placed_on_another_node_drains_and_moves() -> None:
     """Also one that is ready at its generation: the placer moves it off a device that must not be used (reliability G11)."""
     model = a_start(ready=READY, placement=Placement(node="b"))

@@ -1,6 +1,9 @@
 """A turn of a shared group opens one Pod: what follows when that Pod is gone, failed, or must be another."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from flexinfer.api.membership import GroupMembership
 from flexinfer.api.model import BackendStatus, Model
@@ -9,23 +12,41 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import RELEASING, HeldDevice
 from flexinfer.launcher.effects import Purpose, Start, Stop
 from flexinfer.launcher.manifests import template
+from flexinfer.launcher.memory import Memory
 from flexinfer.launcher.start_settings import settings_of
 from flexinfer.launcher.view import view_of
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.actions import RequeueAt
 from tests.builders import NOW, SHARED, a_group, a_holder
-from tests.unit.launcher.acting import a_member, a_world, granted, pod, ready_of, started, stop, there
+from tests.unit.launcher.acting import (
+    SETTINGS,
+    a_member,
+    a_world,
+    decide,
+    granted,
+    observed,
+    perform,
+    pod,
+    ready_of,
+    started,
+    stop,
+    there,
+)
 from tests.unit.launcher.deciding import decided, outcome, ready
-from tests.unit.launcher.models import IDLE, a_start, holding, its_pod
+from tests.unit.launcher.models import IDLE, OPEN, a_start, holding, its_pod
 
 OPENED = BackendStatus(turn=4, pod_uid="pod-llama", restarts=1)
 HELD = a_group(a_holder(turn=4))
 
 
-def holder(condition: tuple[str, str], backend: BackendStatus = OPENED, **changes: Any) -> Model:
+def holder(
+    condition: tuple[str, str], backend: BackendStatus = OPENED, gates: Sequence[Any] = (), **changes: Any
+) -> Model:
     """Return a Model that is granted turn 4."""
     membership = GroupMembership(group="card", state="Holding", turn=4)
-    return a_start(gpu=SHARED, shared_group=membership, ready=condition, backend_status=backend, **changes)
+    return a_start(
+        *gates, gpu=SHARED, shared_group=membership, ready=condition, backend_status=backend, **changes
+    )
 
 
 def test_an_engine_in_a_group_is_not_restarted_in_its_pod() -> None:
@@ -87,6 +108,70 @@ def test_the_gated_pod_of_a_turn_that_is_elsewhere_is_deleted() -> None:
     assert outcome(after) == ("False", Reason.STOPPED)
 
 
+NO_WEIGHTS = ("Accepted", "Placed", ("Cached", "False", Reason.FETCHING), "Wanted", "Granted")
+
+
+@pytest.mark.parametrize("before", [("True", Reason.READY), ("False", Reason.LOADING)])
+@pytest.mark.parametrize("gates", [NO_WEIGHTS, ("Accepted",)])
+def test_a_turn_whose_pod_is_gone_is_over_also_while_a_newer_spec_is_prepared(
+    gates: tuple[Any, ...], before: tuple[str, str]
+) -> None:
+    """A download may take hours: without an engine the Model holds no devices for it."""
+    model = holder(before, gates=gates)
+    [action] = decided(model, HELD)
+    assert outcome(action) == ("False", Reason.STOPPED)
+    assert decided(model, a_group(a_holder(turn=4), initialized=False)) != [action]
+
+
+@pytest.mark.parametrize("lacks", ["Placed", "Cached"])
+def test_a_gated_pod_whose_turn_cannot_go_on_is_deleted(lacks: str) -> None:
+    """The weights were deleted, or are those of a newer spec, between grant and start: nothing else would end that turn."""
+    gates = [(gate, "False", Reason.NOT_PLACED) if gate == lacks else gate for gate in OPEN]
+    model = holder(("False", Reason.STARTING), gates=gates)
+    gated = holding(
+        model,
+        its_pod(model, uid="pod-llama", turn=4, gates=("flexinfer.ai/turn-4",), node="", running=False),
+    )
+    [action] = decided(model, HELD, gated)
+    assert isinstance(action, Stop)
+    assert (action.purpose, action.cause) == (Purpose.RENEW, f"{lacks} turned False before its Pod was open")
+    [after] = decided(model, HELD)
+    assert outcome(after) == ("False", Reason.STOPPED)
+
+
+@pytest.mark.parametrize("lacks", ["Placed", "Cached"])
+def test_a_gated_pod_in_no_group_is_deleted_too_so_that_its_model_does_not_seem_to_start(lacks: str) -> None:
+    """While Ready said Starting, the Model stayed wanted without end."""
+    gates = [(gate, "False", Reason.NOT_PLACED) if gate == lacks else gate for gate in OPEN]
+    model = a_start(*gates, ready=("False", Reason.STARTING))
+    gated = its_pod(model, gates=("flexinfer.ai/turn-0",), node="", running=False)
+    [action] = decided(model, holding(model, gated))
+    assert isinstance(action, Stop)
+    assert action.purpose is Purpose.RENEW
+    [after] = decided(model)
+    assert outcome(after) == ("False", Reason.NOT_STARTED)
+    unknown = a_start("Accepted", ready=("False", Reason.STARTING))
+    assert decided(unknown, holding(unknown, gated)) == []
+
+
+@pytest.mark.parametrize("back", [False, True])
+async def test_a_gated_pod_is_deleted_only_if_its_weights_are_still_missing(*, back: bool) -> None:
+    """The Model is read before: what came back meanwhile keeps the turn."""
+    world, runtime = a_world(a_member())
+    world.group(granted())
+    await started(world, runtime, turn=4)
+    world.touch(
+        "pods", "llama-0", lambda p: p["spec"].update(schedulingGates=[{"name": "flexinfer.ai/turn-4"}])
+    )
+    cached = [[*_conditions(a_start(*gates)), _starting()] for gates in (NO_WEIGHTS, OPEN)]
+    world.touch("models", "llama", lambda m: m["status"].update(conditions=cached[0]))
+    [action] = [a for a in decide(observed(world), Memory(), 1e6, settings=SETTINGS) if isinstance(a, Stop)]
+    if back:
+        world.touch("models", "llama", lambda m: m["status"].update(conditions=cached[1]))
+    await perform(runtime, action)
+    assert ("delete pods" in world.calls) is not back
+
+
 def test_another_template_ends_the_turn() -> None:
     """Drained and stopped first; then the turn is over."""
     model = holder(("False", Reason.DRAINING))
@@ -111,6 +196,10 @@ async def test_a_stop_that_answers_a_release_leaves_the_turn_without_its_pod() -
     world.group(granted(step=RELEASING))
     await stop(world, runtime)
     assert view_of(there(world)).has_returned(4)
+
+
+def _starting() -> dict[str, Any]:
+    return {"type": "Ready", "status": "False", "reason": Reason.STARTING, "observedGeneration": 1}
 
 
 def _conditions(model: Model) -> Any:

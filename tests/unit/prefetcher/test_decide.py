@@ -133,6 +133,27 @@ def test_a_job_that_has_not_begun_is_created_again_with_other_pull_secrets(
     assert (decided(model, holding(model, job)) == [DeleteJob(model=model, job=job)]) == replaced
 
 
+@pytest.mark.parametrize("source", ["HF://a/b", "pvc://models/smollm2.gguf"])
+@pytest.mark.parametrize(
+    ("facts", "replaced"),
+    [
+        ({"active": 1, "waiting": "Unschedulable: 0/1 nodes are available"}, True),
+        ({"active": 1, "address": "10.0.0.1"}, False),
+    ],
+)
+def test_a_job_of_a_node_that_was_lost_is_created_on_the_next_one(
+    source: str, facts: dict[str, Any], *, replaced: bool
+) -> None:
+    """Its Pod is kept on the node that the Model had then: the replacement would wait there for as long as a download may take, a day."""
+    lost, moved = (a_model(source=source, conditions=PLACED, placement=Placement(node=n)) for n in "ab")
+    pvc = "models" if source.startswith("pvc") else "llama-cache"
+    job = a_job(lost, fingerprint=planned(lost).fingerprint, **facts)
+    assert planned(lost).digest == planned(moved).digest
+    for model, expected in ((moved, replaced), (lost, False)):
+        deletions = [a for a in decided(model, holding(model, job, pvc=pvc)) if isinstance(a, DeleteJob)]
+        assert bool(deletions) == expected
+
+
 def test_a_running_job_is_reported() -> None:
     """With what its Pod waits for."""
     model = a_model(conditions=PLACED)
