@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher.download import outbound
 from flexinfer.prefetcher.download.failure import DownloadError, line, of_disk
@@ -76,8 +77,8 @@ class Registry:
         with self._open(f"{self._base}/manifests/{self._name.tag}", {"Accept": MANIFEST_TYPE}) as answer:
             self._manifest = answer.read(_LARGEST_MANIFEST)
         try:
-            manifest = msgspec.json.decode(self._manifest, type=_Manifest)
-        except (msgspec.DecodeError, RecursionError) as error:
+            manifest = read_json(self._manifest, _Manifest)
+        except ForeignJsonError as error:
             self._refuse(Reason.FETCH_FAILED, f"answers with no manifest of {self.name}: {line(error)}")
         layers = (*manifest.layers, *((manifest.config,) if manifest.config is not None else ()))
         commit = hashlib.sha256(self._manifest).hexdigest()
