@@ -31,7 +31,16 @@ from flexinfer.arbiter import (
     status,
     turns,
 )
-from flexinfer.arbiter.effects import Advance, Grant, Initialize, Preempt, Rebind, Report, WriteLeaseStatus
+from flexinfer.arbiter.effects import (
+    Advance,
+    Grant,
+    Initialize,
+    Preempt,
+    Protect,
+    Rebind,
+    Report,
+    WriteLeaseStatus,
+)
 from flexinfer.arbiter.member import Member, of_model
 from flexinfer.events import events
 from flexinfer.events.nodes import DeviceProcess
@@ -310,6 +319,15 @@ def of_leases() -> Iterator[str]:
     yield leases.must_leave(a_lease(), entry, deleted, state, NOW)
 
 
+async def protected() -> World:
+    """Return the world in which a finalizer was put back."""
+    world = test_perform.a_world(a_member("a"), held("a", turn=3, finalizers=()))
+    action = test_perform.effect(test_perform.as_read(world, a_member("a")))
+    assert isinstance(action, Protect)
+    await test_perform.performed(world, action)
+    return world
+
+
 async def performed() -> list[str]:
     """Return the Events of every step of a group, and the conditions of its first status."""
     worlds = []
@@ -332,7 +350,7 @@ async def performed() -> list[str]:
     world, state = test_preempt.world_of(alone), alone.observed()
     await test_preempt.performed(world, test_preempt.decided_on(state, Grant), state)
     worlds.append(world)
-    worlds += [await advanced(), await rebound(), await reported()]
+    worlds += [await advanced(), await rebound(), await reported(), await protected()]
     await asyncio.sleep(1)
     texts = [
         thing["message"] for world in worlds for (kind, *_), thing in world.things.items() if kind == "events"

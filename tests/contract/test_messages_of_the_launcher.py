@@ -23,12 +23,13 @@ from flexinfer.launcher import (
     expose,
     loading,
     prompt_cache,
+    restore,
     start,
     status,
     stop,
     view,
 )
-from flexinfer.launcher.effects import Protect, RestoreService, Stop
+from flexinfer.launcher.effects import Protect, Relabel, RestoreService, Stop
 from flexinfer.launcher.manifests import service
 from flexinfer.launcher.view import context_of, view_of
 from flexinfer.runtime.kubernetes.api import ForbiddenError
@@ -58,7 +59,7 @@ from tests.unit.launcher.deciding import LOADING, READY, decided, traffic, with_
 from tests.unit.launcher.models import IDLE, SETTINGS, a_probe, a_start, holding, its_pod, observed
 from tests.unit.launcher.world import World
 
-MODULES = (claim, decide, drain, effects, expose, loading, prompt_cache, start, status, stop, view)
+MODULES = (claim, decide, drain, effects, expose, loading, prompt_cache, restore, start, status, stop, view)
 NOT_SHOWN = (
     "back-off (\\\\S+) restarting",  # what a kubelet writes is read by it
     "its Pod does not terminate",  # causes of a deletion, which the log has
@@ -274,6 +275,10 @@ async def remarks() -> list[str]:
     world, runtime = a_world(a_start(ready=READY))
     world.touch("models", "llama", lambda m: m["metadata"].update(finalizers=[]))
     await perform(runtime, Protect(model=there(world)))
+    world.put("pods", {"metadata": {"name": "llama-0", "uid": "pod"}})
+    await asyncio.sleep(1)
+    await perform(runtime, Relabel(model=there(world), pod=PodFacts(name="llama-0", uid="pod")))
+    await asyncio.sleep(1)
     body = service(there(world), ACTING)
     await perform(runtime, RestoreService(model=there(world), service=body))
     await asyncio.sleep(1)

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from flexinfer.api import conditions, sharedgroup
 from flexinfer.api.conditions import Condition
 from flexinfer.api.group_reasons import GroupReason
+from flexinfer.api.labels import HELD_FINALIZER
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import (
     BLOCKED,
@@ -27,6 +28,7 @@ from flexinfer.api.sharedgroup import (
     STOPPED,
     Holder,
     SharedGroup,
+    highest_turn,
     object_name,
 )
 from flexinfer.arbiter import leases
@@ -39,6 +41,7 @@ from flexinfer.arbiter.effects import (
     GrantLease,
     Initialize,
     Preempt,
+    Protect,
     Rebind,
     Report,
     Unprotect,
@@ -151,7 +154,7 @@ def _uninitialized(group: Group, shared: SharedGroup, state: ObservedState) -> I
     models = tuple(model for model in members if not holds_elsewhere(model, group.name, state))
     turns = [m.status.shared_group.turn for m in models if m.status.shared_group is not None]
     turns += [m.status.backend.turn for m in models if m.status.backend is not None]
-    yield Initialize(group=shared, models=models, highest_turn=max(turns, default=0))
+    yield Initialize(group=shared, models=models, highest_turn=highest_turn(shared.metadata.version, *turns))
 
 
 def _initialized(
@@ -179,6 +182,8 @@ def _initialized(
         yield _grant(shared, turns.next)
     elif shared.deleting and not group.holders:
         yield Unprotect(group=shared)
+    elif group.holders and not shared.deleting and HELD_FINALIZER not in shared.metadata.finalizers:
+        yield Protect(group=shared)
     yield from (RequeueAt(at) for at in (turns.again,) if at is not None and at > now)
     yield from _report(shared, blocker)
     cause = blocker.message if blocker is not None else ""

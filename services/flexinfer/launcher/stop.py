@@ -187,7 +187,7 @@ async def _pods_left(
     if overdue:
         await wait.until(runtime, OVERDUE_POLL)
     while True:
-        pods = await _engine_pods(runtime, action.model)
+        pods = await _engine_pods(runtime, action)
         if any(pod.metadata.deletion_timestamp is None for pod in pods):
             return pods
         if not pods or ((overdue or runtime.clock() >= deadline) and runtime.is_leader()):
@@ -198,11 +198,20 @@ async def _pods_left(
         pause = min(2 * pause, _LONGEST_POLL)
 
 
-async def _engine_pods(runtime: Runtime, model: Model) -> Sequence[kube.Pod]:
-    """List the Model's Pods by its uid alone, those of its Jobs left out: other labels may have been edited. Raises ApiError."""
-    labels = f"{MODEL_UID_LABEL}={model.uid}"
-    listing = await runtime.cluster.list(PODS, model.metadata.namespace, labels=labels)
-    return [pod for pod in listing.items if not any(o.kind == "Job" for o in pod.metadata.owner_references)]
+async def _engine_pods(runtime: Runtime, action: Stop) -> Sequence[kube.Pod]:
+    """List the Model's Pods by its uid alone, those of its Jobs left out: other labels may have been edited. Raises ApiError.
+
+    One that has lost that label too is read by its name.
+    """
+    namespace, uid = action.model.metadata.namespace, action.model.uid
+    listing = await runtime.cluster.list(PODS, namespace, labels=f"{MODEL_UID_LABEL}={uid}")
+    pods = [pod for pod in listing.items if not any(o.kind == "Job" for o in pod.metadata.owner_references)]
+    for facts in action.pods:
+        if facts.unlabelled:
+            with contextlib.suppress(NotFoundError):
+                pod = await runtime.cluster.get(PODS, namespace, facts.name)
+                pods += [pod] if pod.metadata.uid == facts.uid else []
+    return pods
 
 
 def _still_there(action: Stop, pod: kube.Pod) -> EngineProbed:

@@ -81,41 +81,39 @@ class ClaimAudit(TouchedKeys):
     async def _audit(self, runtime: Runtime) -> None:
         """Compare each PVC with its Model; one that the API server refuses to change keeps no other from being compared. Raises ApiError."""
         for claim in (await runtime.cluster.list(CLAIMS, labels=_CACHES)).items:
-            name = _model_of(claim)
-            if not name or claim.metadata.deletion_timestamp is not None:
+            if claim.metadata.deletion_timestamp is not None:
                 continue
             try:
-                await self._compare(runtime, claim, name)
+                await self._compare(runtime, claim)
             except (ConflictError, NotFoundError):
                 continue  # it was changed or deleted meanwhile: the next resync sees it
             except (InvalidError, ForbiddenError) as error:
                 log.warning("PVC %s is left as it is: %s", claim.metadata.key, error)
 
-    async def _compare(self, runtime: Runtime, claim: kube.Claim, name: str) -> None:
-        """Write the policy of its Model on a PVC, or delete it with that. Raises ApiError."""
+    async def _compare(self, runtime: Runtime, claim: kube.Claim) -> None:
+        """Write name and policy of its Model on a PVC, or delete it with that. Raises ApiError.
+
+        Whose it is its own name says. A label that says otherwise was edited: by it the weights of another Model would be deleted.
+        """
         meta = claim.metadata
+        name = meta.name.removesuffix(fetched.own_claim(""))
         model = self._state.models.get(f"{meta.namespace}/{name}")
+        edited, policy = meta.labels.get(MODEL_LABEL) != name, meta.labels.get(RECLAIM_LABEL)
+        if fetched.own_claim(name) != meta.name:
+            return
         if model is not None:
             await _label(runtime, claim, model)
-        elif meta.labels.get(RECLAIM_LABEL) == fetched.DELETE and await _is_gone(runtime, claim, name):
+        elif not edited and policy == fetched.DELETE and await _is_gone(runtime, claim, name):
             await runtime.cluster.delete(CLAIMS, meta.namespace, meta.name, uid=meta.uid)
             log.info("PVC %s/%s was deleted: its Model is gone", meta.namespace, meta.name)
 
 
-def _model_of(claim: kube.Claim) -> str:
-    """Return the name of the Model whose cache a PVC is, by its own name and its label; empty if they do not agree, as after an edit.
-
-    Nothing is decided by such a label: by that of a Model which never existed the weights of another would be deleted.
-    """
-    name = claim.metadata.labels.get(MODEL_LABEL, "")
-    return name if claim.metadata.name == fetched.own_claim(name) else ""
-
-
 async def _label(runtime: Runtime, claim: kube.Claim, model: Model) -> None:
-    """Write the policy of the Model on the PVC. Raises ApiError."""
-    meta, policy = claim.metadata, fetched.reclaim(model.spec)
-    if meta.labels.get(RECLAIM_LABEL, fetched.RETAIN) != policy and not model.deleting:
-        body = {"metadata": {"uid": meta.uid, "labels": {RECLAIM_LABEL: policy}}}
+    """Write name and policy of the Model on the PVC. Raises ApiError."""
+    meta, name, policy = claim.metadata, model.metadata.name, fetched.reclaim(model.spec)
+    current = meta.labels.get(MODEL_LABEL), meta.labels.get(RECLAIM_LABEL, fetched.RETAIN)
+    if current != (name, policy) and not model.deleting:
+        body = {"metadata": {"uid": meta.uid, "labels": {MODEL_LABEL: name, RECLAIM_LABEL: policy}}}
         await runtime.cluster.merge(CLAIMS, meta.namespace, meta.name, body)
 
 

@@ -29,7 +29,7 @@ from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events import events, workload
 from flexinfer.events.events import StateEvent
 from flexinfer.watcher.dra import nodes_of, pool_of, pools_of
-from flexinfer.watcher.facts import job_uid, model_uid, node_facts, requests_of
+from flexinfer.watcher.facts import job_uid, node_facts, requests_of
 from flexinfer.watcher.index import Index, KubernetesObject
 
 KINDS: tuple[Kind[Any], ...] = (
@@ -225,7 +225,7 @@ def _subjects_of(model: Model) -> tuple[SubjectKey, SubjectKey]:
 
 
 def _owner_tags(item: kube.Job | kube.Pod) -> set[str]:
-    uid = model_uid(item.metadata)
+    uid = workload.model_uid(item.metadata)
     return {_model_tag(item.metadata.namespace, uid)} if uid else set()
 
 

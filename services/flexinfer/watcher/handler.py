@@ -5,10 +5,9 @@ import logging
 
 from flexinfer.api import kube
 from flexinfer.api.model import Model
-from flexinfer.events.workload import odd_numbers
+from flexinfer.events.workload import model_uid, odd_numbers
 from flexinfer.runtime.kubernetes.api import Change, Kind, Listing
 from flexinfer.watcher.cache import ClusterCache, T
-from flexinfer.watcher.facts import model_uid
 from flexinfer.watcher.publisher import StatePublisher
 from flexinfer.watcher.status import StatusReconciler
 

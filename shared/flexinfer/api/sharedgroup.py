@@ -24,6 +24,9 @@ BUDGET, ONE_AT_A_TIME = "Budget", "OneAtATime"
 """The modes: several holders within the memory of the devices, or one."""
 INITIALIZED, BLOCKED = "Initialized", "Blocked"
 """Condition types of a SharedGroup, beside Accepted."""
+TURNS_AHEAD = 10**12
+"""By how much a turn may be above a resourceVersion of its group. Turns begin there and grow by one with a write, so they are above it only where
+an API server was restored from a backup; a larger number is one that somebody wrote on a Pod or into a status."""
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _HASHED = re.compile(r"-[0-9a-f]{16}$")
 _SLUG_LENGTH = 40
@@ -192,6 +195,18 @@ class SharedGroup(Resource, frozen=True, kw_only=True, omit_defaults=False):
     def holder(self, uid: str) -> Holder | None:
         """Return the entry of the uid of a Model or a GPULease, or None."""
         return next((holder for holder in self.status.holders if holder.uid == uid), None)
+
+
+def is_turn(number: int, version: int) -> bool:
+    """Return whether a number can be a turn of a group with this resourceVersion."""
+    return 0 < number <= version + TURNS_AHEAD
+
+
+def highest_turn(version: int, *seen: int) -> int:
+    """Return the highest turn that was seen, 0 if none was. Where one of the numbers cannot be a turn, that is the resourceVersion of the group at least."""
+    turns = [number for number in seen if is_turn(number, version)]
+    strange = any(number > version + TURNS_AHEAD for number in seen)
+    return max([version, *turns] if strange else turns, default=0)
 
 
 @lru_cache(maxsize=1024)

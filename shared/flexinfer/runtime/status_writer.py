@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _JITTER_SECONDS = 0.02
 _ATTEMPTS_WITHOUT_JITTER = 2
 _ATTEMPTS = 20
+_CENTURY_SECONDS = 36_525 * 86_400.0
 
 
 async def write_status(
@@ -151,8 +152,9 @@ def _names(kind: type[OwnedStatus]) -> tuple[tuple[str, str], ...]:
 
 
 def _wall(runtime: Runtime, at: float) -> str:
-    """Return a time of the monotonic clock, past or to come, as RFC 3339 in whole seconds, UTC."""
-    return (runtime.utc_now() + timedelta(seconds=at - runtime.clock())).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return a time of the monotonic clock, past or to come, as RFC 3339 in whole seconds, UTC; at most a century away, since others may write any figure."""
+    seconds = min(max(at - runtime.clock(), -_CENTURY_SECONDS), _CENTURY_SECONDS)
+    return (runtime.utc_now() + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _plain(runtime: Runtime, value: object) -> object:

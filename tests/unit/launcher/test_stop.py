@@ -57,6 +57,26 @@ async def test_a_stop_writes_stopped_once_no_pod_is_left() -> None:
     assert world.find("pods", "llama-0") is None
 
 
+async def test_a_pod_whose_labels_were_removed_is_waited_for_too() -> None:
+    """The list by label does not show it; Stopped was written while it still terminated."""
+    world, runtime = a_world(a_start())
+    await started(world, runtime)
+    pod(world)["metadata"]["labels"].clear()
+    idle(world)
+    world.lingering = True
+    looks = iter(range(100))
+
+    def terminates(call: str) -> None:
+        if call == "list pods" and next(looks) == 2:
+            world.end_pods()
+
+    world.between = terminates
+    await stop(world, runtime)
+    assert ready_of(world) == ("False", Reason.STOPPED, 0)
+    assert world.calls.count("list pods") == 3
+    assert world.find("pods", "llama-0") is None
+
+
 async def test_a_stop_reads_the_shared_group_first_and_lists_last() -> None:
     """A release that begins after the first read must see a stop of its own."""
     world, runtime = a_world(a_member())

@@ -119,6 +119,17 @@ async def test_a_cache_whose_label_was_edited_is_left_alone_and_keeps_no_other_f
     assert {name for _, name, _ in cluster.deleted} == {"llama-cache"}
 
 
+async def test_the_label_of_a_cache_whose_model_exists_is_put_back() -> None:
+    """By its name, and as one that FlexInfer has made; its Model would have said that the name is taken."""
+    model = kept("Delete")
+    cluster = DictCluster(model)
+    cluster.put("persistentvolumeclaims", jobs.pvc(model, "llama-cache"))
+    labels = cluster.objects["persistentvolumeclaims", "llama-cache"]["metadata"]["labels"]
+    labels[MODEL_LABEL] = "another"
+    await audited(cluster, a_state(events.ModelObserved(model=model)))
+    assert (labels[MODEL_LABEL], cluster.deleted) == ("llama", [])
+
+
 async def test_a_cache_that_may_not_be_deleted_keeps_no_other_from_being_compared() -> None:
     """A policy of one namespace refuses it."""
 

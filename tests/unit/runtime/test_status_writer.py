@@ -1,10 +1,12 @@
 """The status writer: full sets of fields, the version that they were decided from, and conflicts."""
 
 import asyncio
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pytest
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
@@ -110,6 +112,24 @@ def test_an_expected_time_is_a_wall_clock_time_to_come_and_absent_while_it_is_no
         written(server, WriteStatus(model=MODEL, status=status))
         assert server.bodies[0]["status"].keys() == {"sharedGroup", "conditions"}
         assert server.bodies[0]["status"]["sharedGroup"].get("expectedTime") == text
+
+
+@pytest.mark.parametrize("at", [1e12, 1e308, -1e308, math.inf])
+def test_a_time_that_no_calendar_has_is_written_too(at: float) -> None:
+    """A figure of others made it: a load time in a status, the idle time of a proxy. It ended the write of this status, each time."""
+    idle = WantedStatus(
+        condition=condition(MODEL, conditions.WANTED, "False", Reason.IDLE, "idle for 60s"),
+        last_active_time=MonotonicTime(-abs(at)),
+    )
+    queued = GrantedStatus(
+        condition=condition(MODEL, conditions.GRANTED, "False", Reason.QUEUED, "queued"),
+        shared_group=GroupMembership(group="card", state="Queued", position=1),
+        expected_at=at,
+    )
+    for status in (idle, queued):
+        server = Answers(MODEL)
+        written(server, WriteStatus(model=MODEL, status=status))
+        assert len(server.bodies) == 1
 
 
 def test_a_transition_is_followed_by_a_hint_history_and_an_event() -> None:

@@ -101,7 +101,7 @@ def node_facts() -> NodeFacts:
 def pod_of(model: Model, uid: str, turn: int) -> PodFacts:
     """Return the running Pod of a turn."""
     return PodFacts(
-        name=f"{model.metadata.name}-0",
+        name=model.pod_name,
         uid=uid,
         model_uid=model.uid,
         turn=turn,
