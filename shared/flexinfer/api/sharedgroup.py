@@ -29,7 +29,7 @@ TURNS_AHEAD = 10**12
 an API server was restored from a backup; a larger number is one that somebody wrote on a Pod or into a status."""
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _HASHED = re.compile(r"-[0-9a-f]{16}$")
-_SLUG_LENGTH = 40
+_SLUG_LENGTH, _LONGEST_GROUP = 40, 63
 
 
 class GroupProcess(Resource, frozen=True, kw_only=True):
@@ -209,12 +209,20 @@ def highest_turn(version: int, *seen: int) -> int:
     return max([version, *turns] if strange else turns, default=0)
 
 
-@lru_cache(maxsize=1024)
 def object_name(group: str) -> str:
     """Return the name of a group's SharedGroup: the group's own if an object may have it, else a slug of it with a hash.
 
     Injective: a name that looks like a slug with a hash is hashed too.
     """
+    return _kept_name(group) if len(group) <= _LONGEST_GROUP else _object_name(group)
+
+
+@lru_cache(maxsize=1024)
+def _kept_name(group: str) -> str:
+    return _object_name(group)
+
+
+def _object_name(group: str) -> str:
     if _OBJECT_NAME.fullmatch(group) and not _HASHED.search(group):
         return group
     slug = re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-")[:_SLUG_LENGTH].strip("-")
