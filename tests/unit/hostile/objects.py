@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flexinfer.api import conditions, kube
 from flexinfer.api.kinds import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS, Kind
+from tests.unit.hostile.groups import group_objects
 
 Json = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -164,7 +165,7 @@ def a_pod(name: str, **more: Any) -> Json:
 
 
 def cluster() -> list[tuple[Kind[Any], Json]]:
-    """Return one object of each kind: two Models of a group, the engine's Pod, a Job with its Pod, a PVC, a node."""
+    """Return objects of each kind: two Models of a group, the engine's Pod, a Job with its Pod, a PVC, a node, and what `groups` has."""
     job = {
         "active": 1,
         "succeeded": 1,
@@ -190,15 +191,17 @@ def cluster() -> list[tuple[Kind[Any], Json]]:
         (PODS, a_pod("llama-0")),
         (MODELS, a_model()),
         (MODELS, a_model("other")),
+        *group_objects(a_meta, a_condition, STAMP),
     ]  # fmt: skip
 
 
-def _paths(value: Any, at: Path = ()) -> Iterator[Path]:
+def paths(value: Any, at: Path = ()) -> Iterator[Path]:
+    """Yield where every value of a JSON document is."""
     if at:
         yield at
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in items:
-        yield from _paths(child, (*at, key))
+        yield from paths(child, (*at, key))
 
 
 _CLUSTER = cluster()
@@ -207,12 +210,13 @@ _IDENTITY = {("metadata", key) for key in ("name", "namespace", "uid")}
 PATHS = [
     (index, path)
     for index, (_, body) in enumerate(_CLUSTER)
-    for path in _paths(body)
+    for path in paths(body)
     if path not in _IDENTITY | {("metadata",)}
 ]
 
 
-def _replaced(body: Any, path: Path, value: Any) -> None:
+def replaced(body: Any, path: Path, value: Any) -> None:
+    """Put another value at a place."""
     *parents, last = path
     for key in parents:
         body = body[key]
@@ -229,7 +233,7 @@ def hostile_clusters(draw: st.DrawFn) -> list[tuple[Kind[Any], Json]]:
             present = present[key]
         value = draw(OF_TYPE.get(type(present), ANYTHING) if draw(st.integers(0, 3)) else ANYTHING)
         try:
-            _replaced(objects[index][1], path, value)
+            replaced(objects[index][1], path, value)
         except (KeyError, IndexError, TypeError):
             continue  # another value replaced what held it
     return objects
