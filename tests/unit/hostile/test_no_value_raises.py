@@ -4,6 +4,7 @@ What cannot be read is left out or said in a condition; the other objects are se
 """
 
 import contextlib
+import copy
 import itertools
 import json
 from collections.abc import Iterable
@@ -43,7 +44,15 @@ from flexinfer.watcher.diff import key_of
 from flexinfer.watcher.status_decision import next_write
 from tests.builders import NOW
 from tests.unit.hostile.messages import MESSAGES, hostile_messages
-from tests.unit.hostile.objects import ANYTHING, a_model, cluster, hostile_clusters
+from tests.unit.hostile.objects import (
+    ANYTHING,
+    HUGE,
+    a_model,
+    cluster,
+    hostile_clusters,
+    paths,
+    replaced,
+)
 
 CONTROLLERS = [part.controller(Settings()) for part in (placer, prefetcher, reaper, arbiter, launcher)]
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -172,6 +181,19 @@ def test_no_value_of_a_message_ends_a_component(bodies: list[bytes]) -> None:
     list(loaded(state, Memory()))
     awaited_samples(state, NOW)
     resync(state, [], NOW)
+
+
+def test_no_number_of_a_message_ends_its_reader() -> None:
+    """Each of them, one at a time; `flexinfer tap` ended with an OverflowError at the free memory of a device."""
+    for message, number in itertools.product(MESSAGES, (-1, -HUGE, 2**64, HUGE)):
+        for path in paths(message):
+            changed = copy.deepcopy(message)
+            replaced(changed, path, number)
+            try:
+                event = codec.decode(json.dumps(changed).encode())
+            except codec.UndecodableError:
+                continue
+            assert sentences.sentence(event)
 
 
 def test_messages_are_of_every_kind_that_is_read() -> None:
