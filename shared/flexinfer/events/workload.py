@@ -41,6 +41,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     template: str = ""
     generation: int = 0
     gates: tuple[str, ...] = ()
+    """The scheduling gate of its turn, while that is not open; those of others are none of ours."""
     node: str = ""
     ip: str = ""
     phase: str = ""
@@ -61,7 +62,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     @property
     def gated(self) -> bool:
         """Whether the Pod still waits for its turn, and uses no device."""
-        return any(gate.startswith(GATE_PREFIX) for gate in self.gates)
+        return bool(self.gates)
 
     @property
     def ended(self) -> bool:
@@ -120,10 +121,10 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         turn=_number(labels.get(TURN_LABEL, "0"), NO_TURN),
         template=pod.metadata.annotations.get(TEMPLATE_ANNOTATION, "")[:_HASH_LIMIT],
         generation=_number(pod.metadata.annotations.get(GENERATION_ANNOTATION, "0")),
-        gates=tuple(gate.name for gate in pod.spec.scheduling_gates),
+        gates=tuple(gate.name for gate in pod.spec.scheduling_gates if gate.name.startswith(GATE_PREFIX))[:1],
         node=pod.spec.node_name,
         ip=pod.status.pod_ip,
-        phase=pod.status.phase,
+        phase=pod.status.phase[:_HASH_LIMIT],
         deleting=pod.metadata.deletion_timestamp is not None,
         running=state.running is not None,
         ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
@@ -152,6 +153,12 @@ def model_name(metadata: Metadata) -> str:
 def _owner(metadata: Metadata) -> OwnerReference | None:
     """Return the reference to the Model that controls an object."""
     return next((o for o in metadata.owner_references if o.kind == KIND and o.controller), None)
+
+
+def is_controlled_by(metadata: Metadata, uid: str) -> bool:
+    """Return whether the Model of a uid controls an object, whatever its labels say."""
+    owner = _owner(metadata)
+    return owner is not None and owner.uid == uid
 
 
 def _is_unlabelled(metadata: Metadata) -> bool:
