@@ -100,13 +100,21 @@ class StatePublisher:
                 await self._publish(key)
         except _FAILURES as failure:
             log.info("publish failed: %s; comparing the stream with the API", failure)
-            self._complete = False
-            self._failed.add(key)
-            self._stream.mark_suspect()
+            self._refused(key)
+        except Exception as error:  # whatever it is, it is this subject's alone
+            log.exception("publish of %s failed", key.object_key)
+            self._runtime.report_failure(key.object_key, error)
+            self._refused(key)
         finally:
             self._changed.discard(key)
             self._in_flight.discard(key)
             self._was_tried(key)
+
+    def _refused(self, key: SubjectKey) -> None:
+        """Note that a subject is not published: the comparison tries it again."""
+        self._complete = False
+        self._failed.add(key)
+        self._stream.mark_suspect()
 
     async def _publish(self, key: SubjectKey) -> None:
         self._changed.discard(key)
