@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from flexinfer.api.numbers import whole_number
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
 from flexinfer.runtime.kubernetes.api import GPU_LEASES, MODELS, NODES, SHARED_GROUPS, ApiError, Kind
@@ -199,7 +200,7 @@ class StatePublisher:
     async def _version_of(self, kind: Kind[T]) -> int | None:
         """Return the version of a list made now; None without an answer."""
         try:
-            return int((await self._runtime.cluster.list(kind)).version or 0)
+            return whole_number((await self._runtime.cluster.list(kind)).version)
         except ApiError as error:
             log.info("whether the API server was restored is not known: %s", error)
             return None
