@@ -22,10 +22,10 @@ from flexinfer.api.status import OTHER_FIELDS, MonotonicTime, OwnedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Json, Subject, record
-from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, NotFoundError
+from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, InvalidError, NotFoundError
 from flexinfer.runtime.refetch import deletion_of, returned
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.state.actions import WriteStatus
+from flexinfer.state.actions import WriteStatus, unequal
 
 log = logging.getLogger(__name__)
 _JITTER_SECONDS = 0.02
@@ -107,7 +107,9 @@ def _body(model: Model) -> Json:
 
 
 async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
-    now = rfc3339(runtime)
+    """Apply an owner's status, and return the Model with exactly that. Raises ApiError."""
+    now, timed = rfc3339(runtime), status.timed(partial(_wall, runtime))
+    values = _fields(runtime, timed)
     entries = [
         conditions.stamped(condition, base.condition(kind), now)
         for kind, condition in status.conditions.items()
@@ -115,14 +117,42 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
     ]
     body = _body(base) | {
         "status": {
-            **_fields(runtime, status.timed(partial(_wall, runtime))),
+            **values,
             "conditions": msgspec.to_builtins(entries),
         },
     }
     manager = f"flexinfer-{runtime.name}"
-    return await runtime.cluster.apply(
+    latest = await runtime.cluster.apply(
         MODELS, base.metadata.namespace, body, manager=manager, subresource="status"
     )
+    kept = [name for name in unequal(latest, timed) if not isinstance(getattr(timed, name), MonotonicTime)]
+    return await _without_others(runtime, latest, kept, timed, values) if kept else latest
+
+
+async def _without_others(
+    runtime: Runtime, model: Model, names: Sequence[str], status: OwnedStatus, values: Json
+) -> Model:
+    """Return the Model with these fields as their owner has them, and nothing else in them. Raises ConflictError if it was written since.
+
+    What another client wrote into a field, as somebody who edits a status by hand, outlives an apply: that removes only what the owner wrote.
+    """
+    meta, json_names = model.metadata, dict(_names(type(status)))
+    log.warning("%s: what another client wrote into status is taken out: %s", meta.key, ", ".join(names))
+    operations: list[Json] = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version}
+    ]
+    for name in (json_names[name] for name in names):
+        path = f"/status/{name}"
+        value = values.get(name)
+        operations.append(
+            {"op": "remove", "path": path} if value is None else {"op": "add", "path": path, "value": value}
+        )
+    try:
+        return await runtime.cluster.patch(
+            MODELS, meta.namespace, meta.name, operations, subresource="status"
+        )
+    except InvalidError as error:
+        raise ConflictError(f"{meta.key} was written meanwhile: {error}", 409) from error
 
 
 async def _release_fields(runtime: Runtime, model: Model, manager: str) -> Model:

@@ -9,15 +9,14 @@ import msgspec
 import pytest
 
 from flexinfer.api import conditions
-from flexinfer.api.conditions import Condition
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import BackendStatus, Model
-from flexinfer.api.placement import Placement
+from flexinfer.api.model import BackendStatus, Model, ModelStatus
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import GrantedStatus, MonotonicTime, PlacedStatus, ReadyStatus, WantedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.kubernetes.api import EVENTS, ConflictError, Kind, NotFoundError
+from flexinfer.runtime.kubernetes.api import EVENTS, ConflictError, InvalidError, Kind, NotFoundError
 from flexinfer.runtime.status_writer import write_status
 from flexinfer.state.actions import WriteStatus, condition
 from tests.builders import a_model
@@ -33,6 +32,9 @@ class Answers:
         self.bodies: list[dict[str, Any]] = []
         self.managers: list[str] = []
         self.events: list[dict[str, Any]] = []
+        self.of_others: dict[str, Any] = {}
+        """What another client has written into fields of the status, which an apply leaves there."""
+        self.patches: list[Any] = []
 
     async def apply(self, kind: Kind[Any], namespace: str, body: Any, **options: Any) -> Model:
         """Answer the next of the script, else take the write."""
@@ -41,10 +43,19 @@ class Answers:
         if self.script and (failure := self.script.pop(0)) is not None:
             raise failure
         base = self.now or a_model()
-        written = msgspec.convert(body.get("status", {}).get("conditions", ()), tuple[Condition, ...])
         metadata = msgspec.structs.replace(base.metadata, resource_version="99")
-        status = msgspec.structs.replace(base.status, conditions=written)
+        status = msgspec.convert({"conditions": (), **self.of_others, **body.get("status", {})}, ModelStatus)
         return msgspec.structs.replace(base, metadata=metadata, status=status)
+
+    async def patch(
+        self, kind: Kind[Any], namespace: str, name: str, operations: Any, *, subresource: str
+    ) -> Model:
+        """Take the next of the script, else the operations."""
+        assert subresource == "status"
+        self.patches.append(operations)
+        if self.script and (failure := self.script.pop(0)) is not None:
+            raise failure
+        return a_model(version=100)
 
     async def get(self, kind: Kind[Any], namespace: str, name: str) -> Model:
         """Return the Model as it is now."""
@@ -217,6 +228,52 @@ def test_a_conflict_with_a_newer_leader_writes_nothing() -> None:
     replies, _ = written(server, PLACED)
     assert len(server.bodies) == 1
     assert replies == [events.ModelObserved(model=newer)]
+
+
+class Keeps(Answers):
+    """An API server that has an entry of another client in a list of the owner's."""
+
+    async def apply(self, kind: Kind[Any], namespace: str, body: Any, **options: Any) -> Model:
+        """Merge by key, as server-side apply does."""
+        model = await super().apply(kind, namespace, body, **options)
+        placement = model.status.placement or Placement()
+        theirs = msgspec.structs.replace(placement, devices=placed_devices(["of another client"], 9))
+        return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, placement=theirs))
+
+
+def test_what_another_client_wrote_into_a_field_is_taken_out_with_the_next_write() -> None:
+    """A status that was edited by hand: an apply removes only what its own manager wrote. A device that does not exist blocked its group for good."""
+    server = Keeps(MODEL)
+    replies, _ = written(server, PLACED)
+    assert server.patches == [
+        [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": "99"},
+            {"op": "add", "path": "/status/placement", "value": {"node": "a"}},
+        ]
+    ]
+    assert replies == [events.ModelObserved(model=a_model(version=100))]
+
+
+def test_a_field_that_its_owner_does_not_have_is_removed() -> None:
+    """And what was applied is left alone."""
+    server = Answers(MODEL)
+    server.of_others = {"sharedGroup": {"group": "of another client"}}
+    alone = GrantedStatus(
+        condition=condition(MODEL, conditions.GRANTED, "True", Reason.NOT_SHARED, "not in a shared group"),
+        shared_group=None,
+    )
+    written(server, WriteStatus(model=MODEL, status=alone))
+    assert server.patches[0][1:] == [{"op": "remove", "path": "/status/sharedGroup"}]
+    quiet = Answers(MODEL)
+    written(quiet, WriteStatus(model=MODEL, status=alone))
+    assert quiet.patches == []
+
+
+def test_a_model_that_was_written_before_that_is_read_again() -> None:
+    """The test of its version fails: what is to be taken out is another thing then."""
+    server = Keeps(MODEL, None, InvalidError("the test failed", 422), None, None)
+    written(server, PLACED)
+    assert (len(server.bodies), len(server.patches)) == (2, 2)
 
 
 def test_an_object_without_fields_is_left_out() -> None:
