@@ -240,6 +240,23 @@ async def test_a_deleted_model_is_removed_after_its_pods() -> None:
     assert any(isinstance(r, events.ModelDeleted) for r in replies)
 
 
+async def test_a_deleted_model_that_others_keep_gives_its_turn_back() -> None:
+    """Its group waited for as long as the finalizer of another controller was there, and Ready said that it drained."""
+    world, runtime = a_world(a_member())
+    world.group(granted())
+    await started(world, runtime, turn=4)
+    world.touch("models", "llama", lambda m: m["metadata"]["finalizers"].append("example.com/theirs"))
+    deleted(world)
+    world.group(granted(step=RELEASING))
+    await stop(world, runtime)
+    assert there(world).metadata.finalizers == ("example.com/theirs",)
+    assert ready_of(world) == ("False", Reason.STOPPED, 4)
+    assert ready_message(world).endswith(
+        "; the Model stays until the controllers of its other finalizers have removed them: example.com/theirs"
+    )
+    assert not [a for a in decide(observed(world), Memory(), 1e6, settings=SETTINGS) if isinstance(a, Stop)]
+
+
 async def test_a_finalizer_stays_when_the_model_was_written_after_the_read() -> None:
     """By the resourceVersion read before the list, so that nothing between the two is lost."""
     world, runtime = a_world(a_start(*IDLE, finalizers=(RUNNING_FINALIZER,), deletion_timestamp="x"))
