@@ -6,7 +6,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.labels import GPU_RESOURCES, HELD_FINALIZER
 from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import BackendStatus, Gpu, Model, ModelSpec, ModelStatus, Serverless
 from flexinfer.api.placement import Placement, placed_devices
@@ -80,7 +80,14 @@ def model_of(one: TraceModel) -> Model:
 
 def group_of(spec: TraceGroup) -> SharedGroup:
     """Return the SharedGroup, initialised without a holder."""
-    metadata = Metadata(name=GROUP, namespace=NAMESPACE, uid="uid-group", resource_version="1", generation=1)
+    metadata = Metadata(
+        name=GROUP,
+        namespace=NAMESPACE,
+        uid="uid-group",
+        resource_version="1",
+        generation=1,
+        finalizers=(HELD_FINALIZER,),
+    )
     shared = SharedGroupSpec(
         group=GROUP,
         mode=spec.mode,
