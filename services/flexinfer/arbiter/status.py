@@ -162,24 +162,14 @@ def initialized(
     above the highest that was seen, and above the object's own resourceVersion: numbers of a former life of the group stay unused. Which Pod is
     an engine's its name says, which cannot be edited as labels can; of two that claim one uid the Model's own counts.
     """
-    version, by_pod = group.metadata.version, {model.pod_name: model for model in models}
-    ours = [
-        pod
-        for pod in pods
-        if pod.metadata.name in by_pod and model_uid(pod.metadata) and _may_use_devices(pod)
-    ]
-    turns = [pod_facts(pod).turn for pod in ours]
-    turns += [lease.status.turn for lease in leases]
+    version, engines = group.metadata.version, _engines(pods, models)
+    turns = [*(pod_facts(pod).turn for pod, _ in engines), *(lease.status.turn for lease in leases)]
     turn = highest_turn(version, version, highest, group.status.turn, *turns)
     holders = [_adopted_lease(lease, stamp) for lease in leases if lease.granted and not lease.deleting]
-    for pod in sorted(
-        ours, key=lambda pod: (model_uid(pod.metadata) != by_pod[pod.metadata.name].uid, pod.metadata.name)
-    ):
-        if any(model_uid(pod.metadata) == holder.uid for holder in holders):
-            continue
-        holder = _adopted(pod, by_pod[pod.metadata.name], version, turn + 1, stamp)
-        turn = max(turn, holder.turn)
-        holders.append(holder)
+    for pod, model in engines:
+        if all(model_uid(pod.metadata) != holder.uid for holder in holders):
+            holders.append(_adopted(pod, model, version, turn + 1, stamp))
+            turn = max(turn, holders[-1].turn)
     status = msgspec.structs.replace(group.status, turn=turn)
     accepted = _true(group, conditions.ACCEPTED, GroupReason.ACCEPTED, "")
     free = Condition(
@@ -192,6 +182,17 @@ def initialized(
         group, INITIALIZED, GroupReason.INITIALIZED, f"{counted(len(holders), 'holder')} at the start"
     )
     return _with_conditions(_counted(group, status, tuple(holders)), [accepted, done, free], stamp)
+
+
+def _engines(pods: Sequence[kube.Pod], models: Sequence[Model]) -> Sequence[tuple[kube.Pod, Model]]:
+    """Return the Pods that may use a device and have the name of a Model's engine, each with that Model; those first that are of its uid."""
+    by_name = {model.pod_name: model for model in models}
+    pairs = [
+        (pod, by_name[pod.metadata.name])
+        for pod in pods
+        if pod.metadata.name in by_name and model_uid(pod.metadata) and _may_use_devices(pod)
+    ]
+    return sorted(pairs, key=lambda pair: (model_uid(pair[0].metadata) != pair[1].uid, pair[0].metadata.name))
 
 
 def _may_use_devices(pod: kube.Pod) -> bool:

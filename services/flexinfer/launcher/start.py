@@ -123,7 +123,7 @@ async def _name_pod(
     """Write into `status.backend` that this Pod is the one of its turn; returns the Model as it is then.
 
     A turn that names another Pod already is over: its Pod is gone, and its memory must be seen free before the next one loads. A later turn is
-    never replaced; a number that cannot be one was written by somebody else.
+    never replaced; a number that cannot be one was written by another client.
     """
     view, uid = view_of(model), pod.metadata.uid
     later = view.backend.turn > action.turn and is_turn(view.backend.turn, action.turn)

@@ -264,11 +264,11 @@ async def _write_stopped(
 ) -> Sequence[AnyEvent]:
     """Write Stopped; a Model that is being deleted loses its finalizer before, and is gone then unless others keep it. Raises as `_remove_finalizer`."""
     if current.model.deleting:
-        kept = await _remove_finalizer(runtime, current.model)
-        if kept is None:
+        latest = await _remove_finalizer(runtime, current.model)
+        if latest is None:
             return [deletion_of(current.model)]
-        current = view_of(kept, current.groups)
-        others = ", ".join(kept.metadata.finalizers)
+        current = view_of(latest, current.groups)
+        others = ", ".join(latest.metadata.finalizers)
         message = f"{message}; the Model stays until the controllers of its other finalizers have removed them: {others}"
     return await _write(runtime, settings, current, Reason.STOPPED, message)
 

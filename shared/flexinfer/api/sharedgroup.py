@@ -26,7 +26,7 @@ INITIALIZED, BLOCKED = "Initialized", "Blocked"
 """Condition types of a SharedGroup, beside Accepted."""
 TURNS_AHEAD = 10**12
 """By how much a turn may be above a resourceVersion of its group. Turns begin there and grow by one with a write, so they are above it only where
-an API server was restored from a backup; a larger number is one that somebody wrote on a Pod or into a status."""
+an API server was restored from a backup; a larger number is one that another client wrote on a Pod or into a status."""
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _HASHED = re.compile(r"-[0-9a-f]{16}$")
 _SLUG_LENGTH, _LONGEST_GROUP = 40, 63
@@ -202,10 +202,10 @@ def is_turn(number: int, version: int) -> bool:
     return 0 < number <= version + TURNS_AHEAD
 
 
-def highest_turn(version: int, *seen: int) -> int:
+def highest_turn(version: int, *numbers: int) -> int:
     """Return the highest turn that was seen, 0 if none was. Where one of the numbers cannot be a turn, that is the resourceVersion of the group at least."""
-    turns = [number for number in seen if is_turn(number, version)]
-    strange = any(number > version + TURNS_AHEAD for number in seen)
+    turns = [number for number in numbers if is_turn(number, version)]
+    strange = any(number > version + TURNS_AHEAD for number in numbers)
     return max([version, *turns] if strange else turns, default=0)
 
 

@@ -139,7 +139,7 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
 
 
 def model_uid(metadata: Metadata) -> str:
-    """Return the uid of an object's Model, by controller owner or else by label, which anybody may edit; empty if it has none."""
+    """Return the uid of an object's Model, by controller owner or else by label, which any user may edit; empty if it has none."""
     owner = _owner(metadata)
     return owner.uid if owner is not None else metadata.labels.get(MODEL_UID_LABEL, "")
 

@@ -125,8 +125,8 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
     latest = await runtime.cluster.apply(
         MODELS, base.metadata.namespace, body, manager=manager, subresource="status"
     )
-    kept = [name for name in unequal(latest, timed) if not isinstance(getattr(timed, name), MonotonicTime)]
-    return await _without_others(runtime, latest, kept, timed, values) if kept else latest
+    names = [name for name in unequal(latest, timed) if not isinstance(getattr(timed, name), MonotonicTime)]
+    return await _without_others(runtime, latest, names, timed, values) if names else latest
 
 
 async def _without_others(
@@ -134,7 +134,7 @@ async def _without_others(
 ) -> Model:
     """Return the Model with these fields as their owner has them, and nothing else in them. Raises ConflictError if it was written since.
 
-    What another client wrote into a field, as somebody who edits a status by hand, outlives an apply: that removes only what the owner wrote.
+    What another client wrote into a field, as one that edits a status by hand, outlives an apply: that removes only what the owner wrote.
     """
     meta, json_names = model.metadata, dict(_names(type(status)))
     log.warning("%s: what another client wrote into status is taken out: %s", meta.key, ", ".join(names))

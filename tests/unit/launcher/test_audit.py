@@ -246,7 +246,7 @@ def test_labels_that_a_pod_has_lost_are_put_back() -> None:
 
 @pytest.mark.parametrize("labels", [{}, {MODEL_UID_LABEL: "x"}, {MODEL_LABEL: "other", MODEL_UID_LABEL: "x"}])
 async def test_a_pod_is_its_owners_whatever_its_labels_say(labels: dict[str, str]) -> None:
-    """Anybody who may label Pods may write anything there: the engine runs on, and an Event says what was changed."""
+    """Any user who may label Pods may write anything there: the engine runs on, and an Event says what was changed."""
     world, runtime = a_world(a_start())
     await started(world, runtime)
     before = pod(world)["metadata"]["labels"]

@@ -520,7 +520,7 @@ def test_a_bug_in_a_decision_costs_its_key_and_not_the_process() -> None:
 
 
 def test_a_bug_in_a_companion_costs_its_work_and_not_the_process() -> None:
-    """A label that was not foreseen once ended the prefetcher, for all namespaces: it begins anew, ever less often."""
+    """A label that was not foreseen once ended the prefetcher, for all namespaces: it begins again, ever less often."""
     keyed = Keyed(accompanied=True)
     keyed.run(300.0, "a", then=[(200.0, changed("a"))])
     assert 5 < len(keyed.begun) < 12

@@ -242,7 +242,7 @@ class Keeps(Answers):
 
 
 def test_what_another_client_wrote_into_a_field_is_taken_out_with_the_next_write() -> None:
-    """A status that was edited by hand: an apply removes only what its own manager wrote. A device that does not exist blocked its group for good."""
+    """A status that was edited by hand: an apply removes only what its own manager wrote. A device that does not exist blocked its group permanently."""
     server = Keeps(MODEL)
     replies, _ = written(server, PLACED)
     assert server.patches == [
