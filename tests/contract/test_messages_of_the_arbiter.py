@@ -210,6 +210,9 @@ def held_ones() -> Iterator[str]:
     for step in (RELEASING, STOPPED):
         yield from said(a_state(a_member("a", IDLE), held("a", step, reason="idle")))
     yield from said(a_state(a_member("a"), held("a", deletion_timestamp="2026-11-24T10:00:00Z")))
+    for finalizers in ((), ("example.com/theirs",)):
+        deleting = a_group(deletion_timestamp="2026-11-24T10:00:00Z", finalizers=finalizers)
+        yield from said(a_state(a_member("a"), deleting))
     yield from said(a_state(held("a")))
     raised = Placement(node="a", devices=placed_devices(["GPU-1"], 12_000))
     entry = a_group(a_holder("a", devices=(HeldDevice(uuid="GPU-1", memory_mb=8_192),)))
