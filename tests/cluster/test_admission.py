@@ -163,6 +163,40 @@ def test_the_launcher_deletes_only_objects_of_flexinfer(installed: Kubectl) -> N
     installed.accepted(*launcher, "delete", "service", "labelled", "-n", space)
 
 
+def test_the_launcher_writes_what_a_model_owns_although_its_labels_are_gone(installed: Kubectl) -> None:
+    """Any user who may label Pods may remove them: without a right of its own the launcher could neither put them back nor stop the engine."""
+    space = namespace(installed, "relabelled")
+    launcher = ("--as", account("launcher"))
+
+    def pod(name: str, **owner: str) -> str:
+        reference = {"name": "m", "uid": uid, "controller": True} | owner
+        meta = {"name": name, "namespace": space, "ownerReferences": [reference]}
+        spec = {
+            "containers": [{"name": "engine", "image": "x"}],
+            "schedulingGates": [{"name": "flexinfer.ai/turn-1"}],
+        }
+        return text({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+
+    ours = {"apiVersion": "ai.flexinfer/v1alpha2", "kind": "Model"}
+    installed.accepted("create", "-f", "-", stdin=text(a_model(space)))
+    uid = installed.accepted("get", "model", "m", "-n", space, "-o", "jsonpath={.metadata.uid}")
+    installed.accepted("create", "-f", "-", stdin=pod("m-0", **ours))
+    installed.accepted("create", "-f", "-", stdin=pod("theirs", apiVersion="example.com/v1", kind="Model"))
+    labels = (
+        "patch",
+        "pod",
+        "-n",
+        space,
+        "--type=merge",
+        "-p",
+        '{"metadata": {"labels": {"flexinfer.ai/model-uid": "u"}}}',
+    )
+    assert "whose owner is a Model" in installed.refused(*launcher, *labels, "theirs")
+    installed.accepted(*launcher, *labels, "m-0", "--dry-run=server")
+    installed.accepted(*launcher, "delete", "pod", "m-0", "-n", space, "--dry-run=server")
+    installed.accepted("delete", "model", "m", "-n", space)
+
+
 def test_the_launcher_creates_only_resource_claims_of_models(installed: Kubectl) -> None:
     """It can read and create claims, and neither change nor delete one: each goes with its Pod."""
     space = namespace(installed, "claims")

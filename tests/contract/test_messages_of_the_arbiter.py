@@ -32,7 +32,16 @@ from flexinfer.arbiter import (
     turns,
     unseen,
 )
-from flexinfer.arbiter.effects import Advance, Grant, Initialize, Preempt, Rebind, Report, WriteLeaseStatus
+from flexinfer.arbiter.effects import (
+    Advance,
+    Grant,
+    Initialize,
+    Preempt,
+    Protect,
+    Rebind,
+    Report,
+    WriteLeaseStatus,
+)
 from flexinfer.arbiter.member import Member, of_model
 from flexinfer.events import events
 from flexinfer.events.nodes import DeviceProcess
@@ -209,6 +218,9 @@ def held_ones() -> Iterator[str]:
     for step in (RELEASING, STOPPED):
         yield from said(a_state(a_member("a", IDLE), held("a", step, reason="idle")))
     yield from said(a_state(a_member("a"), held("a", deletion_timestamp="2026-11-24T10:00:00Z")))
+    for finalizers in ((), ("example.com/theirs",)):
+        deleting = a_group(deletion_timestamp="2026-11-24T10:00:00Z", finalizers=finalizers)
+        yield from said(a_state(a_member("a"), deleting))
     yield from said(a_state(held("a")))
     raised = Placement(node="a", devices=placed_devices(["GPU-1"], 12_000))
     entry = a_group(a_holder("a", devices=(HeldDevice(uuid="GPU-1", memory_mb=8_192),)))
@@ -319,6 +331,15 @@ def of_leases() -> Iterator[str]:
     yield leases.must_leave(a_lease(), entry, deleted, state, NOW)
 
 
+async def protected() -> World:
+    """Return the world in which a finalizer was put back."""
+    world = test_perform.a_world(a_member("a"), held("a", turn=3, finalizers=()))
+    action = test_perform.effect(test_perform.as_read(world, a_member("a")))
+    assert isinstance(action, Protect)
+    await test_perform.performed(world, action)
+    return world
+
+
 async def performed() -> list[str]:
     """Return the Events of every step of a group, and the conditions of its first status."""
     worlds = []
@@ -341,7 +362,7 @@ async def performed() -> list[str]:
     world, state = test_preempt.world_of(alone), alone.observed()
     await test_preempt.performed(world, test_preempt.decided_on(state, Grant), state)
     worlds.append(world)
-    worlds += [await advanced(), await rebound(), await reported()]
+    worlds += [await advanced(), await rebound(), await reported(), await protected()]
     await asyncio.sleep(1)
     texts = [
         thing["message"] for world in worlds for (kind, *_), thing in world.things.items() if kind == "events"

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from flexinfer.api import conditions
+from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.model import BackendStatus, Gpu, Model, Serverless
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import RELEASING
@@ -22,13 +23,15 @@ from flexinfer.launcher import (
     effects,
     expose,
     loading,
+    overdue,
     prompt_cache,
+    restore,
     start,
     status,
     stop,
     view,
 )
-from flexinfer.launcher.effects import Protect, RestoreService, Stop
+from flexinfer.launcher.effects import Protect, Relabel, RestoreService, Stop
 from flexinfer.launcher.manifests import service
 from flexinfer.launcher.view import context_of, view_of
 from flexinfer.runtime.kubernetes.api import ForbiddenError
@@ -58,7 +61,21 @@ from tests.unit.launcher.deciding import LOADING, READY, decided, traffic, with_
 from tests.unit.launcher.models import IDLE, SETTINGS, a_probe, a_start, holding, its_pod, observed
 from tests.unit.launcher.world import World
 
-MODULES = (claim, decide, drain, effects, expose, loading, prompt_cache, start, status, stop, view)
+MODULES = (
+    claim,
+    decide,
+    drain,
+    effects,
+    expose,
+    loading,
+    overdue,
+    prompt_cache,
+    restore,
+    start,
+    status,
+    stop,
+    view,
+)
 NOT_SHOWN = (
     "back-off (\\\\S+) restarting",  # what a kubelet writes is read by it
     "its Pod does not terminate",  # causes of a deletion, which the log has
@@ -234,6 +251,13 @@ async def stops() -> list[str]:
     idle(world)
     await stopped(world, runtime)
     texts.append(ready_message(world))
+    world, runtime = a_world(
+        a_start(
+            finalizers=(RUNNING_FINALIZER, "example.com/theirs"), deletion_timestamp="2026-11-24T12:00:00Z"
+        )
+    )
+    await stopped(world, runtime)
+    texts.append(ready_message(world))
     texts += [await stop_of(ready, draining) for ready in ("Failed", "") for draining in (None, 1.0)]
     return texts
 
@@ -280,6 +304,10 @@ async def remarks() -> list[str]:
     world, runtime = a_world(a_start(ready=READY))
     world.touch("models", "llama", lambda m: m["metadata"].update(finalizers=[]))
     await perform(runtime, Protect(model=there(world)))
+    world.put("pods", {"metadata": {"name": "llama-0", "uid": "pod"}})
+    await asyncio.sleep(1)
+    await perform(runtime, Relabel(model=there(world), pod=PodFacts(name="llama-0", uid="pod")))
+    await asyncio.sleep(1)
     body = service(there(world), ACTING)
     await perform(runtime, RestoreService(model=there(world), service=body))
     await asyncio.sleep(1)

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from flexinfer.api import conditions, sharedgroup
 from flexinfer.api.conditions import Condition
 from flexinfer.api.group_reasons import GroupReason
+from flexinfer.api.labels import HELD_FINALIZER
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import (
     BLOCKED,
@@ -27,6 +28,7 @@ from flexinfer.api.sharedgroup import (
     STOPPED,
     Holder,
     SharedGroup,
+    highest_turn,
     object_name,
 )
 from flexinfer.arbiter import leases
@@ -39,6 +41,7 @@ from flexinfer.arbiter.effects import (
     GrantLease,
     Initialize,
     Preempt,
+    Protect,
     Rebind,
     Report,
     Unprotect,
@@ -101,11 +104,16 @@ def _object_or_model(state: ObservedState, key: str, now: float) -> Iterator[Act
     group = state.groups.get(key.removeprefix("ignored/")) if key.startswith("ignored/") else None
     if group is None or group.counts:
         return
-    if group.deleting:
-        yield Unprotect(group=group)
+    yield from _unprotected(group)
     condition = wrong_name(group)
     if not conditions.same(group.condition(condition.type), condition):
         yield Report(group=group, condition=condition)
+
+
+def _unprotected(group: SharedGroup) -> Iterator[Action]:
+    """Let an object go that is being deleted; that others keep it is theirs."""
+    if group.deleting and HELD_FINALIZER in group.metadata.finalizers:
+        yield Unprotect(group=group)
 
 
 def wrong_name(group: SharedGroup) -> Condition:
@@ -145,14 +153,14 @@ def _needs_object(key: str, state: ObservedState) -> bool:
 def _uninitialized(group: Group, shared: SharedGroup, state: ObservedState) -> Iterator[Action]:
     """Initialise the object; what its members show stays as it is until then."""
     if shared.deleting:
-        yield Unprotect(group=shared)
+        yield from _unprotected(shared)
         return
     keys = sorted(state.members(group.namespace, group.name))
     members = [model for key in keys if (model := state.models.get(key)) is not None]
     models = tuple(model for model in members if not holds_elsewhere(model, group.name, state))
     turns = [m.status.shared_group.turn for m in models if m.status.shared_group is not None]
     turns += [m.status.backend.turn for m in models if m.status.backend is not None]
-    yield Initialize(group=shared, models=models, highest_turn=max(turns, default=0))
+    yield Initialize(group=shared, models=models, highest_turn=highest_turn(shared.metadata.version, *turns))
 
 
 def _initialized(
@@ -179,7 +187,9 @@ def _initialized(
     if turns.next is not None:
         yield _grant(shared, turns.next)
     elif shared.deleting and not group.holders:
-        yield Unprotect(group=shared)
+        yield from _unprotected(shared)
+    elif group.holders and not shared.deleting and HELD_FINALIZER not in shared.metadata.finalizers:
+        yield Protect(group=shared)
     yield from (RequeueAt(at) for at in (turns.again,) if at is not None and at > now)
     yield from _report(shared, blocker)
     cause = blocker.message if blocker is not None else ""

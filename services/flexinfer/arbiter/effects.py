@@ -108,6 +108,10 @@ class CheckLeaseExpiry(OnGroup, frozen=True, kw_only=True):
     lease: GPULease
 
 
+class Protect(OnGroup, frozen=True, kw_only=True):
+    """Put the finalizer of a SharedGroup back that was removed while it has a holder."""
+
+
 class Unprotect(OnGroup, frozen=True, kw_only=True):
     """Remove the finalizer of a SharedGroup that is being deleted and that has no holder."""
 
@@ -121,6 +125,7 @@ OnAnyGroup: TypeAlias = (
     | Report
     | WriteLeaseStatus
     | CheckLeaseExpiry
+    | Protect
     | Unprotect
 )
 """Every effect on an existing SharedGroup that is read alone; that of a Grant is read with all others."""

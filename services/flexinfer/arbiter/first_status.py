@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flexinfer.api import kube
-from flexinfer.api.labels import HELD_FINALIZER, MANAGED_BY_LABEL, PART_OF_LABEL, TURN_LABEL
+from flexinfer.api.labels import HELD_FINALIZER, MANAGED_BY_LABEL, PART_OF_LABEL
 from flexinfer.api.metadata import Metadata
 from flexinfer.api.numbers import counted
 from flexinfer.api.sharedgroup import INITIALIZED, SharedGroup, SharedGroupSpec, object_name
@@ -13,7 +13,7 @@ from flexinfer.arbiter.lease_effects import claimed
 from flexinfer.arbiter.objects import other_than, protect, put, read, record_step
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import pod_facts
+from flexinfer.events.workload import model_uid
 from flexinfer.runtime.kubernetes.api import PODS, SHARED_GROUPS, AlreadyExistsError
 from flexinfer.runtime.refetch import deletion_of
 from flexinfer.runtime.runtime import Runtime
@@ -49,7 +49,9 @@ async def initialize(runtime: Runtime, action: Initialize, current: SharedGroup)
             *([deletion_of(current)] if again is None else other or [events.GroupObserved(group=again)]),
         ]
     current = await protect(runtime, again)
-    pods = (await runtime.cluster.list(PODS, current.metadata.namespace, labels=TURN_LABEL)).items
+    pods = (
+        await runtime.cluster.list(PODS, current.metadata.namespace)
+    ).items  # whatever their labels: these may have been edited
     stamp, turn = rfc3339(runtime), action.highest_turn
     ours = await _without_turns_of_others(runtime, current, pods)
     first = status.initialized(current, ours, action.models, turn, stamp, [one.lease for one in leases])
@@ -73,4 +75,4 @@ async def _without_turns_of_others(
     groups = (await runtime.cluster.list(SHARED_GROUPS)).items
     others = [group for group in groups if group.key != current.key and group.counts]
     elsewhere = {holder.uid for group in others for holder in group.status.holders}
-    return [pod for pod in pods if pod_facts(pod).model_uid not in elsewhere]
+    return [pod for pod in pods if model_uid(pod.metadata) not in elsewhere]

@@ -29,6 +29,7 @@ from flexinfer.arbiter.effects import (
     Initialize,
     OnAnyGroup,
     Preempt,
+    Protect,
     Rebind,
     Report,
     Unprotect,
@@ -39,7 +40,7 @@ from flexinfer.arbiter.grant import grant
 from flexinfer.arbiter.group import has_opened, has_returned, may_hold, must_leave, where
 from flexinfer.arbiter.lease_effects import perform_on_lease, still_due, waiting_lease
 from flexinfer.arbiter.member import Member, of_model
-from flexinfer.arbiter.objects import other_than, put, read, read_model, record_step, set_finalizers
+from flexinfer.arbiter.objects import other_than, protect, put, read, read_model, record_step, set_finalizers
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
@@ -82,6 +83,8 @@ async def _perform_on(
             return await _rebind(runtime, action, current, telemetry)
         case Report():
             return await _report(runtime, action, current)
+        case Protect():
+            return await _protect(runtime, current)
         case Unprotect():
             return await _unprotect(runtime, current)
 
@@ -232,6 +235,16 @@ async def _report(runtime: Runtime, action: Report, current: SharedGroup) -> Seq
 
 def _steps(group: SharedGroup) -> list[tuple[str, int, str]]:
     return [(holder.uid, holder.turn, holder.step) for holder in group.status.holders]
+
+
+async def _protect(runtime: Runtime, current: SharedGroup) -> Sequence[AnyEvent]:
+    """Put the finalizer back of an object with a holder. Raises ConflictError if it was written since."""
+    if current.deleting or not current.status.holders:
+        return [events.GroupObserved(group=current)]
+    latest = await protect(runtime, current)
+    message = f"finalizer {HELD_FINALIZER} was removed while the GPUs are held; it was added again"
+    record_step(runtime, latest, GRANTED, message, warning=True)
+    return [events.GroupObserved(group=latest)]
 
 
 async def _unprotect(runtime: Runtime, current: SharedGroup) -> Sequence[AnyEvent]:

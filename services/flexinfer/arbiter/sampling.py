@@ -32,6 +32,7 @@ class SampleHints:
     async def run(self, runtime: Runtime, _remember: object = None) -> None:
         """Publish, until cancelled: the companion of the arbiter's controller."""
         loop, hinted_at = asyncio.get_running_loop(), dict[str, float]()
+        self._changed.set()
         while True:
             await self._changed.wait()
             self._changed.clear()

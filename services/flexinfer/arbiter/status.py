@@ -1,13 +1,13 @@
 """The status of a SharedGroup as it will be after a step. Pure: `perform` writes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from flexinfer.api import conditions, kube
 from flexinfer.api.conditions import Condition
 from flexinfer.api.group_reasons import GroupReason
-from flexinfer.api.labels import DEVICES_ANNOTATION, MODEL_LABEL
+from flexinfer.api.labels import DEVICES_ANNOTATION
 from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
 from flexinfer.api.numbers import counted
@@ -23,11 +23,13 @@ from flexinfer.api.sharedgroup import (
     Holder,
     SharedGroup,
     SharedGroupStatus,
+    highest_turn,
+    is_turn,
 )
 from flexinfer.arbiter.budget import budget_mb
 from flexinfer.arbiter.member import Member, label_of
 from flexinfer.arbiter.memory_release import Seen, held_devices, rebound_devices
-from flexinfer.events.workload import pod_facts
+from flexinfer.events.workload import model_uid, pod_facts
 from flexinfer.state.observed import Sample
 
 
@@ -50,7 +52,7 @@ def granted(
         model="" if member.is_lease else name,
         lease=name if member.is_lease else "",
         uid=member.uid,
-        turn=max(status.turn, *_turns_of(member.object)) + 1,
+        turn=highest_turn(group.metadata.version, status.turn, *_turns_of(member.object)) + 1,
         step=GRANTED,
         node=placement.node,
         devices=held_devices(placement.devices, snapshot),
@@ -148,7 +150,7 @@ def initialized(
     group: SharedGroup,
     pods: Sequence[kube.Pod],
     models: Sequence[Model],
-    highest_turn: int,
+    highest: int,
     stamp: str,
     leases: Sequence[GPULease] = (),
 ) -> SharedGroupStatus:
@@ -157,19 +159,18 @@ def initialized(
     A lease whose status says Granted holds its devices again.
 
     Pods whose gate is open hold the devices; gated and terminating ones, and those of a deleted Model, are about to leave. Turns continue
-    above the highest that was seen, and above the object's own resourceVersion: numbers of a former life of the group stay unused.
+    above the highest that was seen, and above the object's own resourceVersion: numbers of a former life of the group stay unused. Which Pod is
+    an engine's its name says, which cannot be edited as labels can; of two that claim one uid the Model's own counts.
     """
-    by_name = {model.metadata.name: model for model in models}
-    ours = [pod for pod in pods if pod.metadata.labels.get(MODEL_LABEL) in by_name and _may_use_devices(pod)]
-    turns = [pod_facts(pod).turn for pod in ours]
-    turns += [lease.status.turn for lease in leases]
-    highest = max([highest_turn, group.metadata.version, group.status.turn, *turns])
+    version, engines = group.metadata.version, _engines(pods, models)
+    turns = [*(pod_facts(pod).turn for pod, _ in engines), *(lease.status.turn for lease in leases)]
+    turn = highest_turn(version, version, highest, group.status.turn, *turns)
     holders = [_adopted_lease(lease, stamp) for lease in leases if lease.granted and not lease.deleting]
-    for pod in sorted(ours, key=lambda pod: pod.metadata.name):
-        holder = _adopted(pod, by_name, highest + 1, stamp)
-        highest = max(highest, holder.turn)
-        holders.append(holder)
-    status = msgspec.structs.replace(group.status, turn=highest)
+    for pod, model in engines:
+        if all(model_uid(pod.metadata) != holder.uid for holder in holders):
+            holders.append(_adopted(pod, model, version, turn + 1, stamp))
+            turn = max(turn, holders[-1].turn)
+    status = msgspec.structs.replace(group.status, turn=turn)
     accepted = _true(group, conditions.ACCEPTED, GroupReason.ACCEPTED, "")
     free = Condition(
         type=BLOCKED,
@@ -183,6 +184,17 @@ def initialized(
     return _with_conditions(_counted(group, status, tuple(holders)), [accepted, done, free], stamp)
 
 
+def _engines(pods: Sequence[kube.Pod], models: Sequence[Model]) -> Sequence[tuple[kube.Pod, Model]]:
+    """Return the Pods that may use a device and have the name of a Model's engine, each with that Model; those first that are of its uid."""
+    by_name = {model.pod_name: model for model in models}
+    pairs = [
+        (pod, by_name[pod.metadata.name])
+        for pod in pods
+        if pod.metadata.name in by_name and model_uid(pod.metadata) and _may_use_devices(pod)
+    ]
+    return sorted(pairs, key=lambda pair: (model_uid(pair[0].metadata) != pair[1].uid, pair[0].metadata.name))
+
+
 def _may_use_devices(pod: kube.Pod) -> bool:
     """Return whether a Pod may use a device: not one of no turn that asks for none, whose Model joined the group while it ran on CPUs.
 
@@ -194,10 +206,10 @@ def _may_use_devices(pod: kube.Pod) -> bool:
     return any("/" in name for one in needs for name in (*one.requests, *one.limits))
 
 
-def _adopted(pod: kube.Pod, models: Mapping[str, Model], next_turn: int, stamp: str) -> Holder:
-    facts, model = pod_facts(pod), models[pod.metadata.labels[MODEL_LABEL]]
-    turn, current = facts.turn, facts.model_uid == model.uid
-    stays = turn > 0 and current and not facts.gated and not facts.deleting
+def _adopted(pod: kube.Pod, model: Model, version: int, next_turn: int, stamp: str) -> Holder:
+    facts, uid = pod_facts(pod), model_uid(pod.metadata)
+    has_turn, current = is_turn(facts.turn, version), uid == model.uid
+    stays = has_turn and current and not facts.gated and not facts.deleting
     placement = model.status.placement or Placement()
     here = facts.node in (
         "",
@@ -205,8 +217,8 @@ def _adopted(pod: kube.Pod, models: Mapping[str, Model], next_turn: int, stamp: 
     )  # one that was left on another node has none of the placement's devices
     return Holder(
         model=model.metadata.name,
-        uid=facts.model_uid,
-        turn=turn if turn > 0 else next_turn,
+        uid=uid,
+        turn=facts.turn if has_turn else next_turn,
         step=GRANTED if stays else RELEASING,
         node=facts.node or placement.node,
         devices=tuple(HeldDevice(uuid=uuid) for uuid in placement.uuids) if here else (),

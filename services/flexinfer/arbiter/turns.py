@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from flexinfer.api.labels import HELD_FINALIZER
 from flexinfer.api.numbers import listed
 from flexinfer.api.placement import PlacedDevice
 from flexinfer.api.sharedgroup import GRANTED, Holder, SharedGroup
@@ -60,7 +61,7 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
 def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float) -> Turns:
     """Return what is due in the queue of an initialised group."""
     if shared.deleting:
-        return Turns()
+        return Turns(waits=dict.fromkeys((member.uid for member in group.queue), _deleting(shared)))
     foreign = withheld(group, state)
     kept_room: _Kept | None = None
     turns, waits, again = Turns(), dict(foreign), [*_silent_at(group, state, now)]
@@ -85,6 +86,15 @@ def turns_of(group: Group, shared: SharedGroup, state: ObservedState, now: float
             kept_room = _kept(member, room_plan, shared)
             turns = msgspec.structs.replace(turns, makes_room_for=member, leavers=room_plan.leavers)
     return msgspec.structs.replace(turns, waits=waits, again=min(again, default=None))
+
+
+def _deleting(shared: SharedGroup) -> str:
+    """Return what the members of a group wait for whose SharedGroup is being deleted: nothing is granted by that one any more."""
+    others = [name for name in shared.metadata.finalizers if name != HELD_FINALIZER]
+    if shared.status.holders or not others:
+        return "its SharedGroup is being deleted, and is created again once its holders have stopped"
+    names = ", ".join(others)
+    return f"its SharedGroup is being deleted, and is created again once the controllers of its finalizers have removed them: {names}"
 
 
 def _silent_at(group: Group, state: ObservedState, now: float) -> Iterator[float]:

@@ -20,7 +20,7 @@ from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher import drain, loading, status, unresponsive
-from flexinfer.launcher.effects import Action, Protect, Purpose, RestoreService, Start, Stop
+from flexinfer.launcher.effects import Action, Protect, Purpose, Relabel, RestoreService, Start, Stop
 from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings, engine_pod, service, template
 from flexinfer.launcher.memory import Memory
 from flexinfer.launcher.view import ModelContext, context_of
@@ -45,11 +45,12 @@ def decide(
 
 
 def _restore(context: ModelContext, *, service_drifted: bool) -> Iterator[Action]:
-    """Restore what another client removed or edited: the finalizer of a Model whose engine may run, and its Service."""
+    """Restore what another client removed or edited: the finalizer of a Model whose engine may run, labels of its Pod, and its Service."""
     model = context.view.model
     engine = any(not (pod.gated or pod.ended or pod.deleting) for pod in context.pods)
     if engine and RUNNING_FINALIZER not in model.metadata.finalizers:
         yield Protect(model=model)
+    yield from (Relabel(model=model, pod=pod) for pod in context.pods if pod.unlabelled and not pod.deleting)
     if service_drifted and context.view.accepted.true:
         yield RestoreService(model=model, service=service(model, context.settings))
 

@@ -130,5 +130,17 @@ class Protect(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.model.key}/finalizer"
 
 
-Effect: TypeAlias = Start | Stop | Expose | Announce | RestoreService | Protect
+class Relabel(msgspec.Struct, frozen=True, kw_only=True):
+    """Put the labels back that a Pod of the Model has lost."""
+
+    model: Model
+    pod: PodFacts
+
+    @property
+    def key(self) -> str:
+        """A key beside the Model's: nothing waits for it."""
+        return f"{self.model.key}/labels"
+
+
+Effect: TypeAlias = Start | Stop | Expose | Announce | RestoreService | Protect | Relabel
 Action: TypeAlias = Effect | WriteStatus | RequeueAt | CatchUp

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from flexinfer.api import conditions, kube
 from flexinfer.api.conditions import Condition
-from flexinfer.api.labels import MODEL_LABEL
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
+from flexinfer.events.workload import model_name
 from flexinfer.launcher import status
 from flexinfer.launcher.effects import Announce, Expose, NameTakenError, RestoreService
 from flexinfer.launcher.fence import Fences
@@ -151,7 +151,7 @@ async def _leave_name_taken(runtime: Runtime, model: Model, settings: LaunchSett
     meta, name = model.metadata, pod_name(model)
     with contextlib.suppress(NotFoundError):
         pod = await runtime.cluster.get(PODS, meta.namespace, name)
-        if pod.metadata.labels.get(MODEL_LABEL) != meta.name:
+        if model_name(pod.metadata) != meta.name:
             raise NameTakenError(model, "Pod", name)
     write = status.not_ready(view_of(model), settings, Reason.NOT_STARTED, status.NOT_STARTED)
     return await write_status(runtime, write) if write is not None else ()

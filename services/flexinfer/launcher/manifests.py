@@ -69,7 +69,7 @@ def endpoint(model: Model, settings: LaunchSettings) -> str:
 
 def pod_name(model: Model) -> str:
     """Return the one name that a Model's engine Pod may have: it excludes a second engine (ADR 0010)."""
-    return f"{model.metadata.name}-0"
+    return model.pod_name
 
 
 def gate(turn: int) -> str:

@@ -9,6 +9,7 @@ from flexinfer.launcher.effects import (
     Expose,
     NotCreatedError,
     Protect,
+    Relabel,
     RestoreService,
     Start,
     Stop,
@@ -18,7 +19,8 @@ from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.memory import CreationRejected, Fact, ServiceRestored
 from flexinfer.launcher.pods_gone import PodsGone
-from flexinfer.launcher.start import protect, start
+from flexinfer.launcher.restore import protect, relabel
+from flexinfer.launcher.start import start
 from flexinfer.launcher.status import not_ready
 from flexinfer.launcher.stop import stop
 from flexinfer.launcher.view import view_of
@@ -44,6 +46,8 @@ async def perform(
                 return await restore_service(runtime, action, settings)
             case Protect():
                 return await protect(runtime, action)
+            case Relabel():
+                return await relabel(runtime, action)
     except NotCreatedError as error:
         rejection = CreationRejected(key=error.model.key, uid=error.model.uid)
         restoration = ServiceRestored(key=error.model.key, uid=error.model.uid)

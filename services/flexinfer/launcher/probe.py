@@ -56,6 +56,7 @@ class Prober(TouchedKeys):
     async def watch(self, runtime: Runtime, remember: Remember) -> None:
         """Probe until cancelled: the companion of the launcher's controller."""
         async with self._opened() as ask, asyncio.TaskGroup() as tasks:
+            self._begin(runtime.clock())
             while True:
                 self._changed.clear()
                 state, now = self._state, runtime.clock()
@@ -65,6 +66,12 @@ class Prober(TouchedKeys):
                     attempt = ProbeAttempt(runtime, model, target, ask, remember)
                     tasks.create_task(self._probe(attempt, state))
                 await self._wait(now)
+
+    def _begin(self, now: float) -> None:
+        """Have the targets of before probed at once: an error may have ended their probes."""
+        for key, target in self._targets.items():
+            target.busy = False
+            self._schedule(key, target, now)
 
     async def _wait(self, now: float) -> None:
         """Return when a target is due or the state has changed."""

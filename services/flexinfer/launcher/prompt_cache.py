@@ -18,6 +18,7 @@ import msgspec
 
 from flexinfer import backends
 from flexinfer.api.address import host_port
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.api.headers import Headers
 from flexinfer.api.model import Model
 from flexinfer.api.numbers import counted
@@ -177,6 +178,6 @@ def _read(answer: Answer, kind: type[T]) -> T | None:
     if not answer.good:
         return None
     try:
-        return msgspec.json.decode(answer.body, type=kind)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+        return read_json(answer.body, kind)
+    except ForeignJsonError:
         return None

@@ -17,22 +17,20 @@ from collections.abc import Mapping, Sequence
 from flexinfer.api import kube
 from flexinfer.api.conditions import clause
 from flexinfer.api.labels import (
-    MODEL_LABEL,
-    MODEL_UID_LABEL,
     RUNNING_FINALIZER,
     TEMPLATE_ANNOTATION,
     TURN_LABEL,
 )
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import SharedGroup, object_name
+from flexinfer.api.sharedgroup import SharedGroup, is_turn, object_name
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.events.workload import pod_facts
+from flexinfer.events.workload import model_name, model_uid, pod_facts
 from flexinfer.launcher import status
 from flexinfer.launcher.claim import put_claim
-from flexinfer.launcher.effects import NameTakenError, NotCreatedError, Protect, Start
-from flexinfer.launcher.expose import ensure_service, remark
+from flexinfer.launcher.effects import NameTakenError, NotCreatedError, Start
+from flexinfer.launcher.expose import ensure_service
 from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.manifests import LaunchSettings, gate, template
 from flexinfer.launcher.memory import EngineProbed
@@ -48,7 +46,7 @@ from flexinfer.runtime.kubernetes.api import (
     NotFoundError,
 )
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.status_writer import record_transition, write_status_once
+from flexinfer.runtime.status_writer import write_status_once
 from flexinfer.runtime.together import both
 
 log = logging.getLogger(__name__)
@@ -61,7 +59,7 @@ async def start(
     """Create the Pod of a turn and open its gate; returns what the API server replied. Raises NotCreatedError, ApiError."""
     prepared_model, pod = await _prepare(runtime, action, settings)
     if pod is None:
-        return [events.ModelObserved(model=await _read_model(runtime, action.model))]
+        return [events.ModelObserved(model=await read_model(runtime, action.model))]
     # Read after the Pod exists, never before: a release that these reads miss will find the Pod and delete it.
     current = await _confirm(runtime, action, prepared_model, pod, settings)
     if _may_open(action, current, pod.metadata.uid, settings) and runtime.is_leader():
@@ -124,10 +122,12 @@ async def _name_pod(
 ) -> Model:
     """Write into `status.backend` that this Pod is the one of its turn; returns the Model as it is then.
 
-    A turn that names another Pod already is over: its Pod is gone, and its memory must be seen free before the next one loads.
+    A turn that names another Pod already is over: its Pod is gone, and its memory must be seen free before the next one loads. A later turn is
+    never replaced; a number that cannot be one was written by another client.
     """
     view, uid = view_of(model), pod.metadata.uid
-    if model.uid != action.model.uid or model.deleting or view.backend.turn > action.turn:
+    later = view.backend.turn > action.turn and is_turn(view.backend.turn, action.turn)
+    if model.uid != action.model.uid or model.deleting or later:
         return model
     if view.backend.turn == action.turn and view.backend.pod_uid == uid:
         return model
@@ -137,15 +137,6 @@ async def _name_pod(
     backend = status.no_engine(view) if over else status.opening(view, action.turn, uid)
     write = status.not_ready(view, settings, reason, message, backend)
     return model if write is None else await write_status_once(runtime, write)
-
-
-async def protect(runtime: Runtime, action: Protect) -> Sequence[AnyEvent]:
-    """Put the finalizer back that was removed while the engine runs, and say so in an Event. Raises ApiError."""
-    await put_finalizer(runtime, action.model)
-    message = f"finalizer {RUNNING_FINALIZER} was removed while the engine runs; it was added again"
-    log.warning("%s: %s", action.model.key, message)
-    runtime.spawn_background(record_transition(runtime, action.model, remark(action.model, message)))
-    return [events.ModelObserved(model=await _read_model(runtime, action.model))]
 
 
 async def put_finalizer(runtime: Runtime, previous: Model) -> Model:
@@ -161,7 +152,7 @@ async def put_finalizer(runtime: Runtime, previous: Model) -> Model:
         try:
             return await runtime.cluster.patch(MODELS, meta.namespace, meta.name, _finalizer_patch(model))
         except (InvalidError, ConflictError):
-            model = await _read_model(runtime, previous)
+            model = await read_model(runtime, previous)
             if model.uid != previous.uid:
                 return model
     return model
@@ -195,8 +186,7 @@ async def _put_pod(runtime: Runtime, action: Start, settings: LaunchSettings) ->
         existing = await runtime.cluster.get(PODS, namespace, name)
     except NotFoundError:
         return None
-    labels = existing.metadata.labels
-    if MODEL_UID_LABEL not in labels or labels.get(MODEL_LABEL) != action.model.metadata.name:
+    if not model_uid(existing.metadata) or model_name(existing.metadata) != action.model.metadata.name:
         raise NameTakenError(action.model, "Pod", name)
     if _is_of(existing, action):
         return existing
@@ -208,7 +198,7 @@ def _is_of(pod: kube.Pod, action: Start) -> bool:
     """Return whether a Pod is the one that this start creates: of this uid, turn and template, and not terminating."""
     labels, annotations = pod.metadata.labels, pod.metadata.annotations
     return (
-        (labels[MODEL_UID_LABEL], labels.get(TURN_LABEL)) == (action.model.uid, str(action.turn))
+        (model_uid(pod.metadata), labels.get(TURN_LABEL, "0")) == (action.model.uid, str(action.turn))
         and annotations.get(TEMPLATE_ANNOTATION) == action.template
         and pod.metadata.deletion_timestamp is None
     )
@@ -259,8 +249,8 @@ async def _open_gate(runtime: Runtime, action: Start, pod: kube.Pod, fences: Fen
 async def _read(runtime: Runtime, action: Start) -> ModelView:
     """Read the Model and its SharedGroup, side by side. Raises ApiError."""
     if not action.model.spec.group:
-        return view_of(await _read_model(runtime, action.model))
-    model, group = await both(_read_model(runtime, action.model), _read_group(runtime, action))
+        return view_of(await read_model(runtime, action.model))
+    model, group = await both(read_model(runtime, action.model), _read_group(runtime, action))
     return view_of(model, [group])
 
 
@@ -272,6 +262,7 @@ async def _read_group(runtime: Runtime, action: Start) -> SharedGroup | None:
         return None
 
 
-async def _read_model(runtime: Runtime, model: Model) -> Model:
+async def read_model(runtime: Runtime, model: Model) -> Model:
+    """Return the Model that has the name of another now. Raises ApiError."""
     meta = model.metadata
     return await runtime.cluster.get(MODELS, meta.namespace, meta.name)

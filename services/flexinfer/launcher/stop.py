@@ -24,8 +24,8 @@ from flexinfer.launcher.effects import Purpose, Stop
 from flexinfer.launcher.fence import Fences
 from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings
 from flexinfer.launcher.memory import EngineProbed
+from flexinfer.launcher.overdue import overdue, subject
 from flexinfer.launcher.pods_gone import PodsGone, Wait
-from flexinfer.launcher.status import node_exits
 from flexinfer.launcher.view import ModelView, group_names, view_of
 from flexinfer.runtime.kubernetes.api import (
     MODELS,
@@ -40,7 +40,6 @@ from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import write_status
 
 log = logging.getLogger(__name__)
-_WITHOUT_FINALIZERS = 'kubectl patch pod {meta.name} -n {meta.namespace} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\''
 _SHORTEST_POLL, _LONGEST_POLL = 0.01, 2.0
 """Seconds between two LISTs of a stop that nothing is observed of: the watch tells sooner when one is worth it."""
 _DELETE_TRIES = 5
@@ -91,10 +90,8 @@ async def _stop(
     deletions = _deleted(action)
     if not cause:
         return [*deletions, event]
-    if current.model.deleting:
-        return [*deletions, *await _remove_finalizer(runtime, current.model)]
     message = _stopped(action, began, runtime.clock()) + (f"; {note}" if note else "")
-    return [*deletions, *await _write(runtime, settings, current, Reason.STOPPED, message)]
+    return [*deletions, *await _write_stopped(runtime, settings, current, message)]
 
 
 async def _read(runtime: Runtime, action: Stop) -> ModelView:
@@ -180,17 +177,17 @@ async def _pods_left(
     replica is no longer the leader. A stop that was
     reported as overdue looks once, after a pause: it is repeated.
     """
-    overdue = bool(action.pods) and (
+    repeated = bool(action.pods) and (
         action.purpose is Purpose.AWAIT or current.ready.reason == Reason.STOPPING
     )
-    deadline, pause = runtime.clock() + (OVERDUE_POLL if overdue else STOP_SECONDS), _SHORTEST_POLL
-    if overdue:
+    deadline, pause = runtime.clock() + (OVERDUE_POLL if repeated else STOP_SECONDS), _SHORTEST_POLL
+    if repeated:
         await wait.until(runtime, OVERDUE_POLL)
     while True:
-        pods = await _engine_pods(runtime, action.model)
+        pods = await _engine_pods(runtime, action)
         if any(pod.metadata.deletion_timestamp is None for pod in pods):
             return pods
-        if not pods or ((overdue or runtime.clock() >= deadline) and runtime.is_leader()):
+        if not pods or ((repeated or runtime.clock() >= deadline) and runtime.is_leader()):
             return pods
         if not runtime.is_leader():
             return None
@@ -198,11 +195,20 @@ async def _pods_left(
         pause = min(2 * pause, _LONGEST_POLL)
 
 
-async def _engine_pods(runtime: Runtime, model: Model) -> Sequence[kube.Pod]:
-    """List the Model's Pods by its uid alone, those of its Jobs left out: other labels may have been edited. Raises ApiError."""
-    labels = f"{MODEL_UID_LABEL}={model.uid}"
-    listing = await runtime.cluster.list(PODS, model.metadata.namespace, labels=labels)
-    return [pod for pod in listing.items if not any(o.kind == "Job" for o in pod.metadata.owner_references)]
+async def _engine_pods(runtime: Runtime, action: Stop) -> Sequence[kube.Pod]:
+    """List the Model's Pods by its uid alone, those of its Jobs left out: other labels may have been edited. Raises ApiError.
+
+    One that has lost that label too is read by its name.
+    """
+    namespace, uid = action.model.metadata.namespace, action.model.uid
+    listing = await runtime.cluster.list(PODS, namespace, labels=f"{MODEL_UID_LABEL}={uid}")
+    pods = [pod for pod in listing.items if not any(o.kind == "Job" for o in pod.metadata.owner_references)]
+    for facts in action.pods:
+        if facts.unlabelled:
+            with contextlib.suppress(NotFoundError):
+                pod = await runtime.cluster.get(PODS, namespace, facts.name)
+                pods += [pod] if pod.metadata.uid == facts.uid else []
+    return pods
 
 
 def _still_there(action: Stop, pod: kube.Pod) -> EngineProbed:
@@ -222,32 +228,16 @@ async def _write_overdue(
     runtime: Runtime, settings: LaunchSettings, current: ModelView, pod: kube.Pod
 ) -> Sequence[AnyEvent]:
     """Write what holds a Pod that does not go: as `Stopping`, or beside a failure, which stays reported."""
-    overdue = _overdue(pod)
     if current.stop_cause or not current.ready.failed:
-        return await _write(runtime, settings, current, Reason.STOPPING, overdue)
-    failure = current.ready.message.partition(f"; {_subject(pod)}")[0]
-    reason, message = Reason(current.ready.reason), f"{failure}; {overdue}"
+        return await _write(runtime, settings, current, Reason.STOPPING, overdue(pod))
+    failure = current.ready.message.partition(f"; {subject(pod)}")[0]
+    reason, message = Reason(current.ready.reason), f"{failure}; {overdue(pod)}"
     write = status.not_ready(current, settings, reason, message, current.backend, status.RUN_GATES)
     return (
         await write_status(runtime, write)
         if write is not None
         else [events.ModelObserved(model=current.model)]
     )
-
-
-def _subject(pod: kube.Pod) -> str:
-    where = f" on node {pod.spec.node_name}" if pod.spec.node_name else ""
-    return f"Pod {pod.metadata.name}{where}"
-
-
-def _overdue(pod: kube.Pod) -> str:
-    """Return the message of a stop that does not end: what holds the Pod, and the exits; equal at each attempt."""
-    meta, node = pod.metadata, pod.spec.node_name
-    finalizers = f" with finalizers {', '.join(meta.finalizers)}" if meta.finalizers else ""
-    exits = [f"see kubectl describe pod {meta.name} -n {meta.namespace}"]
-    exits += [f"remove its finalizers: {_WITHOUT_FINALIZERS.format(meta=meta)}"] if meta.finalizers else []
-    exits += [f"if node {node} is lost: {node_exits(node)}"] if node else []
-    return f"{_subject(pod)}{finalizers} still exists {STOP_SECONDS}s after its deletion: {'; '.join(exits)}"
 
 
 def _deleted(action: Stop) -> list[EngineProbed]:
@@ -269,18 +259,32 @@ async def _write(
     return await write_status(runtime, write)
 
 
-async def _remove_finalizer(runtime: Runtime, model: Model) -> Sequence[AnyEvent]:
-    """Remove the finalizer by the resourceVersion read before the list. Raises ConflictError if the Model was written since."""
+async def _write_stopped(
+    runtime: Runtime, settings: LaunchSettings, current: ModelView, message: str
+) -> Sequence[AnyEvent]:
+    """Write Stopped; a Model that is being deleted loses its finalizer before, and is gone then unless others keep it. Raises as `_remove_finalizer`."""
+    if current.model.deleting:
+        latest = await _remove_finalizer(runtime, current.model)
+        if latest is None:
+            return [deletion_of(current.model)]
+        current = view_of(latest, current.groups)
+        others = ", ".join(latest.metadata.finalizers)
+        message = f"{message}; the Model stays until the controllers of its other finalizers have removed them: {others}"
+    return await _write(runtime, settings, current, Reason.STOPPED, message)
+
+
+async def _remove_finalizer(runtime: Runtime, model: Model) -> Model | None:
+    """Remove the finalizer by the resourceVersion read before the list; returns the Model if others keep it. Raises ConflictError if it was written since."""
     meta = model.metadata
     if RUNNING_FINALIZER not in meta.finalizers:
-        return [events.ModelObserved(model=model)]
+        return model
     rest = [name for name in meta.finalizers if name != RUNNING_FINALIZER]
     operations = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version},
         {"op": "replace", "path": "/metadata/finalizers", "value": rest},
     ]
     try:
-        await runtime.cluster.patch(MODELS, meta.namespace, meta.name, operations)
+        latest = await runtime.cluster.patch(MODELS, meta.namespace, meta.name, operations)
     except InvalidError as error:
         raise ConflictError(f"{meta.key} was written during its stop: {error}", 409) from error
-    return [] if rest else [deletion_of(model)]
+    return latest if rest else None

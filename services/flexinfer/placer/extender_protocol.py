@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from flexinfer.api.base import Resource
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.api.kube import Container
 from flexinfer.api.metadata import Metadata
 
@@ -122,6 +123,6 @@ def failure(message: str) -> bytes:
 
 def _decoded(raw: bytes | msgspec.Raw, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return read_json(raw, kind)
+    except ForeignJsonError as error:
         raise ProtocolError(f"the request cannot be read: {error}") from error

@@ -96,6 +96,8 @@ _cached: dict[
     tuple[int, str, int, str, int], tuple[ModelSpec, Requirements]
 ] = {}  # (id of a spec, excuse, footprint, its source, reserve) -> the spec, so that the id stays its own
 _MOST_CACHED = 16384
+_LARGEST_KEPT = 4096
+"""Bytes of a spec that is kept, as JSON: it may have 1 MB, and every version of a Model has another spec."""
 
 
 def requirements_of(model: Model, reserve_mb: int = 0) -> Requirements:
@@ -112,7 +114,8 @@ def requirements_of(model: Model, reserve_mb: int = 0) -> Requirements:
     if len(_cached) >= _MOST_CACHED:
         _cached.clear()
     requirements = _of_equal(model, excuse, figure, reserve_mb)
-    _cached[key] = model.spec, requirements
+    if len(msgspec.json.encode(model.spec)) <= _LARGEST_KEPT:
+        _cached[key] = model.spec, requirements
     return requirements
 
 

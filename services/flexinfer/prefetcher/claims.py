@@ -13,7 +13,15 @@ from flexinfer.api import kube
 from flexinfer.api.labels import COMPONENT_LABEL, MANAGED_BY_LABEL, MODEL_LABEL, RECLAIM_LABEL
 from flexinfer.api.model import Model
 from flexinfer.prefetcher.memory import Fact, Memory
-from flexinfer.runtime.kubernetes.api import CLAIMS, MODELS, ApiError, ConflictError, NotFoundError
+from flexinfer.runtime.kubernetes.api import (
+    CLAIMS,
+    MODELS,
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+)
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.touched_keys import TouchedKeys
 from flexinfer.sources import fetched
@@ -71,35 +79,48 @@ class ClaimAudit(TouchedKeys):
             due.cancel()
 
     async def _audit(self, runtime: Runtime) -> None:
+        """Compare each PVC with its Model; one that the API server refuses to change keeps no other from being compared. Raises ApiError."""
         for claim in (await runtime.cluster.list(CLAIMS, labels=_CACHES)).items:
-            if claim.metadata.deletion_timestamp is None:
+            if claim.metadata.deletion_timestamp is not None:
+                continue
+            try:
                 await self._compare(runtime, claim)
+            except (ConflictError, NotFoundError):
+                continue  # it was changed or deleted meanwhile: the next resync sees it
+            except (InvalidError, ForbiddenError) as error:
+                log.warning("PVC %s is left as it is: %s", claim.metadata.key, error)
 
     async def _compare(self, runtime: Runtime, claim: kube.Claim) -> None:
+        """Write name and policy of its Model on a PVC, or delete it with that. Raises ApiError.
+
+        Whose it is its own name says. A label that says otherwise was edited: by it the weights of another Model would be deleted.
+        """
         meta = claim.metadata
-        model = self._state.models.get(f"{meta.namespace}/{meta.labels.get(MODEL_LABEL, '')}")
-        try:
-            if model is not None:
-                await _label(runtime, claim, model)
-            elif meta.labels.get(RECLAIM_LABEL) == fetched.DELETE and await _is_gone(runtime, claim):
-                await runtime.cluster.delete(CLAIMS, meta.namespace, meta.name, uid=meta.uid)
-                log.info("PVC %s/%s was deleted: its Model is gone", meta.namespace, meta.name)
-        except (ConflictError, NotFoundError):
-            return  # it was changed or deleted meanwhile: the next resync sees it
+        name = meta.name.removesuffix(fetched.own_claim(""))
+        model = self._state.models.get(f"{meta.namespace}/{name}")
+        edited, policy = meta.labels.get(MODEL_LABEL) != name, meta.labels.get(RECLAIM_LABEL)
+        if fetched.own_claim(name) != meta.name:
+            return
+        if model is not None:
+            await _label(runtime, claim, model)
+        elif not edited and policy == fetched.DELETE and await _is_gone(runtime, claim, name):
+            await runtime.cluster.delete(CLAIMS, meta.namespace, meta.name, uid=meta.uid)
+            log.info("PVC %s/%s was deleted: its Model is gone", meta.namespace, meta.name)
 
 
 async def _label(runtime: Runtime, claim: kube.Claim, model: Model) -> None:
-    """Write the policy of the Model on the PVC. Raises ApiError."""
-    meta, policy = claim.metadata, fetched.reclaim(model.spec)
-    if meta.labels.get(RECLAIM_LABEL, fetched.RETAIN) != policy and not model.deleting:
-        body = {"metadata": {"uid": meta.uid, "labels": {RECLAIM_LABEL: policy}}}
+    """Write name and policy of the Model on the PVC. Raises ApiError."""
+    meta, name, policy = claim.metadata, model.metadata.name, fetched.reclaim(model.spec)
+    current = meta.labels.get(MODEL_LABEL), meta.labels.get(RECLAIM_LABEL, fetched.RETAIN)
+    if current != (name, policy) and not model.deleting:
+        body = {"metadata": {"uid": meta.uid, "labels": {MODEL_LABEL: name, RECLAIM_LABEL: policy}}}
         await runtime.cluster.merge(CLAIMS, meta.namespace, meta.name, body)
 
 
-async def _is_gone(runtime: Runtime, claim: kube.Claim) -> bool:
+async def _is_gone(runtime: Runtime, claim: kube.Claim, name: str) -> bool:
     """Return whether the API server has no Model of the PVC. Raises ApiError."""
     try:
-        await runtime.cluster.get(MODELS, claim.metadata.namespace, claim.metadata.labels[MODEL_LABEL])
+        await runtime.cluster.get(MODELS, claim.metadata.namespace, name)
     except NotFoundError:
         return True
     return False

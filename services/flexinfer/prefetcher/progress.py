@@ -17,6 +17,7 @@ import msgspec
 
 from flexinfer.api.address import host_port
 from flexinfer.api.conditions import one_line
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.api.model import Model
 from flexinfer.events import events
 from flexinfer.events.workload import JobFacts
@@ -109,8 +110,8 @@ class ProgressReader(TouchedKeys):
     async def _read(self, runtime: Runtime, download: _Download, remember: Remember) -> None:
         try:
             body = await self._ask(f"http://{host_port(download.job.address, PROGRESS_PORT)}/")
-            answer = msgspec.json.decode(body, type=Answer)
-        except (msgspec.DecodeError, RecursionError):
+            answer = read_json(body, Answer)
+        except ForeignJsonError:
             return  # the program has not started to listen, or has ended
         if not answer.total_bytes:
             return  # it lists the files

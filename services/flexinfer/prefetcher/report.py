@@ -6,6 +6,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import CACHED
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.api.headers import Headers
 from flexinfer.api.numbers import bounded
 from flexinfer.api.reasons import FACTS, Reason
@@ -57,8 +58,8 @@ def report_of(job: JobFacts) -> JobReport:
     """
     for line in reversed(job.report.splitlines()):
         try:
-            report = msgspec.json.decode(line.encode(errors="replace"), type=JobReport)
-        except (msgspec.DecodeError, RecursionError):
+            report = read_json(line, JobReport)
+        except ForeignJsonError:
             continue
         return _within_limits(report)
     return JobReport()

@@ -7,6 +7,7 @@ import msgspec
 
 from flexinfer import backends
 from flexinfer.api import names
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.api.model import Model
 from flexinfer.proxy import errors, routing
 
@@ -21,8 +22,8 @@ class RequestFields(msgspec.Struct):
 def read(body: bytes) -> RequestFields:
     """Return the fields of a body that the proxy checks; raises RequestError (400)."""
     try:
-        return msgspec.json.decode(body, type=RequestFields)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        return read_json(body, RequestFields)
+    except ForeignJsonError as error:
         raise errors.invalid_body(error) from error
 
 
@@ -32,9 +33,9 @@ def with_model(body: bytes, name: str) -> bytes:
     Only the object itself is decoded: a body may be tens of MiB of base64.
     """
     try:
-        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        fields = read_json(body, dict[str, msgspec.Raw])
         return msgspec.json.encode({**fields, "model": name})
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise errors.invalid_body(error) from error
 
 

@@ -4,7 +4,7 @@ A change affects more subjects than its own object: a Pod its Model's workload a
 a PVC every Model that names it, and a ResourceSlice or an allocated ResourceClaim the nodes of its devices.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -29,15 +29,15 @@ from flexinfer.api.sharedgroup import SharedGroup
 from flexinfer.events import events, workload
 from flexinfer.events.events import StateEvent
 from flexinfer.watcher.dra import nodes_of, pool_of, pools_of
-from flexinfer.watcher.facts import job_uid, model_uid, node_facts, requests_of
+from flexinfer.watcher.facts import job_uid, node_facts, requests_of
 from flexinfer.watcher.index import Index, KubernetesObject
 
 KINDS: tuple[Kind[Any], ...] = (
     MODELS, PODS, JOBS, CLAIMS, SHARED_GROUPS, GPU_LEASES, NODES, RESOURCE_SLICES, RESOURCE_CLAIMS
 )  # fmt: skip
 """The kinds that are watched."""
-_MOST_CHILDREN = 100
-"""Pods and Jobs of one Model that are published: more are not ours, and would not fit into a message."""
+_MOST_CHILDREN = 16
+"""Pods and Jobs of one Model that are published: more are not ours, and would not fit into a message, whatever others write on them."""
 _PUBLISH_ORDER = {"workload": 0, "group": 1, "lease": 2, "model": 3, "node": 4}
 T = TypeVar("T", bound=KubernetesObject)
 
@@ -194,10 +194,10 @@ class ClusterCache:
         """Return the workload of a Model; None if the cluster runs and holds nothing for it."""
         meta, tag = model.metadata, _model_tag(model.metadata.namespace, model.uid)
         pods = self._pods.tagged(tag)
-        jobs = self._jobs.tagged(tag)[:_MOST_CHILDREN]
+        jobs = _published(self._jobs.tagged(tag), model)
         claims = [self._claims.find(f"{meta.namespace}/{name}") for name in _claim_names(model)]
         # Pods of a Job are the Job's: a download must not look like an engine.
-        engines = [pod for pod in pods if not job_uid(pod)][:_MOST_CHILDREN]
+        engines = _published([pod for pod in pods if not job_uid(pod)], model)
         event = events.WorkloadObserved(
             namespace=meta.namespace,
             name=meta.name,
@@ -225,7 +225,7 @@ def _subjects_of(model: Model) -> tuple[SubjectKey, SubjectKey]:
 
 
 def _owner_tags(item: kube.Job | kube.Pod) -> set[str]:
-    uid = model_uid(item.metadata)
+    uid = workload.model_uid(item.metadata)
     return {_model_tag(item.metadata.namespace, uid)} if uid else set()
 
 
@@ -247,6 +247,15 @@ def _model_tags(model: Model) -> set[str]:
     namespace = model.metadata.namespace
     tags = {_model_tag(namespace, model.uid)}
     return tags | {f"claim/{namespace}/{name}" for name in _claim_names(model)}
+
+
+def _published(children: Sequence[T], model: Model) -> Sequence[T]:
+    """Return the children that are published, in their order: the Model's own before those that others have labelled so."""
+    if len(children) <= _MOST_CHILDREN:
+        return children
+    own_first = sorted(children, key=lambda child: not workload.is_controlled_by(child.metadata, model.uid))
+    keys = {child.metadata.key for child in own_first[:_MOST_CHILDREN]}
+    return [child for child in children if child.metadata.key in keys]
 
 
 def _pods_of(job: kube.Job, pods: Iterable[kube.Pod]) -> tuple[kube.Pod, ...]:

@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from flexinfer.api import kube, resource_api
-from flexinfer.api.groupversion import KIND
-from flexinfer.api.labels import MODEL_UID_LABEL
-from flexinfer.api.metadata import Metadata
 from flexinfer.api.numbers import bounded
 from flexinfer.api.quantity import Quantity, milli
 from flexinfer.events.nodes import NodeFacts, Taint
@@ -56,12 +53,6 @@ def node_facts(
         dra=dra_devices(slices, node.metadata.name),
         device_claims=device_claims(slices, claims, node.metadata.name),
     )
-
-
-def model_uid(metadata: Metadata) -> str:
-    """Return the uid of an object's Model, by label or else by controller owner; empty if it has none."""
-    owner = next((o.uid for o in metadata.owner_references if o.kind == KIND and o.controller), "")
-    return metadata.labels.get(MODEL_UID_LABEL, "") or owner
 
 
 def job_uid(pod: kube.Pod) -> str:

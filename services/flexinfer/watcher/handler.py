@@ -5,10 +5,10 @@ import logging
 
 from flexinfer.api import kube
 from flexinfer.api.model import Model
-from flexinfer.events.workload import odd_numbers
+from flexinfer.api.numbers import whole_number
+from flexinfer.events.workload import model_uid, odd_numbers
 from flexinfer.runtime.kubernetes.api import Change, Kind, Listing
 from flexinfer.watcher.cache import ClusterCache, T
-from flexinfer.watcher.facts import model_uid
 from flexinfer.watcher.publisher import StatePublisher
 from flexinfer.watcher.status import StatusReconciler
 
@@ -28,7 +28,8 @@ class WatchHandler:
         One of a lower version than was seen before is of an API server that was restored from a backup: what was
         observed of its former life is void, and all is compared again. One without a version is of a kind that is not served.
         """
-        restored = bool(listing.version) and int(listing.version) < self._cache.versions.get(kind.plural, 0)
+        version = whole_number(listing.version)
+        restored = version is not None and version < self._cache.versions.get(kind.plural, 0)
         subjects = self._cache.replace_all(kind, listing.items, listing.version)
         for key in subjects:
             if key.kind == "model" and self._cache.model(key.object_key) is None:

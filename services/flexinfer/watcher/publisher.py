@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from flexinfer.api.numbers import whole_number
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
 from flexinfer.runtime.kubernetes.api import GPU_LEASES, MODELS, NODES, SHARED_GROUPS, ApiError, Kind
@@ -100,13 +101,21 @@ class StatePublisher:
                 await self._publish(key)
         except _FAILURES as failure:
             log.info("publish failed: %s; comparing the stream with the API", failure)
-            self._complete = False
-            self._failed.add(key)
-            self._stream.mark_suspect()
+            self._refused(key)
+        except Exception as error:  # whatever it is, it is this subject's alone
+            log.exception("publish of %s failed", key.object_key)
+            self._runtime.report_failure(key.object_key, error)
+            self._refused(key)
         finally:
             self._changed.discard(key)
             self._in_flight.discard(key)
             self._was_tried(key)
+
+    def _refused(self, key: SubjectKey) -> None:
+        """Note that a subject is not published: the comparison tries it again."""
+        self._complete = False
+        self._failed.add(key)
+        self._stream.mark_suspect()
 
     async def _publish(self, key: SubjectKey) -> None:
         self._changed.discard(key)
@@ -191,7 +200,7 @@ class StatePublisher:
     async def _version_of(self, kind: Kind[T]) -> int | None:
         """Return the version of a list made now; None without an answer."""
         try:
-            return int((await self._runtime.cluster.list(kind)).version or 0)
+            return whole_number((await self._runtime.cluster.list(kind)).version)
         except ApiError as error:
             log.info("whether the API server was restored is not known: %s", error)
             return None

@@ -18,6 +18,7 @@ from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import replace_status, write_status
+from flexinfer.runtime.work_queue import FAILURE_BACK_OFF, LONGEST_FAILURE_BACK_OFF, back_off
 from flexinfer.state.actions import RequeueAt, WriteStatus, write_if_changed
 from flexinfer.watcher.status_decision import due_next, next_write
 
@@ -104,7 +105,22 @@ class StatusReconciler:
         return names.conflicts(model, others)
 
     async def _reconcile(self, key: str) -> None:
-        """Write until the status is right: at once, but for a write that was refused, or that another writer reverts."""
+        """Write until the status is right; an error that was not foreseen costs this Model a back-off, and the watcher nothing."""
+        failures = 0
+        while key in self._observed:
+            try:
+                await self._write_until_right(key)
+                break
+            except Exception as error:
+                failures += 1
+                seconds = back_off(FAILURE_BACK_OFF, failures - 1, LONGEST_FAILURE_BACK_OFF)
+                log.exception("status of %s: %s: retrying in %.0f s", key, type(error).__name__, seconds)
+                self._runtime.report_failure(key, error)
+                await self._runtime.sleep(seconds)
+        self._reconciling.discard(key)
+
+    async def _write_until_right(self, key: str) -> None:
+        """Write at once, but for a write that was refused, or that another writer reverts."""
         await self._make_readable(key)
         back_off, previous = _FIRST_BACK_OFF, None
         while (entry := self._observed.get(key)) is not None:
@@ -120,7 +136,6 @@ class StatusReconciler:
                 await self._runtime.sleep(back_off * (0.5 + self._runtime.random()))
                 back_off = min(2 * back_off, _LONGEST_BACK_OFF)
             previous = action.status if outcome == _Outcome.WRITTEN else previous
-        self._reconciling.discard(key)
 
     def _decide(self, entry: _Observed) -> WriteStatus | RequeueAt | None:
         model, now, conflicts = entry.model, self._runtime.clock(), self._conflicts(entry.model)

@@ -203,6 +203,11 @@ class Model(Resource, frozen=True, kw_only=True):
         return self.metadata.uid
 
     @property
+    def pod_name(self) -> str:
+        """The one name that its engine's Pod may have: it excludes a second engine (ADR 0010)."""
+        return f"{self.metadata.name}-0"
+
+    @property
     def deleting(self) -> bool:
         """Whether its deletion was requested."""
         return self.metadata.deletion_timestamp is not None

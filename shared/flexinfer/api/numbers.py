@@ -4,14 +4,19 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-_WHOLE = re.compile(r"[0-9]{1,18}")
+_DIGITS = 18
+_WHOLE = re.compile(rf"[0-9]{{1,{_DIGITS}}}")
 LARGEST = 2**63 - 1
 """The largest number that the API server and every reader of JSON keep exactly."""
 
 
-@lru_cache(maxsize=4096)
 def whole_number(text: str) -> int | None:
     """Return a whole number, as FlexInfer and the API server write them; None if the text is none."""
+    return _number(text) if len(text) <= _DIGITS else None  # an annotation of 256 KiB is not kept
+
+
+@lru_cache(maxsize=4096)
+def _number(text: str) -> int | None:
     return int(text) if _WHOLE.fullmatch(text) else None
 
 

@@ -24,9 +24,12 @@ BUDGET, ONE_AT_A_TIME = "Budget", "OneAtATime"
 """The modes: several holders within the memory of the devices, or one."""
 INITIALIZED, BLOCKED = "Initialized", "Blocked"
 """Condition types of a SharedGroup, beside Accepted."""
+TURNS_AHEAD = 10**12
+"""By how much a turn may be above a resourceVersion of its group. Turns begin there and grow by one with a write, so they are above it only where
+an API server was restored from a backup; a larger number is one that another client wrote on a Pod or into a status."""
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _HASHED = re.compile(r"-[0-9a-f]{16}$")
-_SLUG_LENGTH = 40
+_SLUG_LENGTH, _LONGEST_GROUP = 40, 63
 
 
 class GroupProcess(Resource, frozen=True, kw_only=True):
@@ -194,12 +197,32 @@ class SharedGroup(Resource, frozen=True, kw_only=True, omit_defaults=False):
         return next((holder for holder in self.status.holders if holder.uid == uid), None)
 
 
-@lru_cache(maxsize=1024)
+def is_turn(number: int, version: int) -> bool:
+    """Return whether a number can be a turn of a group with this resourceVersion."""
+    return 0 < number <= version + TURNS_AHEAD
+
+
+def highest_turn(version: int, *numbers: int) -> int:
+    """Return the highest turn that was seen, 0 if none was. Where one of the numbers cannot be a turn, that is the resourceVersion of the group at least."""
+    turns = [number for number in numbers if is_turn(number, version)]
+    strange = any(number > version + TURNS_AHEAD for number in numbers)
+    return max([version, *turns] if strange else turns, default=0)
+
+
 def object_name(group: str) -> str:
     """Return the name of a group's SharedGroup: the group's own if an object may have it, else a slug of it with a hash.
 
     Injective: a name that looks like a slug with a hash is hashed too.
     """
+    return _kept_name(group) if len(group) <= _LONGEST_GROUP else _object_name(group)
+
+
+@lru_cache(maxsize=1024)
+def _kept_name(group: str) -> str:
+    return _object_name(group)
+
+
+def _object_name(group: str) -> str:
     if _OBJECT_NAME.fullmatch(group) and not _HASHED.search(group):
         return group
     slug = re.sub(r"[^a-z0-9]+", "-", group.lower()).strip("-")[:_SLUG_LENGTH].strip("-")

@@ -8,8 +8,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
-
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.backends.operations import End, Operations, Step
 
 _ID = re.compile(r"[0-9A-Za-z._-]{1,128}")
@@ -113,8 +112,8 @@ def _object(value: object) -> dict[str, Any]:
 
 def _decoded(text: bytes) -> object:
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return read_json(text, object)
+    except ForeignJsonError:
         return None
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.api.nearest import nearest
 
 TEXT, INTEGER, NUMBER = "string", "integer", "number"
@@ -209,8 +210,8 @@ def _object_fault(value: object) -> str:
     must = f"must be {_FORMS[OBJECT]}"
     if isinstance(value, str):
         try:
-            value = msgspec.json.decode(value)
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            value = read_json(value, object)
+        except ForeignJsonError:
             return must
     if not isinstance(value, dict):
         return must

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from flexinfer.api.lease import GPULease
 from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup
-from flexinfer.events.base import Event
+from flexinfer.events.base import Count, Event
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.events.workload import ClaimFacts, JobFacts, PodFacts
 
@@ -126,7 +126,7 @@ class GpusObserved(Event, frozen=True, kw_only=True, omit_defaults=True):
 
     node: str
     boot: str
-    sample: int
+    sample: Count
     age_seconds: float = 0.0
     devices: tuple[Device, ...] = ()
     message: str = ""
@@ -144,9 +144,9 @@ class ActivityObserved(Event, frozen=True, kw_only=True):
     name: str
     uid: str
     idle_seconds: float
-    in_flight: int
-    waiting: int
-    version: int = 0
+    in_flight: Count
+    waiting: Count
+    version: Count = 0
 
 
 class ProxyObserved(Event, frozen=True, kw_only=True):
@@ -157,7 +157,7 @@ class ProxyObserved(Event, frozen=True, kw_only=True):
 
     proxy: str
     final: bool = False
-    version: int = 0
+    version: Count = 0
 
 
 class HistoryRecorded(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -176,7 +176,7 @@ class HistoryRecorded(Event, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
     seconds: float | None = None
     at: str = ""
-    version: int = 0
+    version: Count = 0
 
 
 class WakeRequested(Event, frozen=True, kw_only=True):
@@ -194,7 +194,7 @@ class StatusChanged(Event, frozen=True, kw_only=True):
     namespace: str
     name: str
     uid: str
-    version: int
+    version: Count
 
 
 class EngineReady(Event, frozen=True, kw_only=True):
@@ -218,9 +218,9 @@ class DownloadObserved(Event, frozen=True, kw_only=True):
     name: str
     uid: str
     job: str
-    bytes: int
-    total_bytes: int
-    bytes_per_second: int = 0
+    bytes: Count
+    total_bytes: Count
+    bytes_per_second: Count = 0
     file: str = ""
 
 

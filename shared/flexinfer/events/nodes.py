@@ -3,6 +3,7 @@
 import msgspec
 
 from flexinfer.api.labels import OUT_OF_SERVICE_TAINT
+from flexinfer.events.base import Count
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -22,13 +23,13 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_def
     name: str = ""
     vendor: str = "nvidia"
     architecture: str = ""
-    total_mb: int = 0
-    free_mb: int = 0
-    used_mb: int = 0
-    utilisation: int = 0
-    power_watts: int = 0
+    total_mb: Count = 0
+    free_mb: Count = 0
+    used_mb: Count = 0
+    utilisation: Count = 0
+    power_watts: Count = 0
     pci: str = ""
-    temperature: int = 0
+    temperature: Count = 0
     errors: tuple[str, ...] = ()
     mig: bool = False
     out_of_use: str = ""
@@ -44,10 +45,10 @@ class DeviceProcess(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     `pod_uid` is the uid of the Pod whose control group it is in; empty for a process outside Kubernetes.
     """
 
-    pid: int
-    used_mb: int = 0
+    pid: Count
+    used_mb: Count = 0
     name: str = ""
-    started: int = 0
+    started: Count = 0
     pod_uid: str = ""
 
 

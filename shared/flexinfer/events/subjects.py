@@ -22,15 +22,25 @@ STREAMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 _PLAIN = re.compile(r"[A-Za-z0-9-]+")
+_LONGEST_NAME = 253
+"""That of an object in Kubernetes. What a message says may be 4 MB long, and is not kept."""
 
 
-@lru_cache(maxsize=4096)
 def encode(name: str) -> str:
     """Return a name as one token of a subject: letters, digits and `-` as they are, any other byte as `_xx`.
 
     Injective, and never empty: the empty name is `_`. Names in Kubernetes may contain dots and names of
     groups any character, which would otherwise split a subject or act as a wildcard.
     """
+    return _kept(name) if len(name) <= _LONGEST_NAME else _encoded(name)
+
+
+@lru_cache(maxsize=4096)
+def _kept(name: str) -> str:
+    return _encoded(name)
+
+
+def _encoded(name: str) -> str:
     if _PLAIN.fullmatch(name):
         return name
     if not name:

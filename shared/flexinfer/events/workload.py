@@ -6,15 +6,18 @@ Pods, Jobs and PVCs are read here into facts; who watches them is the watcher.
 import msgspec
 
 from flexinfer.api import kube
+from flexinfer.api.groupversion import KIND
 from flexinfer.api.labels import (
     GATE_PREFIX,
     GENERATION_ANNOTATION,
     GPU_RESOURCES,
+    MODEL_LABEL,
     MODEL_UID_LABEL,
     SELECTED_NODE_ANNOTATION,
     TEMPLATE_ANNOTATION,
     TURN_LABEL,
 )
+from flexinfer.api.metadata import Metadata, OwnerReference
 from flexinfer.api.numbers import whole_number
 
 _ENDED = ("Succeeded", "Failed")
@@ -32,10 +35,13 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     uid: str
     version: int = 0
     model_uid: str = ""
+    unlabelled: bool = False
+    """Whether it has lost the labels that say so."""
     turn: int = 0
     template: str = ""
     generation: int = 0
     gates: tuple[str, ...] = ()
+    """The scheduling gate of its turn, while that is not open; those of others are none of ours."""
     node: str = ""
     ip: str = ""
     phase: str = ""
@@ -56,7 +62,7 @@ class PodFacts(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     @property
     def gated(self) -> bool:
         """Whether the Pod still waits for its turn, and uses no device."""
-        return any(gate.startswith(GATE_PREFIX) for gate in self.gates)
+        return bool(self.gates)
 
     @property
     def ended(self) -> bool:
@@ -110,14 +116,15 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         name=pod.metadata.name,
         uid=pod.metadata.uid,
         version=pod.metadata.version,
-        model_uid=labels.get(MODEL_UID_LABEL, ""),
+        model_uid=model_uid(pod.metadata),
+        unlabelled=_is_unlabelled(pod.metadata),
         turn=_number(labels.get(TURN_LABEL, "0"), NO_TURN),
         template=pod.metadata.annotations.get(TEMPLATE_ANNOTATION, "")[:_HASH_LIMIT],
         generation=_number(pod.metadata.annotations.get(GENERATION_ANNOTATION, "0")),
-        gates=tuple(gate.name for gate in pod.spec.scheduling_gates),
+        gates=tuple(gate.name for gate in pod.spec.scheduling_gates if gate.name.startswith(GATE_PREFIX))[:1],
         node=pod.spec.node_name,
         ip=pod.status.pod_ip,
-        phase=pod.status.phase,
+        phase=pod.status.phase[:_HASH_LIMIT],
         deleting=pod.metadata.deletion_timestamp is not None,
         running=state.running is not None,
         ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
@@ -128,6 +135,38 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         devices=_devices(container),
         last=_last(termination),
         output=termination.message[-_OUTPUT_LIMIT:] if termination and termination.exit_code else "",
+    )
+
+
+def model_uid(metadata: Metadata) -> str:
+    """Return the uid of an object's Model, by controller owner or else by label, which any user may edit; empty if it has none."""
+    owner = _owner(metadata)
+    return owner.uid if owner is not None else metadata.labels.get(MODEL_UID_LABEL, "")
+
+
+def model_name(metadata: Metadata) -> str:
+    """Return the name of an object's Model, as `model_uid` does; empty if it has none."""
+    owner = _owner(metadata)
+    return owner.name if owner is not None else metadata.labels.get(MODEL_LABEL, "")
+
+
+def _owner(metadata: Metadata) -> OwnerReference | None:
+    """Return the reference to the Model that controls an object."""
+    return next((o for o in metadata.owner_references if o.kind == KIND and o.controller), None)
+
+
+def is_controlled_by(metadata: Metadata, uid: str) -> bool:
+    """Return whether the Model of a uid controls an object, whatever its labels say."""
+    owner = _owner(metadata)
+    return owner is not None and owner.uid == uid
+
+
+def _is_unlabelled(metadata: Metadata) -> bool:
+    """Return whether an object lacks the labels that say which Model it belongs to."""
+    owner, labels = _owner(metadata), metadata.labels
+    return owner is not None and (labels.get(MODEL_LABEL), labels.get(MODEL_UID_LABEL)) != (
+        owner.name,
+        owner.uid,
     )
 
 

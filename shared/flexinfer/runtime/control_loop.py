@@ -5,20 +5,21 @@
 The loop owns the observed state and the component's own memory; nothing else changes them. Effects run as tasks and
 return replies, so that a Model which drains for half a minute delays no other. While a status write is in flight the
 state counts the Model as it will be, so that decisions on other keys do. An error that is not the API's costs its key
-a back-off and never the process. What runs and waits is `work_queue`'s, leader election `leader_election`'s, reading
+a back-off and never the process. What runs and waits is `work_queue`'s, what runs beside the loop `companions`', leader election `leader_election`'s, reading
 NATS `nats.state_reader`'s, writing status `status_writer`'s.
 """
 
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic
 
 import msgspec
 
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
+from flexinfer.runtime.companions import accompany
 from flexinfer.runtime.confirmation import Confirmation, Read, confirm
 from flexinfer.runtime.controller import A, Controller, F, M, is_event, is_fact
 from flexinfer.runtime.inbox import Elected, Finished, Inbox, Item, Learned, Started
@@ -48,12 +49,8 @@ async def run_controller(runtime: Runtime, controller: Controller[A, F, M]) -> N
         tasks.create_task(loop.follow_leadership())
         tasks.create_task(confirm(runtime, loop.confirmation, loop.inbox.put, lambda: loop.state))
         for companion in controller.companions:
-            tasks.create_task(_awaited(companion(runtime, loop.remember)))
+            tasks.create_task(accompany(runtime, companion, loop.remember))
         await loop.run()
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
 
 
 class ControllerLoop(Generic[A, F, M]):

@@ -31,6 +31,8 @@ _RETRY_SECONDS = RENEW_SECONDS / 8
 _RENEWAL_TIMEOUT = 1.5
 """Seconds after which a renewal is abandoned for another, which still arrives before the leader must stop."""
 _RELEASE_ATTEMPTS = 3
+_MOST_TRANSITIONS = 2**31 - 1
+"""The largest number that the API server takes; a number that was edited to it must not end the election."""
 
 
 class LeaderElector:
@@ -154,7 +156,7 @@ class LeaderElector:
             lease_duration_seconds=DURATION_SECONDS,
             acquire_time=previous.acquire_time if ours and previous.acquire_time else timestamp,
             renew_time=timestamp,
-            lease_transitions=0 if transitions is None else transitions + (not ours),
+            lease_transitions=0 if transitions is None else min(transitions + (not ours), _MOST_TRANSITIONS),
         )
 
 

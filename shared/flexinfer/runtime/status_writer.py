@@ -22,15 +22,16 @@ from flexinfer.api.status import OTHER_FIELDS, MonotonicTime, OwnedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Json, Subject, record
-from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, NotFoundError
+from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, InvalidError, NotFoundError
 from flexinfer.runtime.refetch import deletion_of, returned
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.state.actions import WriteStatus
+from flexinfer.state.actions import WriteStatus, unequal
 
 log = logging.getLogger(__name__)
 _JITTER_SECONDS = 0.02
 _ATTEMPTS_WITHOUT_JITTER = 2
 _ATTEMPTS = 20
+_CENTURY_SECONDS = 36_525 * 86_400.0
 
 
 async def write_status(
@@ -106,7 +107,9 @@ def _body(model: Model) -> Json:
 
 
 async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
-    now = rfc3339(runtime)
+    """Apply an owner's status, and return the Model with exactly that. Raises ApiError."""
+    now, timed = rfc3339(runtime), status.timed(partial(_wall, runtime))
+    values = _fields(runtime, timed)
     entries = [
         conditions.stamped(condition, base.condition(kind), now)
         for kind, condition in status.conditions.items()
@@ -114,14 +117,42 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
     ]
     body = _body(base) | {
         "status": {
-            **_fields(runtime, status.timed(partial(_wall, runtime))),
+            **values,
             "conditions": msgspec.to_builtins(entries),
         },
     }
     manager = f"flexinfer-{runtime.name}"
-    return await runtime.cluster.apply(
+    latest = await runtime.cluster.apply(
         MODELS, base.metadata.namespace, body, manager=manager, subresource="status"
     )
+    names = [name for name in unequal(latest, timed) if not isinstance(getattr(timed, name), MonotonicTime)]
+    return await _without_others(runtime, latest, names, timed, values) if names else latest
+
+
+async def _without_others(
+    runtime: Runtime, model: Model, names: Sequence[str], status: OwnedStatus, values: Json
+) -> Model:
+    """Return the Model with these fields as their owner has them, and nothing else in them. Raises ConflictError if it was written since.
+
+    What another client wrote into a field, as one that edits a status by hand, outlives an apply: that removes only what the owner wrote.
+    """
+    meta, json_names = model.metadata, dict(_names(type(status)))
+    log.warning("%s: what another client wrote into status is taken out: %s", meta.key, ", ".join(names))
+    operations: list[Json] = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version}
+    ]
+    for name in (json_names[name] for name in names):
+        path = f"/status/{name}"
+        value = values.get(name)
+        operations.append(
+            {"op": "remove", "path": path} if value is None else {"op": "add", "path": path, "value": value}
+        )
+    try:
+        return await runtime.cluster.patch(
+            MODELS, meta.namespace, meta.name, operations, subresource="status"
+        )
+    except InvalidError as error:
+        raise ConflictError(f"{meta.key} was written meanwhile: {error}", 409) from error
 
 
 async def _release_fields(runtime: Runtime, model: Model, manager: str) -> Model:
@@ -151,8 +182,9 @@ def _names(kind: type[OwnedStatus]) -> tuple[tuple[str, str], ...]:
 
 
 def _wall(runtime: Runtime, at: float) -> str:
-    """Return a time of the monotonic clock, past or to come, as RFC 3339 in whole seconds, UTC."""
-    return (runtime.utc_now() + timedelta(seconds=at - runtime.clock())).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return a time of the monotonic clock, past or to come, as RFC 3339 in whole seconds, UTC; at most a century away, since others may write any figure."""
+    seconds = min(max(at - runtime.clock(), -_CENTURY_SECONDS), _CENTURY_SECONDS)
+    return (runtime.utc_now() + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _plain(runtime: Runtime, value: object) -> object:

@@ -18,7 +18,7 @@ FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.05, 10.0
 """Seconds between equal actions of a key, doubling."""
 FAILURE_BACK_OFF = 1.0
 """Seconds before the second attempt of a key whose decision or effect raised an error that is not the API's."""
-_LONGEST_FAILURE_BACK_OFF = 60.0
+LONGEST_FAILURE_BACK_OFF = 60.0
 _MOST_DOUBLINGS = 16
 
 
@@ -107,7 +107,7 @@ class WorkQueue(Generic[A]):
     def failed(self, key: str, now: float) -> float:
         """Count a failure of a key; returns until when it is left alone."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        return now + back_off(FAILURE_BACK_OFF, failures - 1, _LONGEST_FAILURE_BACK_OFF)
+        return now + back_off(FAILURE_BACK_OFF, failures - 1, LONGEST_FAILURE_BACK_OFF)
 
     def succeeded(self, key: str) -> None:
         """Forget the failures of a key."""

@@ -27,7 +27,12 @@ def reclaim(spec: ModelSpec) -> str:
 
 def claim(model: Model) -> str:
     """Return the name of the PVC that keeps the weights."""
-    return (model.spec.cache.pvc_name if model.spec.cache else None) or f"{model.metadata.name}-cache"
+    return (model.spec.cache.pvc_name if model.spec.cache else None) or own_claim(model.metadata.name)
+
+
+def own_claim(name: str) -> str:
+    """Return the name of the PVC that FlexInfer makes for a Model of this name."""
+    return f"{name}-cache"
 
 
 def has_no_claim(model: Model) -> bool:

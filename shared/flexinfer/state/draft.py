@@ -259,7 +259,7 @@ class Draft(Leases):
     def _activity(self, event: events.ActivityObserved, at: float) -> None:
         key = f"{event.namespace}/{event.name}"
         report = Activity(
-            event.uid, at - event.idle_seconds, event.in_flight, event.waiting, at, event.version
+            event.uid, at - max(0.0, event.idle_seconds), event.in_flight, event.waiting, at, event.version
         )
         current = self.proxies.read().get(event.proxy)
         if current is None or current.last < at:

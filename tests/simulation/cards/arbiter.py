@@ -29,6 +29,7 @@ from flexinfer.arbiter.effects import (
     GrantLease,
     Initialize,
     Preempt,
+    Protect,
     Rebind,
     Report,
     Unprotect,
@@ -147,7 +148,7 @@ class Arbiter:
                 self._advance(group, action)
             case Report(condition=condition):
                 self._put(group, status.reported(group, condition, world.stamp()))
-            case Rebind() | Unprotect():
+            case Rebind() | Protect() | Unprotect():
                 return
             case _:
                 self._perform_on_lease(group, action)

@@ -305,6 +305,24 @@ def test_a_group_that_is_deleted_in_use_is_drained_and_then_let_go() -> None:
     assert steps(a_state(member("a"), a_group(initialized=False, **deleting))) == [("Unprotect", "card")]
 
 
+def test_a_group_whose_object_others_keep_says_so() -> None:
+    """Nothing is granted by an object that is being deleted: its members waited for a device that was never granted. It is let go once."""
+    deleting: dict[str, Any] = {
+        "deletion_timestamp": "2026-11-24T10:00:00Z",
+        "finalizers": ("example.com/theirs",),
+    }
+    state = a_state(member("a"), a_group(**deleting))
+    assert messages(state)["default/a"] == (
+        "position 1 of 1 in group card; its SharedGroup is being deleted, and is created again once the controllers of its finalizers "
+        "have removed them: example.com/theirs"
+    )
+    assert steps(state) == steps(a_state(member("a"), a_group(initialized=False, **deleting))) == []
+    waits = messages(a_state(member("a"), member("b"), held("a", **deleting)))["default/b"]
+    assert waits.endswith(
+        "its SharedGroup is being deleted, and is created again once its holders have stopped"
+    )
+
+
 @pytest.mark.parametrize("reason", [Reason.STOPPED, Reason.BACK_OFF])
 def test_a_turn_ends_when_its_pod_is_gone(reason: Reason) -> None:
     """It opens one Pod; the memory of that one must be seen free before the next one loads (reliability G6)."""

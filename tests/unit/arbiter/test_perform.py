@@ -378,6 +378,64 @@ async def test_turns_go_on_above_all_that_were_ever_given() -> None:
     assert (await looked(world, member("a"))).status.turn == 80_000
 
 
+@pytest.mark.parametrize("number", [10**13, 10**18 - 1, 2**63 - 1])
+async def test_a_number_that_cannot_be_a_turn_does_not_count(number: int) -> None:
+    """On a Pod, in a status: the next turn would be larger than a label is read, or than the API server holds, and nothing would start again."""
+    world = a_world(a_group(initialized=False))
+    put_pod(world, "a", number)
+    strange = member("b", backend_status=BackendStatus(turn=number))
+    group = await looked(world, member("a"), strange)
+    assert group.status.turn < 1000
+    [holder] = group.status.holders
+    assert (holder.step, holder.turn) == (RELEASING, group.status.turn)
+    world = a_world(strange, a_group(turn=number))
+    version = the_group(world).metadata.version
+    await performed(world, effect(as_read(world, strange)))
+    assert the_group(world).status.turn == version + 1
+
+
+def claims_the_same(world: World, labels: Any) -> None:
+    """Put a second Pod there with labels of an engine's."""
+    put_pod(world, "foreign", 9)
+    pod = world.find("pods", "foreign-0")
+    assert pod is not None
+    pod["metadata"] |= {"name": "any", "labels": pod["metadata"]["labels"] | labels}
+    world.put("pods", pod)
+
+
+async def test_a_pod_that_claims_the_labels_of_an_engine_is_no_holder() -> None:
+    """Two entries of one uid are refused by the API server: the group would never be initialised. An engine's Pod has the one name of its Model."""
+    world = a_world(a_group(initialized=False))
+    put_pod(world, "a", 5)
+    claims_the_same(world, {MODEL_LABEL: "a", MODEL_UID_LABEL: "uid-a"})
+    [holder] = (await looked(world, member("a"))).status.holders
+    assert (holder.turn, holder.step) == (5, GRANTED)
+
+
+async def test_of_two_pods_that_claim_one_uid_the_models_own_is_the_holder() -> None:
+    """The label of the other's was edited."""
+    world = a_world(a_group(initialized=False))
+    put_pod(world, "a", 5, uid="uid-b")
+    put_pod(world, "b", 6)
+    [holder] = (await looked(world, member("a"), member("b"))).status.holders
+    assert (holder.model, holder.uid, holder.turn, holder.step) == ("b", "uid-b", 6, GRANTED)
+
+
+@pytest.mark.parametrize("label", [MODEL_LABEL, MODEL_UID_LABEL, TURN_LABEL])
+async def test_an_engine_whose_label_was_removed_holds_its_devices(label: str) -> None:
+    """Its Pod has the name of the Model's, and belongs to it."""
+    world = a_world(a_group(initialized=False))
+    put_pod(world, "a", 5)
+    pod = world.find("pods", "a-0")
+    assert pod is not None
+    del pod["metadata"]["labels"][label]
+    pod["metadata"]["ownerReferences"] = [{"kind": "Model", "name": "a", "uid": "uid-a", "controller": True}]
+    world.put("pods", pod)
+    [holder] = (await looked(world, member("a"))).status.holders
+    assert (holder.model, holder.uid) == ("a", "uid-a")
+    assert holder.step == (RELEASING if label == TURN_LABEL else GRANTED)
+
+
 async def test_pods_are_listed_after_the_object_was_read() -> None:
     """A Pod whose gate opens between a list and a later read would be missed. The finalizer is put on before."""
     world = a_world(a_group(initialized=False, finalizers=()))
@@ -421,6 +479,25 @@ async def test_an_object_that_is_deleted_goes_when_nobody_holds_it() -> None:
     world = a_world(held("a", **DELETING))
     await performed(world, effect(a_state(a_group(**DELETING))))
     assert the_group(world).status.holders[0].model == "a"
+
+
+async def test_a_finalizer_that_was_removed_while_the_devices_are_held_is_put_back() -> None:
+    """Beside those of others; the object would go at once, and what it says of its holders with it."""
+    world = a_world(member("a"), held("a", turn=3, finalizers=("example.com/theirs",)))
+    state = as_read(world, member("a"))
+    runtime = a_runtime("arbiter", cluster=world)
+    await perform(runtime, effect(state), telemetry=Telemetry())
+    assert the_group(world).metadata.finalizers == ("example.com/theirs", HELD_FINALIZER)
+    assert not [a for a in decided(as_read(world, member("a"))) if type(a).__name__ == "Protect"]
+    await asyncio.sleep(0.2)
+    [remark] = [thing["message"] for (kind, *_), thing in world.things.items() if kind == "events"]
+    assert remark == "finalizer flexinfer.ai/held was removed while the GPUs are held; it was added again"
+
+
+@pytest.mark.parametrize("group", [a_group(finalizers=()), held("a", finalizers=(), **DELETING)])
+async def test_a_finalizer_is_put_back_where_it_can_be_and_is_needed(group: SharedGroup) -> None:
+    """Not without a holder, nor while the object is being deleted: the API server would refuse it."""
+    assert not [a for a in decided(a_state(group)) if type(a).__name__ == "Protect"]
 
 
 async def test_an_object_of_another_name_says_that_it_is_ignored() -> None:

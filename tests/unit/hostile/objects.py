@@ -7,17 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from flexinfer.api import conditions, kube
-from flexinfer.api.kinds import (
-    CLAIMS,
-    GPU_LEASES,
-    JOBS,
-    LEASES,
-    MODELS,
-    NODES,
-    PODS,
-    SHARED_GROUPS,
-    Kind,
-)
+from flexinfer.api.kinds import CLAIMS, JOBS, LEASES, MODELS, NODES, PODS, Kind
+from tests.unit.hostile.groups import group_objects
 
 Json = dict[str, Any]
 Path = tuple[str | int, ...]
@@ -173,40 +164,8 @@ def a_pod(name: str, **more: Any) -> Json:
     }
 
 
-def a_group() -> Json:
-    """Return the SharedGroup of the Models, which one of them holds beside a lease."""
-    held = {
-        "uuid": "GPU-1",
-        "memoryMB": 4000,
-        "usedBeforeMB": 100,
-        "otherProcesses": [{"pid": 5, "name": "Xorg"}],
-    }
-    holders = [
-        {"model": "llama", "uid": "uid-llama", "turn": 3, "step": "Granted", "node": "node-a", "devices": [held], "since": STAMP},
-        {"lease": "game", "uid": "uid-game", "turn": 4, "step": "Stopped", "node": "node-a", "devices": [held], "since": STAMP,
-         "reason": "expired", "madeRoom": True, "awaySeconds": 5, "preemptedBy": "other"},
-    ]  # fmt: skip
-    written = [a_condition("Initialized"), a_condition("Blocked", "False"), a_condition("Accepted")]
-    status = {
-        "observedGeneration": 1, "turn": 4, "node": "node-a", "devices": [{"uuid": "GPU-1", "totalMB": 24000, "budgetMB": 23000}],
-        "holders": holders, "holderNames": "llama", "roomFor": "uid-other", "heldMB": 4000, "budgetMB": 23000, "conditions": written,
-    }  # fmt: skip
-    spec = {"group": "card", "mode": "Budget", "minStay": "30s", "maxWait": "5m", "reserveMB": 512}
-    return {"metadata": a_meta("card"), "spec": spec, "status": status}
-
-
-def a_lease() -> Json:
-    """Return a lease that waits for memory of the group."""
-    status = {
-        "observedGeneration": 1, "position": 1, "turn": 4, "sharedGroup": "uid-card", "node": "node-a",
-        "devices": [{"uuid": "GPU-1", "memoryMB": 100}], "since": STAMP, "expiresAt": STAMP, "conditions": [a_condition("Granted", "False", "Queued")],
-    }  # fmt: skip
-    spec = {"group": "card", "memoryMB": 1000, "priority": 5, "duration": "1h", "reason": "a game"}
-    return {"metadata": a_meta("evening"), "spec": spec, "status": status}
-
-
 def cluster() -> list[tuple[Kind[Any], Json]]:
-    """Return one object of each kind: two Models of a group, the engine's Pod, a Job with its Pod, a PVC, a node, the group, a lease."""
+    """Return objects of each kind: two Models of a group, the engine's Pod, a Job with its Pod, a PVC, a node, and what `groups` has."""
     job = {
         "active": 1,
         "succeeded": 1,
@@ -232,17 +191,17 @@ def cluster() -> list[tuple[Kind[Any], Json]]:
         (PODS, a_pod("llama-0")),
         (MODELS, a_model()),
         (MODELS, a_model("other")),
-        (SHARED_GROUPS, a_group()),
-        (GPU_LEASES, a_lease()),
+        *group_objects(a_meta, a_condition, STAMP),
     ]  # fmt: skip
 
 
-def _paths(value: Any, at: Path = ()) -> Iterator[Path]:
+def paths(value: Any, at: Path = ()) -> Iterator[Path]:
+    """Yield where every value of a JSON document is."""
     if at:
         yield at
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in items:
-        yield from _paths(child, (*at, key))
+        yield from paths(child, (*at, key))
 
 
 _CLUSTER = cluster()
@@ -251,12 +210,13 @@ _IDENTITY = {("metadata", key) for key in ("name", "namespace", "uid")}
 PATHS = [
     (index, path)
     for index, (_, body) in enumerate(_CLUSTER)
-    for path in _paths(body)
+    for path in paths(body)
     if path not in _IDENTITY | {("metadata",)}
 ]
 
 
-def _replaced(body: Any, path: Path, value: Any) -> None:
+def replaced(body: Any, path: Path, value: Any) -> None:
+    """Put another value at a place."""
     *parents, last = path
     for key in parents:
         body = body[key]
@@ -268,7 +228,7 @@ def with_text(text: str) -> Iterator[tuple[Path, list[tuple[Kind[Any], Json]]]]:
     for index, path in PATHS:
         if isinstance(_at(_CLUSTER[index][1], path), str):
             objects = copy.deepcopy(_CLUSTER)
-            _replaced(objects[index][1], path, text)
+            replaced(objects[index][1], path, text)
             yield path, objects
 
 
@@ -286,7 +246,7 @@ def hostile_clusters(draw: st.DrawFn) -> list[tuple[Kind[Any], Json]]:
         present = _at(_CLUSTER[index][1], path)
         value = draw(OF_TYPE.get(type(present), ANYTHING) if draw(st.integers(0, 3)) else ANYTHING)
         try:
-            _replaced(objects[index][1], path, value)
+            replaced(objects[index][1], path, value)
         except (KeyError, IndexError, TypeError):
             continue  # another value replaced what held it
     return objects

@@ -3,10 +3,12 @@
 What cannot be read is left out or said in a condition; the other objects are served as before.
 """
 
+import contextlib
+import copy
 import itertools
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -19,9 +21,12 @@ from flexinfer.api.kinds import JOBS, MODELS, NODES, PODS, Kind
 from flexinfer.api.model import Model
 from flexinfer.api.numbers import whole_number
 from flexinfer.arbiter import __main__ as arbiter
+from flexinfer.arbiter.sampling import awaited_samples
 from flexinfer.cli import explanation, sentences
 from flexinfer.events import codec, events, subjects, workload
 from flexinfer.launcher import __main__ as launcher
+from flexinfer.launcher.load_watch import loaded
+from flexinfer.launcher.memory import Memory
 from flexinfer.placer import __main__ as placer
 from flexinfer.prefetcher import __main__ as prefetcher
 from flexinfer.prefetcher.report import report_of
@@ -32,13 +37,23 @@ from flexinfer.reaper import __main__ as reaper
 from flexinfer.runtime.kubernetes import objects
 from flexinfer.runtime.settings import Settings
 from flexinfer.state.actions import WriteStatus
-from flexinfer.state.apply import apply_events
+from flexinfer.state.apply import apply_events, resync
 from flexinfer.state.observed import Observation, ObservedState
 from flexinfer.watcher.cache import KINDS, ClusterCache
 from flexinfer.watcher.diff import key_of
 from flexinfer.watcher.status_decision import next_write
 from tests.builders import NOW
-from tests.unit.hostile.objects import ANYTHING, a_model, cluster, hostile_clusters, with_text
+from tests.unit.hostile.messages import MESSAGES, hostile_messages
+from tests.unit.hostile.objects import (
+    ANYTHING,
+    HUGE,
+    a_model,
+    cluster,
+    hostile_clusters,
+    paths,
+    replaced,
+    with_text,
+)
 
 CONTROLLERS = [part.controller(Settings()) for part in (placer, prefetcher, reaper, arbiter, launcher)]
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -148,6 +163,56 @@ def test_no_message_on_nats_ends_a_reader(body: bytes) -> None:
         except codec.UndecodableError:
             continue
         decide_everything(state)
+
+
+PUBLISHED = [codec.encode(event) for event in published(readable(cluster()))]
+
+
+@settings(QUICK, max_examples=300)
+@given(hostile_messages(PUBLISHED))
+def test_no_value_of_a_message_ends_a_component(bodies: list[bytes]) -> None:
+    """From the bytes to the last decision, and to the line of `flexinfer tap`; companions look at the state too."""
+    state = msgspec.structs.replace(ObservedState(), connected_since=0.0)
+    for body in bodies:
+        try:
+            event = codec.decode(body)
+        except codec.UndecodableError:
+            continue
+        assert sentences.sentence(event)
+        codec.encode(event)
+        with contextlib.suppress(TypeError):  # one that is never published
+            subjects.subject_of(event)
+        before, state = state, apply_events(state, [Observation(event, NOW)])
+        for controller in CONTROLLERS:
+            list(controller.touched(before, state, event))
+    decide_everything(state)
+    for controller in CONTROLLERS:
+        controller.follow(state)
+        if controller.observe is not None:
+            controller.observe(state, controller.memory)
+    list(loaded(state, Memory()))
+    awaited_samples(state, NOW)
+    resync(state, [], NOW)
+
+
+def test_no_number_of_a_message_ends_its_reader() -> None:
+    """Each of them, one at a time; `flexinfer tap` ended with an OverflowError at the free memory of a device."""
+    for message, number in itertools.product(MESSAGES, (-1, -HUGE, 2**64, HUGE)):
+        for path in paths(message):
+            changed = copy.deepcopy(message)
+            replaced(changed, path, number)
+            try:
+                event = codec.decode(json.dumps(changed).encode())
+            except codec.UndecodableError:
+                continue
+            assert sentences.sentence(event)
+
+
+def test_messages_are_of_every_kind_that_is_read() -> None:
+    """None is left out, and each can be read before anything in it is changed."""
+    read = {type(codec.decode(body)) for body in (*PUBLISHED, *(json.dumps(m).encode() for m in MESSAGES))}
+    never_published = {events.ModelRestored, events.GroupRestored, events.LeaseRestored, events.LeaseTimed}
+    assert read == set(get_args(events.AnyEvent)) - never_published
 
 
 @QUICK

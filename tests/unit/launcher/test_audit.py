@@ -8,19 +8,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from flexinfer.api.labels import MODEL_LABEL, MODEL_UID_LABEL, RUNNING_FINALIZER
+from flexinfer.api.labels import MODEL_LABEL, MODEL_UID_LABEL, RUNNING_FINALIZER, TURN_LABEL
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
+from flexinfer.events.workload import pod_facts
 from flexinfer.launcher.audit import ServiceAudit
-from flexinfer.launcher.effects import Protect, RestoreService
+from flexinfer.launcher.effects import Protect, Relabel, RestoreService
 from flexinfer.launcher.manifests import service
 from flexinfer.launcher.memory import Memory, ServiceDrifted, ServiceRestored, forget, remember
-from flexinfer.runtime.kubernetes.api import InvalidError
+from flexinfer.runtime.kubernetes.api import PODS, InvalidError
 from tests.builders import a_state
 from tests.runtimes import a_runtime
 from tests.simulation.loop import run
 from tests.unit.launcher.acting import SETTINGS as ACTING
-from tests.unit.launcher.acting import a_world, observed, perform, ready_of, started, there
+from tests.unit.launcher.acting import a_world, observed, perform, pod, ready_of, started, there
 from tests.unit.launcher.deciding import READY, STOPPED, decide, decided
 from tests.unit.launcher.models import IDLE, SETTINGS, a_start, holding, its_pod
 from tests.unit.launcher.world import World
@@ -232,6 +233,34 @@ def test_a_finalizer_that_was_removed_while_the_engine_runs_is_put_back() -> Non
     assert not decided(an_idle_model(finalizers=())), "no engine, no finalizer"
     gated = its_pod(model, gates=("flexinfer.ai/turn-0",))
     assert not [a for a in decided(model, holding(model, gated)) if isinstance(a, Protect)]
+
+
+def test_labels_that_a_pod_has_lost_are_put_back() -> None:
+    """Without them the engine was taken for gone, and its name for taken by another."""
+    model = a_start(ready=READY, finalizers=(RUNNING_FINALIZER,))
+    lost = its_pod(model, unlabelled=True)
+    assert decided(model, holding(model, lost))[0] == Relabel(model=model, pod=lost)
+    terminating = its_pod(model, unlabelled=True, deleting=True)
+    assert not [a for a in decided(model, holding(model, terminating)) if isinstance(a, Relabel)]
+
+
+@pytest.mark.parametrize("labels", [{}, {MODEL_UID_LABEL: "x"}, {MODEL_LABEL: "other", MODEL_UID_LABEL: "x"}])
+async def test_a_pod_is_its_owners_whatever_its_labels_say(labels: dict[str, str]) -> None:
+    """Any user who may label Pods may write anything there: the engine runs on, and an Event says what was changed."""
+    world, runtime = a_world(a_start())
+    await started(world, runtime)
+    before = pod(world)["metadata"]["labels"]
+    world.touch("pods", "llama-0", lambda p: p["metadata"].update(labels=labels))
+    facts = pod_facts(msgspec.convert(pod(world), PODS.type))
+    assert (facts.model_uid, facts.unlabelled) == (there(world).uid, True)
+    await started(world, runtime)
+    assert pod(world)["metadata"]["uid"] == facts.uid
+    await perform(runtime, Relabel(model=there(world), pod=facts))
+    after = pod(world)["metadata"]["labels"]
+    assert after | {TURN_LABEL: "0"} == before
+    assert not pod_facts(msgspec.convert(pod(world), PODS.type)).unlabelled
+    await asyncio.sleep(0.2)
+    assert events_of(world) == ["labels of Pod llama-0 were changed; they are as before"]
 
 
 async def test_the_event_of_a_finalizer_says_what_happened() -> None:

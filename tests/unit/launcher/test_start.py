@@ -259,6 +259,18 @@ async def test_a_launcher_that_was_paused_never_writes_a_lower_turn() -> None:
     assert not open_gate_of(pod(world))
 
 
+async def test_a_number_that_cannot_be_a_turn_keeps_none_from_being_written() -> None:
+    """Written into the status by hand: the Pod stayed gated without end."""
+    backend = BackendStatus(turn=10**18, pod_uid="none of ours")
+    world, runtime = a_world(a_member(backend_status=backend))
+    world.group(granted())
+    await started(world, runtime, turn=4)
+    current = there(world).status.backend
+    assert current is not None
+    assert (current.turn, current.pod_uid) == (4, pod(world)["metadata"]["uid"])
+    assert open_gate_of(pod(world))
+
+
 async def test_a_model_that_was_written_since_the_pod_was_created_is_decided_on_again() -> None:
     """What was written may be its release."""
     world, runtime = a_world(a_member(finalizers=(RUNNING_FINALIZER,)))

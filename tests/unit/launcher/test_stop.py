@@ -57,6 +57,26 @@ async def test_a_stop_writes_stopped_once_no_pod_is_left() -> None:
     assert world.find("pods", "llama-0") is None
 
 
+async def test_a_pod_whose_labels_were_removed_is_waited_for_too() -> None:
+    """The list by label does not show it; Stopped was written while it still terminated."""
+    world, runtime = a_world(a_start())
+    await started(world, runtime)
+    pod(world)["metadata"]["labels"].clear()
+    idle(world)
+    world.lingering = True
+    looks = iter(range(100))
+
+    def terminates(call: str) -> None:
+        if call == "list pods" and next(looks) == 2:
+            world.end_pods()
+
+    world.between = terminates
+    await stop(world, runtime)
+    assert ready_of(world) == ("False", Reason.STOPPED, 0)
+    assert world.calls.count("list pods") == 3
+    assert world.find("pods", "llama-0") is None
+
+
 async def test_a_stop_reads_the_shared_group_first_and_lists_last() -> None:
     """A release that begins after the first read must see a stop of its own."""
     world, runtime = a_world(a_member())
@@ -218,6 +238,23 @@ async def test_a_deleted_model_is_removed_after_its_pods() -> None:
     assert world.find("pods", "llama-0") is None
     assert world.find("models", "llama") is None
     assert any(isinstance(r, events.ModelDeleted) for r in replies)
+
+
+async def test_a_deleted_model_that_others_keep_gives_its_turn_back() -> None:
+    """Its group waited for as long as the finalizer of another controller was there, and Ready said that it drained."""
+    world, runtime = a_world(a_member())
+    world.group(granted())
+    await started(world, runtime, turn=4)
+    world.touch("models", "llama", lambda m: m["metadata"]["finalizers"].append("example.com/theirs"))
+    deleted(world)
+    world.group(granted(step=RELEASING))
+    await stop(world, runtime)
+    assert there(world).metadata.finalizers == ("example.com/theirs",)
+    assert ready_of(world) == ("False", Reason.STOPPED, 4)
+    assert ready_message(world).endswith(
+        "; the Model stays until the controllers of its other finalizers have removed them: example.com/theirs"
+    )
+    assert not [a for a in decide(observed(world), Memory(), 1e6, settings=SETTINGS) if isinstance(a, Stop)]
 
 
 async def test_a_finalizer_stays_when_the_model_was_written_after_the_read() -> None:

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import pytest
 
-from flexinfer.api.labels import RECLAIM_LABEL
+from flexinfer.api.labels import MODEL_LABEL, RECLAIM_LABEL
 from flexinfer.api.model import Cache, Model
 from flexinfer.events import events
 from flexinfer.prefetcher import jobs
 from flexinfer.prefetcher.claims import ClaimAudit
 from flexinfer.prefetcher.memory import Memory
+from flexinfer.runtime.kubernetes.api import ForbiddenError, Kind
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.observed import ObservedState
 from tests.builders import a_model, a_state
@@ -97,3 +99,51 @@ async def test_a_claim_of_the_users_own_is_never_deleted() -> None:
     del cluster.objects["models", "llama"]
     await audited(cluster, a_state())
     assert cluster.deleted == []
+
+
+@pytest.mark.parametrize("label", [None, "", "another", "llama-0", "A_b"])
+async def test_a_cache_whose_label_was_edited_is_left_alone_and_keeps_no_other_from_being_compared(
+    label: str | None,
+) -> None:
+    """Without its label it once ended the prefetcher; by the label of a Model that never existed it would be deleted beside its own."""
+    gone = kept("Delete")
+    cluster = DictCluster(gone)
+    for name in ("edited-cache", "llama-cache"):
+        cluster.put("persistentvolumeclaims", jobs.pvc(gone, name))
+    labels = cluster.objects["persistentvolumeclaims", "edited-cache"]["metadata"]["labels"]
+    labels[MODEL_LABEL] = label
+    if label is None:
+        del labels[MODEL_LABEL]
+    del cluster.objects["models", "llama"]
+    await audited(cluster, a_state())
+    assert {name for _, name, _ in cluster.deleted} == {"llama-cache"}
+
+
+async def test_the_label_of_a_cache_whose_model_exists_is_put_back() -> None:
+    """By its name, and as one that FlexInfer has made; its Model would have said that the name is taken."""
+    model = kept("Delete")
+    cluster = DictCluster(model)
+    cluster.put("persistentvolumeclaims", jobs.pvc(model, "llama-cache"))
+    labels = cluster.objects["persistentvolumeclaims", "llama-cache"]["metadata"]["labels"]
+    labels[MODEL_LABEL] = "another"
+    await audited(cluster, a_state(events.ModelObserved(model=model)))
+    assert (labels[MODEL_LABEL], cluster.deleted) == ("llama", [])
+
+
+async def test_a_cache_that_may_not_be_deleted_keeps_no_other_from_being_compared() -> None:
+    """A policy of one namespace refuses it."""
+
+    class Refusing(DictCluster):
+        async def delete(self, kind: Kind[Any], _namespace: str, name: str, *, uid: str = "") -> None:
+            if name == "a-cache":
+                raise ForbiddenError("denied by a policy", 403)
+            await super().delete(kind, _namespace, name, uid=uid)
+
+    gone = kept("Delete")
+    cluster = Refusing(gone)
+    for name in ("a", "llama"):
+        model = msgspec.structs.replace(gone, metadata=msgspec.structs.replace(gone.metadata, name=name))
+        cluster.put("persistentvolumeclaims", jobs.pvc(model, f"{name}-cache"))
+    del cluster.objects["models", "llama"]
+    await audited(cluster, a_state())
+    assert {name for _, name, _ in cluster.deleted} == {"llama-cache"}

@@ -103,7 +103,8 @@ async def test_a_download_is_asked_every_second_and_written_every_ten() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"<html>", b"[" * 5000, b'{"bytes": -1, "totalBytes": 5}', b'{"bytes": 1e99, "totalBytes": 5}', b'{"bytes": 0, "totalBytes": 0}'],
+    [b"", b"<html>", b"[" * 5000, b'{"bytes": -1, "totalBytes": 5}', b'{"bytes": 1e99, "totalBytes": 5}', b'{"bytes": 0, "totalBytes": 0}',
+     b'{"bytes": 1, "totalBytes": 5, "file": "\xff"}', b'{"bytes": 1, "totalBytes": 5, "file": "\\ud800"}', b'{"file": ' + b"[" * 5000],
 )  # fmt: skip
 async def test_what_is_no_progress_counts_for_nothing(answer: bytes) -> None:
     """The program does not listen yet, or another answers at its address."""

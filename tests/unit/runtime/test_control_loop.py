@@ -419,8 +419,11 @@ def test_facts_of_the_component_are_folded_into_its_memory_and_forgotten_with_th
 class Keyed:
     """A component that decides on each Model by itself, by a script."""
 
-    def __init__(self, script: Callable[[str], Iterable[Any]] = lambda _key: ()) -> None:
-        self.script = script
+    def __init__(
+        self, script: Callable[[str], Iterable[Any]] = lambda _key: (), *, accompanied: bool = False
+    ) -> None:
+        self.script, self.accompanied = script, accompanied
+        self.begun: list[float] = []
         self.decided: list[str] = []
         self.states: list[ObservedState] = []
         self.failures: list[str] = []
@@ -432,6 +435,12 @@ class Keyed:
         self.decided.append(key)
         self.states.append(state)
         yield from self.script(key)
+
+    async def accompany(self, runtime: Runtime, _remember: Remember[AnyEvent]) -> None:
+        """Fail a second after each start."""
+        self.begun.append(runtime.clock())
+        await runtime.sleep(1.0)
+        raise KeyError("flexinfer.ai/model")
 
     async def perform(self, runtime: Runtime, action: Poke) -> Sequence[AnyEvent]:
         """Take a second; fail for what is named so."""
@@ -462,6 +471,7 @@ class Keyed:
                 perform=self.perform,
                 subscriptions=Subscriptions(),
                 memory=None,
+                companions=(self.accompany,) if self.accompanied else (),
             )
             models = [events.ModelObserved(model=a_model(name)) for name in names]
             bus.queue.put_nowait(Snapshot([Observation(model, 0.0) for model in models]))
@@ -520,6 +530,15 @@ def test_a_bug_in_a_decision_costs_its_key_and_not_the_process() -> None:
     keyed.run(300.0, "a", "b")
     assert 5 < len(keyed.failures) < 12
     assert "default/b" in keyed.decided[-5:]
+
+
+def test_a_bug_in_a_companion_costs_its_work_and_not_the_process() -> None:
+    """A label that was not foreseen once ended the prefetcher, for all namespaces: it begins again, ever less often."""
+    keyed = Keyed(accompanied=True)
+    keyed.run(300.0, "a", then=[(200.0, changed("a"))])
+    assert 5 < len(keyed.begun) < 12
+    assert keyed.failures == ["Keyed.accompany"] * len(keyed.begun)
+    assert keyed.decided == ["default/a", "default/a"]
 
 
 def test_the_same_action_for_a_day_ends_nothing() -> None:

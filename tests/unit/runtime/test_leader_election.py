@@ -258,6 +258,22 @@ def test_a_leader_whose_time_has_run_out_reads_before_it_writes() -> None:
     run(main())
 
 
+def test_a_number_of_transitions_that_cannot_grow_is_kept() -> None:
+    """Edited by hand: the API server refused the next one each time, and the component never acted again."""
+
+    async def main() -> None:
+        async with led() as (server, runtime, leader, _task):
+            assert server.lease is not None
+            spec = msgspec.structs.replace(server.lease.spec, lease_transitions=2**31 - 1)
+            server.lease = msgspec.structs.replace(server.lease, spec=spec)
+            await written_by(server, "placer-two")
+            await asyncio.sleep(2 * DURATION_SECONDS)
+            assert leader.is_leader(runtime.clock())
+            assert server.lease.spec.lease_transitions == 2**31 - 1
+
+    run(main())
+
+
 def test_a_lease_that_was_deleted_is_created_again() -> None:
     """Its holder remains the leader."""
 

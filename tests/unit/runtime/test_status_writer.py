@@ -1,21 +1,22 @@
 """The status writer: full sets of fields, the version that they were decided from, and conflicts."""
 
 import asyncio
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pytest
 
 from flexinfer.api import conditions
-from flexinfer.api.conditions import Condition
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.model import BackendStatus, Model
-from flexinfer.api.placement import Placement
+from flexinfer.api.model import BackendStatus, Model, ModelStatus
+from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.reasons import Reason
 from flexinfer.api.status import GrantedStatus, MonotonicTime, PlacedStatus, ReadyStatus, WantedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.kubernetes.api import EVENTS, ConflictError, Kind, NotFoundError
+from flexinfer.runtime.kubernetes.api import EVENTS, ConflictError, InvalidError, Kind, NotFoundError
 from flexinfer.runtime.status_writer import write_status
 from flexinfer.state.actions import WriteStatus, condition
 from tests.builders import a_model
@@ -31,6 +32,9 @@ class Answers:
         self.bodies: list[dict[str, Any]] = []
         self.managers: list[str] = []
         self.events: list[dict[str, Any]] = []
+        self.of_others: dict[str, Any] = {}
+        """What another client has written into fields of the status, which an apply leaves there."""
+        self.patches: list[Any] = []
 
     async def apply(self, kind: Kind[Any], namespace: str, body: Any, **options: Any) -> Model:
         """Answer the next of the script, else take the write."""
@@ -39,10 +43,19 @@ class Answers:
         if self.script and (failure := self.script.pop(0)) is not None:
             raise failure
         base = self.now or a_model()
-        written = msgspec.convert(body.get("status", {}).get("conditions", ()), tuple[Condition, ...])
         metadata = msgspec.structs.replace(base.metadata, resource_version="99")
-        status = msgspec.structs.replace(base.status, conditions=written)
+        status = msgspec.convert({"conditions": (), **self.of_others, **body.get("status", {})}, ModelStatus)
         return msgspec.structs.replace(base, metadata=metadata, status=status)
+
+    async def patch(
+        self, kind: Kind[Any], namespace: str, name: str, operations: Any, *, subresource: str
+    ) -> Model:
+        """Take the next of the script, else the operations."""
+        assert subresource == "status"
+        self.patches.append(operations)
+        if self.script and (failure := self.script.pop(0)) is not None:
+            raise failure
+        return a_model(version=100)
 
     async def get(self, kind: Kind[Any], namespace: str, name: str) -> Model:
         """Return the Model as it is now."""
@@ -110,6 +123,24 @@ def test_an_expected_time_is_a_wall_clock_time_to_come_and_absent_while_it_is_no
         written(server, WriteStatus(model=MODEL, status=status))
         assert server.bodies[0]["status"].keys() == {"sharedGroup", "conditions"}
         assert server.bodies[0]["status"]["sharedGroup"].get("expectedTime") == text
+
+
+@pytest.mark.parametrize("at", [1e12, 1e308, -1e308, math.inf])
+def test_a_time_that_no_calendar_has_is_written_too(at: float) -> None:
+    """A figure of others made it: a load time in a status, the idle time of a proxy. It ended the write of this status, each time."""
+    idle = WantedStatus(
+        condition=condition(MODEL, conditions.WANTED, "False", Reason.IDLE, "idle for 60s"),
+        last_active_time=MonotonicTime(-abs(at)),
+    )
+    queued = GrantedStatus(
+        condition=condition(MODEL, conditions.GRANTED, "False", Reason.QUEUED, "queued"),
+        shared_group=GroupMembership(group="card", state="Queued", position=1),
+        expected_at=at,
+    )
+    for status in (idle, queued):
+        server = Answers(MODEL)
+        written(server, WriteStatus(model=MODEL, status=status))
+        assert len(server.bodies) == 1
 
 
 def test_a_transition_is_followed_by_a_hint_history_and_an_event() -> None:
@@ -197,6 +228,52 @@ def test_a_conflict_with_a_newer_leader_writes_nothing() -> None:
     replies, _ = written(server, PLACED)
     assert len(server.bodies) == 1
     assert replies == [events.ModelObserved(model=newer)]
+
+
+class Keeps(Answers):
+    """An API server that has an entry of another client in a list of the owner's."""
+
+    async def apply(self, kind: Kind[Any], namespace: str, body: Any, **options: Any) -> Model:
+        """Merge by key, as server-side apply does."""
+        model = await super().apply(kind, namespace, body, **options)
+        placement = model.status.placement or Placement()
+        theirs = msgspec.structs.replace(placement, devices=placed_devices(["of another client"], 9))
+        return msgspec.structs.replace(model, status=msgspec.structs.replace(model.status, placement=theirs))
+
+
+def test_what_another_client_wrote_into_a_field_is_taken_out_with_the_next_write() -> None:
+    """A status that was edited by hand: an apply removes only what its own manager wrote. A device that does not exist blocked its group permanently."""
+    server = Keeps(MODEL)
+    replies, _ = written(server, PLACED)
+    assert server.patches == [
+        [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": "99"},
+            {"op": "add", "path": "/status/placement", "value": {"node": "a"}},
+        ]
+    ]
+    assert replies == [events.ModelObserved(model=a_model(version=100))]
+
+
+def test_a_field_that_its_owner_does_not_have_is_removed() -> None:
+    """And what was applied is left alone."""
+    server = Answers(MODEL)
+    server.of_others = {"sharedGroup": {"group": "of another client"}}
+    alone = GrantedStatus(
+        condition=condition(MODEL, conditions.GRANTED, "True", Reason.NOT_SHARED, "not in a shared group"),
+        shared_group=None,
+    )
+    written(server, WriteStatus(model=MODEL, status=alone))
+    assert server.patches[0][1:] == [{"op": "remove", "path": "/status/sharedGroup"}]
+    quiet = Answers(MODEL)
+    written(quiet, WriteStatus(model=MODEL, status=alone))
+    assert quiet.patches == []
+
+
+def test_a_model_that_was_written_before_that_is_read_again() -> None:
+    """The test of its version fails: what is to be taken out is another thing then."""
+    server = Keeps(MODEL, None, InvalidError("the test failed", 422), None, None)
+    written(server, PLACED)
+    assert (len(server.bodies), len(server.patches)) == (2, 2)
 
 
 def test_an_object_without_fields_is_left_out() -> None:

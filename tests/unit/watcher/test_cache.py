@@ -164,6 +164,48 @@ def test_what_others_write_on_pods_fits_into_a_message() -> None:
     assert len(codec.encode(workload_of(cache))) < 2**20
 
 
+def test_all_that_others_write_on_pods_and_jobs_fits_into_a_message() -> None:
+    """At worst each character takes six bytes of JSON. A message that does not fit would be compared with the stream again and again."""
+    cache, long = a_cache(a_model()), "\x01" * 2**18
+    ended = kube.ContainerState(
+        terminated=kube.ContainerState.Terminated(exit_code=1, reason=long, message=long)
+    )
+    devices = kube.ResourceAllocation(
+        name="nvidia.com/gpu",
+        resources=tuple(kube.AllocatedResource(resource_id=f"{n}{long}") for n in range(99)),
+    )
+    container = kube.ContainerStatus(state=ended, last_state=ended, allocated_resources_status=(devices,))
+    gates = tuple(kube.SchedulingGate(name=f"example.com/{n}") for n in range(9_999))
+    for number in range(200):
+        pod = a_pod(f"p{number}", labels={TEMPLATE_ANNOTATION: long}, phase=long)
+        status = msgspec.structs.replace(
+            pod.status, reason=long, message=long, container_statuses=(container,)
+        )
+        spec = msgspec.structs.replace(pod.spec, scheduling_gates=gates)
+        cache.upsert(PODS, msgspec.structs.replace(pod, status=status, spec=spec))
+        failed = kube.PodCondition(type="Failed", status="True", reason=long, message=long)
+        job = meta(f"j{number}", labels={MODEL_UID_LABEL: "uid-llama"})
+        cache.upsert(JOBS, kube.Job(metadata=job, status=kube.JobStatus(conditions=(failed,))))
+        owner = OwnerReference(kind="Job", name=f"j{number}", uid=f"uid-j{number}")
+        fetch = a_pod(f"f{number}", owners=(owner,), phase=long)
+        cache.upsert(PODS, msgspec.structs.replace(fetch, status=status))
+    assert len(codec.encode(workload_of(cache))) < 4 * 10**6
+
+
+def test_the_engine_is_published_before_what_others_have_labelled_so() -> None:
+    """Its Pod was hidden by a hundred whose names come before its own."""
+    cache = a_cache(a_model())
+    owner = OwnerReference(kind="Model", name="llama", uid="uid-llama", controller=True)
+    for number in range(200):
+        cache.upsert(PODS, a_pod(f"a{number}"))
+        cache.upsert(JOBS, kube.Job(metadata=meta(f"a{number}", labels={MODEL_UID_LABEL: "uid-llama"})))
+    cache.upsert(PODS, a_pod(owners=(owner,)))
+    cache.upsert(JOBS, kube.Job(metadata=meta("llama-fetch", owner_references=(owner,))))
+    event = workload_of(cache)
+    assert "llama-0" in {pod.name for pod in event.pods}
+    assert "llama-fetch" in {job.name for job in event.jobs}
+
+
 def test_a_node_is_condensed_with_the_requests_of_all_its_pods() -> None:
     """Limits count where there is no request; what has ended takes nothing.
 

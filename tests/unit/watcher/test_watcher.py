@@ -45,6 +45,7 @@ class Scene:
     def __init__(self) -> None:
         self.cluster, self.stream = ScriptedCluster(), DictStream()
         self.ready = False
+        self.failures: list[str] = []
 
     async def until(self, true: Callable[[], object], within: float = 300.0) -> float:
         """Wait until something is true; returns the seconds that it took."""
@@ -72,7 +73,10 @@ def play(act: Callable[[Scene], Awaitable[None]], prepare: Callable[[Scene], Non
         scene = Scene()
         prepare(scene)
         runtime = a_runtime(
-            "watcher", cluster=scene.cluster, set_ready=lambda up: setattr(scene, "ready", up)
+            "watcher",
+            cluster=scene.cluster,
+            set_ready=lambda up: setattr(scene, "ready", up),
+            report_failure=lambda key, _error: scene.failures.append(key),
         )
         work = asyncio.create_task(mirror(runtime, scene.stream))
         try:
@@ -474,6 +478,35 @@ def test_an_unavailable_api_server_is_retried_with_back_off() -> None:
         assert 0.5 < took < 5
 
     play(act, prepare)
+
+
+def test_a_bug_in_a_write_costs_its_model_and_not_the_process() -> None:
+    """It is reported and tried again; the other Model is served meanwhile."""
+
+    def prepare(scene: Scene) -> None:
+        new_model(scene)
+        scene.cluster.put(MODELS, a_model("other", placement=None))
+        scene.cluster.faults["apply"] = [ValueError("not foreseen")]
+
+    async def act(scene: Scene) -> None:
+        names = ("llama", "other")
+        await scene.until(lambda: all(scene.model(name).is_true(conditions.ACCEPTED) for name in names))
+        assert len(scene.failures) == 1
+
+    play(act, prepare)
+
+
+def test_a_bug_in_a_publish_costs_its_subject_and_not_the_process() -> None:
+    """The comparison publishes it."""
+
+    async def act(scene: Scene) -> None:
+        await scene.until(lambda: scene.ready)
+        scene.stream.faults = [ValueError("not foreseen")]
+        new_model(scene)
+        await scene.until(scene.published)
+        assert len(scene.failures) == 1
+
+    play(act)
 
 
 def test_a_watcher_at_rest_writes_nothing() -> None:

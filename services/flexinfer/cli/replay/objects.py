@@ -6,7 +6,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
-from flexinfer.api.labels import GPU_RESOURCES
+from flexinfer.api.labels import GPU_RESOURCES, HELD_FINALIZER
 from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import BackendStatus, Gpu, Model, ModelSpec, ModelStatus, Serverless
 from flexinfer.api.placement import Placement, placed_devices
@@ -80,7 +80,14 @@ def model_of(one: TraceModel) -> Model:
 
 def group_of(spec: TraceGroup) -> SharedGroup:
     """Return the SharedGroup, initialised without a holder."""
-    metadata = Metadata(name=GROUP, namespace=NAMESPACE, uid="uid-group", resource_version="1", generation=1)
+    metadata = Metadata(
+        name=GROUP,
+        namespace=NAMESPACE,
+        uid="uid-group",
+        resource_version="1",
+        generation=1,
+        finalizers=(HELD_FINALIZER,),
+    )
     shared = SharedGroupSpec(
         group=GROUP,
         mode=spec.mode,
@@ -101,7 +108,7 @@ def node_facts() -> NodeFacts:
 def pod_of(model: Model, uid: str, turn: int) -> PodFacts:
     """Return the running Pod of a turn."""
     return PodFacts(
-        name=f"{model.metadata.name}-0",
+        name=model.pod_name,
         uid=uid,
         model_uid=model.uid,
         turn=turn,

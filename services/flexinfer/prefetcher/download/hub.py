@@ -15,6 +15,7 @@ import msgspec
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher.download import outbound
 from flexinfer.prefetcher.download.failure import DownloadError, line, not_json
@@ -94,8 +95,8 @@ class Repository:
         )
         hf_raise_for_status(answer)
         try:
-            return msgspec.json.decode(answer.content, type=_Info)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return read_json(answer.content, _Info)
+        except ForeignJsonError as error:
             text = not_json(url, answer.content, "its listing in JSON", error)
             remedy = "correct the mirror (FLEXINFER_HF_ENDPOINT or HF_ENDPOINT), or give the node a way to the hub without a page in between"
             raise self.unavailable(

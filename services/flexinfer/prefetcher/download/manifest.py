@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.prefetcher.download.remote import RemoteFile
 from flexinfer.sources.base import Files
 
@@ -50,8 +51,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 def read(folder: Path) -> Manifest | None:
     """Return the manifest of a folder; None if it has none."""
     try:
-        return msgspec.json.decode((folder / NAME).read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError):
+        return read_json((folder / NAME).read_bytes(), Manifest)
+    except (OSError, ForeignJsonError):
         return None
 
 

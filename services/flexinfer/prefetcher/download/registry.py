@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher.download import outbound
 from flexinfer.prefetcher.download.failure import DownloadError, line, not_json, of_disk
@@ -77,8 +78,8 @@ class Registry:
         with self._open(url, {"Accept": MANIFEST_TYPE}) as answer:
             self._manifest = answer.read(_LARGEST_MANIFEST)
         try:
-            manifest = msgspec.json.decode(self._manifest, type=_Manifest)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            manifest = read_json(self._manifest, _Manifest)
+        except ForeignJsonError as error:
             text = not_json(url, self._manifest, "a manifest in JSON", error)
             remedy = "correct the mirror (FLEXINFER_OLLAMA_REGISTRY) or spec.source, or give the node a way to the registry without a page in between"
             self._refuse(

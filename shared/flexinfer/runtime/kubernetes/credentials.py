@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.runtime.clock import monotonic
 
 _TOKEN_SECONDS = 60.0
@@ -188,8 +189,8 @@ class ExecPlugin:
 
     def _decoded(self, output: bytes) -> _PluginStatus:
         try:
-            reply = msgspec.json.decode(output, type=_PluginReply)
-        except msgspec.DecodeError as error:
+            reply = read_json(output, _PluginReply)
+        except ForeignJsonError as error:
             raise self._failure(f"prints no ExecCredential: {error}") from error
         if reply.api_version != self._plugin.api_version:
             raise self._failure(f"prints {reply.api_version}, configured is {self._plugin.api_version}")

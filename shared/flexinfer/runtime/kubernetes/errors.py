@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from flexinfer.api.foreign_json import ForeignJsonError, read_json
 from flexinfer.runtime.kubernetes.api import (
     AlreadyExistsError,
     ApiError,
@@ -38,8 +39,8 @@ class Status(msgspec.Struct, rename="camel"):
 def error_of(code: int, answer: bytes, headers: Mapping[str, str]) -> ApiError:
     """Return the error of a response that refuses, by its status and the Status object in its body."""
     try:
-        status = msgspec.json.decode(answer, type=Status)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        status = read_json(answer, Status)
+    except ForeignJsonError:
         status = Status(message=answer[:200].decode(errors="replace") or f"HTTP {code}")
     after = headers.get("Retry-After", "")
     wait = float(after) if after.isdigit() else None
