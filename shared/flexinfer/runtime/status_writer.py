@@ -7,7 +7,6 @@ same name. Nothing waits for history and Event. What to write is decided in each
 """
 
 import logging
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache, partial
 
@@ -17,7 +16,6 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.model import Model
-from flexinfer.api.services import FORMER_MANAGERS
 from flexinfer.api.status import OTHER_FIELDS, MonotonicTime, OwnedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
@@ -33,9 +31,7 @@ _ATTEMPTS_WITHOUT_JITTER = 2
 _ATTEMPTS = 20
 
 
-async def write_status(
-    runtime: Runtime, action: WriteStatus, *, former_managers: Mapping[str, Sequence[str]] = FORMER_MANAGERS
-) -> list[AnyEvent]:
+async def write_status(runtime: Runtime, action: WriteStatus) -> list[AnyEvent]:
     """Write a status; returns the Model as the API server holds it now, or its deletion.
 
     On a conflict the Model is read again. If its uid, its generation, a gating condition or the owner's own
@@ -47,8 +43,6 @@ async def write_status(
     for attempt in range(_ATTEMPTS):
         try:
             latest = await _apply(runtime, action.status, base)
-            for manager in former_managers.get(runtime.name, ()):
-                latest = await _release_fields(runtime, latest, manager)
         except ConflictError:
             current = await _read(runtime, base)
             if current is None:
@@ -95,16 +89,6 @@ def rfc3339(runtime: Runtime) -> str:
     return runtime.utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _body(model: Model) -> Json:
-    """Return what every status write begins with; the resourceVersion makes it conditional."""
-    meta = model.metadata
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
-    }
-
-
 async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
     now = rfc3339(runtime)
     entries = [
@@ -112,26 +96,18 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
         for kind, condition in status.conditions.items()
         if condition is not None
     ]
-    body = _body(base) | {
+    meta = base.metadata
+    body: Json = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
         "status": {
             **_fields(runtime, status.timed(partial(_wall, runtime))),
             "conditions": msgspec.to_builtins(entries),
         },
     }
     manager = f"flexinfer-{runtime.name}"
-    return await runtime.cluster.apply(
-        MODELS, base.metadata.namespace, body, manager=manager, subresource="status"
-    )
-
-
-async def _release_fields(runtime: Runtime, model: Model, manager: str) -> Model:
-    """Make a field manager of an earlier release own nothing.
-
-    Fields that no current owner took over are deleted.
-    """
-    return await runtime.cluster.apply(
-        MODELS, model.metadata.namespace, _body(model), manager=manager, subresource="status"
-    )
+    return await runtime.cluster.apply(MODELS, meta.namespace, body, manager=manager, subresource="status")
 
 
 def _fields(runtime: Runtime, status: OwnedStatus) -> Json:
@@ -207,13 +183,8 @@ async def _publish_transition(runtime: Runtime, action: WriteStatus, base: Model
         runtime.spawn_background(record_transition(runtime, current, condition))
 
 
-async def record_transition(
-    runtime: Runtime, model: Model, condition: Condition, seconds: float | None = None
-) -> None:
-    """Record a transition: a line of history and an Event.
-
-    Never raises ApiError. `seconds` is how long it took.
-    """
+async def record_transition(runtime: Runtime, model: Model, condition: Condition) -> None:
+    """Record a transition: a line of history and an Event. Never raises ApiError."""
     await runtime.bus.publish(
         events.HistoryRecorded(
             namespace=model.metadata.namespace,
@@ -223,7 +194,6 @@ async def record_transition(
             step=f"{condition.type}={condition.status}",
             reason=condition.reason,
             message=condition.message,
-            seconds=seconds,
             at=runtime.utc_now().isoformat(timespec="milliseconds"),
             version=model.metadata.version,
         )
