@@ -17,7 +17,7 @@ from flexinfer.runtime.kubernetes.api import (
     SHARED_GROUPS,
     ConflictError,
     InvalidError,
-    NotFoundError,
+    get_or_none,
 )
 from flexinfer.runtime.refetch import changes
 from flexinfer.runtime.runtime import Runtime
@@ -53,26 +53,17 @@ async def put(runtime: Runtime, current: SharedGroup, new: SharedGroupStatus) ->
 async def read(runtime: Runtime, action: OnGroup) -> SharedGroup | None:
     """Return the object of an effect as it is now; None if it is gone."""
     meta = action.group.metadata
-    try:
-        return await runtime.cluster.get(SHARED_GROUPS, meta.namespace, meta.name)
-    except NotFoundError:
-        return None
+    return await get_or_none(runtime.cluster, SHARED_GROUPS, meta.namespace, meta.name)
 
 
 async def read_model(runtime: Runtime, namespace: str, name: str) -> Model | None:
     """Return a Model as it is now; None if it is gone."""
-    try:
-        return await runtime.cluster.get(MODELS, namespace, name)
-    except NotFoundError:
-        return None
+    return await get_or_none(runtime.cluster, MODELS, namespace, name)
 
 
 async def read_lease(runtime: Runtime, namespace: str, name: str) -> GPULease | None:
     """Return a GPULease as it is now; None if it is gone."""
-    try:
-        return await runtime.cluster.get(GPU_LEASES, namespace, name)
-    except NotFoundError:
-        return None
+    return await get_or_none(runtime.cluster, GPU_LEASES, namespace, name)
 
 
 async def put_lease(runtime: Runtime, current: GPULease, new: GPULeaseStatus) -> GPULease:

@@ -45,7 +45,7 @@ from flexinfer.runtime.kubernetes.api import (
     ConflictError,
     ForbiddenError,
     InvalidError,
-    NotFoundError,
+    get_or_none,
 )
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import record_transition, write_status_once
@@ -191,9 +191,8 @@ async def _put_pod(runtime: Runtime, action: Start, settings: LaunchSettings) ->
         return await runtime.cluster.create(PODS, namespace, action.pod)
     except AlreadyExistsError:
         pass
-    try:
-        existing = await runtime.cluster.get(PODS, namespace, name)
-    except NotFoundError:
+    existing = await get_or_none(runtime.cluster, PODS, namespace, name)
+    if existing is None:
         return None
     labels = existing.metadata.labels
     if MODEL_UID_LABEL not in labels or labels.get(MODEL_LABEL) != action.model.metadata.name:
@@ -266,10 +265,7 @@ async def _read(runtime: Runtime, action: Start) -> ModelView:
 
 async def _read_group(runtime: Runtime, action: Start) -> SharedGroup | None:
     meta, name = action.model.metadata, object_name(action.model.spec.group)
-    try:
-        return await runtime.cluster.get(SHARED_GROUPS, meta.namespace, name)
-    except NotFoundError:
-        return None
+    return await get_or_none(runtime.cluster, SHARED_GROUPS, meta.namespace, name)
 
 
 async def _read_model(runtime: Runtime, model: Model) -> Model:

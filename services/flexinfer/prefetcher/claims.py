@@ -13,7 +13,14 @@ from flexinfer.api import kube
 from flexinfer.api.labels import COMPONENT_LABEL, MANAGED_BY_LABEL, MODEL_LABEL, RECLAIM_LABEL
 from flexinfer.api.model import Model
 from flexinfer.prefetcher.memory import Fact, Memory
-from flexinfer.runtime.kubernetes.api import CLAIMS, MODELS, ApiError, ConflictError, NotFoundError
+from flexinfer.runtime.kubernetes.api import (
+    CLAIMS,
+    MODELS,
+    ApiError,
+    ConflictError,
+    NotFoundError,
+    get_or_none,
+)
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.touched_keys import TouchedKeys
 from flexinfer.sources import fetched
@@ -98,8 +105,5 @@ async def _label(runtime: Runtime, claim: kube.Claim, model: Model) -> None:
 
 async def _is_gone(runtime: Runtime, claim: kube.Claim) -> bool:
     """Return whether the API server has no Model of the PVC. Raises ApiError."""
-    try:
-        await runtime.cluster.get(MODELS, claim.metadata.namespace, claim.metadata.labels[MODEL_LABEL])
-    except NotFoundError:
-        return True
-    return False
+    meta = claim.metadata
+    return await get_or_none(runtime.cluster, MODELS, meta.namespace, meta.labels[MODEL_LABEL]) is None

@@ -31,6 +31,7 @@ from flexinfer.runtime.kubernetes.api import (
     ForbiddenError,
     InvalidError,
     NotFoundError,
+    get_or_none,
 )
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings, hub_of, pod_defaults_of
@@ -101,9 +102,8 @@ async def _ensure(runtime: Runtime, action: EnsureJob, settings: PrefetchSetting
 
 async def _kept(runtime: Runtime, model: Model, plan: Plan, settings: PrefetchSettings) -> list[Fact]:
     """Create the Job that keeps the weights in memory; what prevents that is remembered, and the weights stay as they are. Raises ApiError."""
-    try:
-        claim = await runtime.cluster.get(CLAIMS, model.metadata.namespace, plan.pvc)
-    except NotFoundError:
+    claim = await get_or_none(runtime.cluster, CLAIMS, model.metadata.namespace, plan.pvc)
+    if claim is None:
         return []
     keeping, cache = kept.plan_of(model, plan.with_pvc(claim.metadata.uid)), model.status.cache
     if keeping is None or cache is None or claim.metadata.deletion_timestamp is not None:
@@ -164,11 +164,10 @@ async def _ensure_pvc(runtime: Runtime, model: Model, plan: Plan, size: int) -> 
     if not plan.pvc:
         return ""
     namespace, cache = model.metadata.namespace, plan.location.owned
-    try:
-        pvc = await runtime.cluster.get(CLAIMS, namespace, plan.pvc)
-    except NotFoundError:
+    pvc = await get_or_none(runtime.cluster, CLAIMS, namespace, plan.pvc)
+    if pvc is None:
         if not cache:
-            raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_not_found(model, plan)) from None
+            raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_not_found(model, plan))
         await _require_class(runtime, model)
         if plan.sized_by_files and not size:
             return ""

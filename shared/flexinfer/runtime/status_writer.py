@@ -20,7 +20,7 @@ from flexinfer.api.status import OTHER_FIELDS, MonotonicTime, OwnedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.event_recorder import Json, Subject, record
-from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, NotFoundError
+from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, NotFoundError, get_or_none
 from flexinfer.runtime.refetch import deletion_of, returned
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.actions import WriteStatus
@@ -139,11 +139,8 @@ def _plain(runtime: Runtime, value: object) -> object:
 
 async def _read(runtime: Runtime, base: Model) -> Model | None:
     """GET the Model; None if it was deleted, also if another one has its name."""
-    try:
-        current = await runtime.cluster.get(MODELS, base.metadata.namespace, base.metadata.name)
-    except NotFoundError:
-        return None
-    return current if current.uid == base.uid else None
+    current = await get_or_none(runtime.cluster, MODELS, base.metadata.namespace, base.metadata.name)
+    return current if current is not None and current.uid == base.uid else None
 
 
 def _differs(base: Model, current: Model, action: WriteStatus) -> bool:
