@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from flexinfer.api import kube
 from flexinfer.api.labels import MODEL_UID_LABEL, RUNNING_FINALIZER
+from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import object_name
@@ -34,10 +35,12 @@ from flexinfer.runtime.kubernetes.api import (
     ConflictError,
     InvalidError,
     NotFoundError,
+    get_or_none,
 )
 from flexinfer.runtime.refetch import deletion_of
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import write_status
+from flexinfer.state.actions import WriteStatus
 
 log = logging.getLogger(__name__)
 _WITHOUT_FINALIZERS = 'kubectl patch pod {meta.name} -n {meta.namespace} --type=merge -p \'{{"metadata":{{"finalizers":null}}}}\''
@@ -55,17 +58,7 @@ async def stop(
 
     Its prompt caches are saved before the reads that allow the stop: what takes seconds must not come between these and the deletion.
     """
-    return await _stop(runtime, action, settings, pod_deletions, fences, await _save_prompts(runtime, action))
-
-
-async def _stop(
-    runtime: Runtime,
-    action: Stop,
-    settings: LaunchSettings,
-    pod_deletions: PodsGone,
-    fences: Fences,
-    note: str,
-) -> Sequence[AnyEvent | EngineProbed]:
+    note = await _save_prompts(runtime, action)
     try:
         current = await _read(runtime, action)
     except NotFoundError:
@@ -81,7 +74,6 @@ async def _stop(
         await _delete(runtime, action, pod)
     with pod_deletions.follow(action.model) as wait:
         pods = await _pods_left(runtime, action, current, wait)
-    cause = current.stop_cause
     if pods is None:
         return [event]
     if live := [pod for pod in pods if pod.metadata.deletion_timestamp is None]:
@@ -89,7 +81,7 @@ async def _stop(
     if pods:
         return await _write_overdue(runtime, settings, current, pods[0])
     deletions = _deleted(action)
-    if not cause:
+    if not current.stop_cause:
         return [*deletions, event]
     if current.model.deleting:
         return [*deletions, *await _remove_finalizer(runtime, current.model)]
@@ -134,15 +126,11 @@ async def _save_prompts(runtime: Runtime, action: Stop) -> str:
         or not prompt_cache.room(action.model)
     ):
         return ""
-    try:
-        current = pod_facts(await runtime.cluster.get(PODS, action.model.metadata.namespace, pod.name))
-    except NotFoundError:
+    current = await get_or_none(runtime.cluster, PODS, action.model.metadata.namespace, pod.name)
+    facts = pod_facts(current) if current is not None else None
+    if facts is None or facts.uid != pod.uid or facts.deleting:
         return ""
-    return (
-        await prompt_cache.save(action.model, current)
-        if current.uid == pod.uid and not current.deleting
-        else ""
-    )
+    return await prompt_cache.save(action.model, facts)
 
 
 async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
@@ -161,13 +149,11 @@ async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
                 PODS, namespace, pod.name, uid=pod.uid, version=version, grace=0 if action.force else None
             )
             return
-        try:
-            current = (await runtime.cluster.get(PODS, namespace, pod.name)).metadata
-        except NotFoundError:
+        current = await get_or_none(runtime.cluster, PODS, namespace, pod.name)
+        meta = current.metadata if current is not None else Metadata()
+        if meta.uid != pod.uid or (meta.deletion_timestamp is not None and not action.force):
             return
-        if current.uid != pod.uid or (current.deletion_timestamp is not None and not action.force):
-            return
-        version = current.resource_version
+        version = meta.resource_version
     raise ConflictError(f"Pod {pod.name} is written again and again: it was not deleted", 409)
 
 
@@ -228,11 +214,7 @@ async def _write_overdue(
     failure = current.ready.message.partition(f"; {_subject(pod)}")[0]
     reason, message = Reason(current.ready.reason), f"{failure}; {overdue}"
     write = status.not_ready(current, settings, reason, message, current.backend, status.RUN_GATES)
-    return (
-        await write_status(runtime, write)
-        if write is not None
-        else [events.ModelObserved(model=current.model)]
-    )
+    return await _written(runtime, current, write)
 
 
 def _subject(pod: kube.Pod) -> str:
@@ -264,9 +246,14 @@ async def _write(
     turn = current.release_turn if reason is Reason.STOPPED else 0
     backend = status.returned(current, turn) if turn else status.no_engine(current)
     write = status.not_ready(current, settings, reason, message, backend, status.STOP_GATES)
-    if write is None:
-        return [events.ModelObserved(model=current.model)]
-    return await write_status(runtime, write)
+    return await _written(runtime, current, write)
+
+
+async def _written(runtime: Runtime, current: ModelView, write: WriteStatus | None) -> Sequence[AnyEvent]:
+    """Carry out a write; without one the Model is as it was read."""
+    return (
+        [events.ModelObserved(model=current.model)] if write is None else await write_status(runtime, write)
+    )
 
 
 async def _remove_finalizer(runtime: Runtime, model: Model) -> Sequence[AnyEvent]:
