@@ -10,7 +10,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup, SharedGroupStatus
 from flexinfer.arbiter.effects import OnGroup
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.event_recorder import Subject, record
+from flexinfer.runtime.event_recorder import record
 from flexinfer.runtime.kubernetes.api import (
     GPU_LEASES,
     MODELS,
@@ -77,8 +77,7 @@ def record_step(
     runtime: Runtime, group: SharedGroup, reason: str, message: str, *, warning: bool = False
 ) -> None:
     """Record a step as an Event of the SharedGroup; nothing waits for it."""
-    subject = Subject(SHARED_GROUPS.api_version, SHARED_GROUPS.name, group.metadata)
-    runtime.spawn_background(record(runtime, subject, reason, message, warning=warning))
+    runtime.spawn_background(record(runtime, group, reason, message, warning=warning))
 
 
 def other_than(decided_on: SharedGroup, current: SharedGroup) -> Sequence[AnyEvent]:

@@ -209,7 +209,7 @@ def _is_of(pod: kube.Pod, action: Start) -> bool:
     return (
         (labels[MODEL_UID_LABEL], labels.get(TURN_LABEL)) == (action.model.uid, str(action.turn))
         and annotations.get(TEMPLATE_ANNOTATION) == action.template
-        and pod.metadata.deletion_timestamp is None
+        and not pod.metadata.deleting
     )
 
 
@@ -219,7 +219,7 @@ async def _make_room(runtime: Runtime, action: Start, existing: kube.Pod, settin
     A process that was paused may hold a turn that is over, or a template: without these reads it would delete the Pod of its successor.
     """
     meta = existing.metadata
-    if meta.deletion_timestamp is not None:
+    if meta.deleting:
         return
     current = await _read(runtime, action)
     if (

@@ -76,7 +76,7 @@ async def stop(
         pods = await _pods_left(runtime, action, current, wait)
     if pods is None:
         return [event]
-    if live := [pod for pod in pods if pod.metadata.deletion_timestamp is None]:
+    if live := [pod for pod in pods if not pod.metadata.deleting]:
         return [event, _still_there(action, live[-1])]
     if pods:
         return await _write_overdue(runtime, settings, current, pods[0])
@@ -151,7 +151,7 @@ async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
             return
         current = await get_or_none(runtime.cluster, PODS, namespace, pod.name)
         meta = current.metadata if current is not None else Metadata()
-        if meta.uid != pod.uid or (meta.deletion_timestamp is not None and not action.force):
+        if meta.uid != pod.uid or (meta.deleting and not action.force):
             return
         version = meta.resource_version
     raise ConflictError(f"Pod {pod.name} is written again and again: it was not deleted", 409)
@@ -174,7 +174,7 @@ async def _pods_left(
         await wait.until(runtime, OVERDUE_POLL)
     while True:
         pods = await _engine_pods(runtime, action.model)
-        if any(pod.metadata.deletion_timestamp is None for pod in pods):
+        if any(not pod.metadata.deleting for pod in pods):
             return pods
         if not pods or ((overdue or runtime.clock() >= deadline) and runtime.is_leader()):
             return pods

@@ -79,7 +79,7 @@ class ClaimAudit(TouchedKeys):
 
     async def _audit(self, runtime: Runtime) -> None:
         for claim in (await runtime.cluster.list(CLAIMS, labels=_CACHES)).items:
-            if claim.metadata.deletion_timestamp is None:
+            if not claim.metadata.deleting:
                 await self._compare(runtime, claim)
 
     async def _compare(self, runtime: Runtime, claim: kube.Claim) -> None:

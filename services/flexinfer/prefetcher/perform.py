@@ -106,7 +106,7 @@ async def _kept(runtime: Runtime, model: Model, plan: Plan, settings: PrefetchSe
     if claim is None:
         return []
     keeping, cache = kept.plan_of(model, plan.with_pvc(claim.metadata.uid)), model.status.cache
-    if keeping is None or cache is None or claim.metadata.deletion_timestamp is not None:
+    if keeping is None or cache is None or claim.metadata.deleting:
         return []
     try:
         body = jobs.keeping(model, keeping, cache.bytes, settings.image)
@@ -172,7 +172,7 @@ async def _ensure_pvc(runtime: Runtime, model: Model, plan: Plan, size: int) -> 
         if plan.sized_by_files and not size:
             return ""
         pvc = await runtime.cluster.create(CLAIMS, namespace, jobs.pvc(model, plan.pvc, size))
-    if pvc.metadata.deletion_timestamp is not None:
+    if pvc.metadata.deleting:
         raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_deleting(plan))
     if cache and pvc.metadata.labels.get(MODEL_LABEL) != model.metadata.name:
         raise PrerequisiteError(Reason.NAME_TAKEN, messages.pvc_name_taken(plan))

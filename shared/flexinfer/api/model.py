@@ -15,7 +15,7 @@ from flexinfer.api.durations import seconds_or
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.headers import Headers
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.metadata import Metadata
+from flexinfer.api.metadata import CustomResource
 from flexinfer.api.placement import Placement
 from flexinfer.api.podspec import EnvVar, Resources, SecretReference, Toleration
 from flexinfer.api.quantity import Quantity
@@ -179,33 +179,17 @@ class ModelStatus(Resource, frozen=True, kw_only=True):
     metrics: MetricsStatus | None = None
 
 
-class Model(Resource, frozen=True, kw_only=True):
+class Model(CustomResource, frozen=True, kw_only=True):
     """One served model."""
 
     api_version: str = API_VERSION
     kind: str = KIND
-    metadata: Metadata
     spec: ModelSpec
     status: ModelStatus = ModelStatus()
     unreadable: str = ""
     """Why the spec could not be read, with the field; `spec` is empty then. The API server drops this field."""
     unreadable_status: tuple[str, ...] = ()
     """The parts of the status that could not be read, each with the reason; they are absent from `status`. Dropped too."""
-
-    @property
-    def key(self) -> str:
-        """`namespace/name`."""
-        return self.metadata.key
-
-    @property
-    def uid(self) -> str:
-        """The uid: what distinguishes a Model from a later one of the same name."""
-        return self.metadata.uid
-
-    @property
-    def deleting(self) -> bool:
-        """Whether its deletion was requested."""
-        return self.metadata.deletion_timestamp is not None
 
     @property
     def assigned_node(self) -> str:

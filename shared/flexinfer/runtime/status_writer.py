@@ -19,7 +19,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.status import OTHER_FIELDS, MonotonicTime, OwnedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.event_recorder import Json, Subject, record
+from flexinfer.runtime.event_recorder import Json, record
 from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, NotFoundError, get_or_none
 from flexinfer.runtime.refetch import deletion_of, returned
 from flexinfer.runtime.runtime import Runtime
@@ -198,7 +198,7 @@ async def record_transition(runtime: Runtime, model: Model, condition: Condition
     message = condition.message or f"{condition.type} is {condition.status}"
     await record(
         runtime,
-        Subject(API_VERSION, KIND, model.metadata),
+        model,
         condition.reason,
         message,
         action=condition.type,
