@@ -12,7 +12,7 @@ NATS `nats.state_reader`'s, writing status `status_writer`'s.
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic
 
 import msgspec
@@ -48,12 +48,8 @@ async def run_controller(runtime: Runtime, controller: Controller[A, F, M]) -> N
         tasks.create_task(loop.follow_leadership())
         tasks.create_task(confirm(runtime, loop.confirmation, loop.inbox.put, lambda: loop.state))
         for companion in controller.companions:
-            tasks.create_task(_awaited(companion(runtime, loop.remember)))
+            tasks.create_task(companion(runtime, loop.remember))
         await loop.run()
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
 
 
 class ControllerLoop(Generic[A, F, M]):
