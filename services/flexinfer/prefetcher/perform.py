@@ -16,7 +16,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.prefetcher import jobs, kept, messages, status
+from flexinfer.prefetcher import jobs, messages, page_cache, status
 from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.growth import grow
 from flexinfer.prefetcher.memory import EnsureFailed, Fact, JobRetried
@@ -105,7 +105,7 @@ async def _kept(runtime: Runtime, model: Model, plan: Plan, settings: PrefetchSe
     claim = await get_or_none(runtime.cluster, CLAIMS, model.metadata.namespace, plan.pvc)
     if claim is None:
         return []
-    keeping, cache = kept.plan_of(model, plan.with_pvc(claim.metadata.uid)), model.status.cache
+    keeping, cache = page_cache.plan_of(model, plan.with_pvc(claim.metadata.uid)), model.status.cache
     if keeping is None or cache is None or claim.metadata.deleting:
         return []
     try:
