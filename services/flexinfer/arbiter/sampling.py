@@ -8,10 +8,9 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from flexinfer.api.sharedgroup import STOPPED
-from flexinfer.arbiter.memory_release import STALE_SECONDS
 from flexinfer.events.events import SampleAwaited
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.state.observed import ObservedState
+from flexinfer.state.observed import STALE_SECONDS, ObservedState
 
 _AGAIN_SECONDS = 1.0
 

@@ -111,8 +111,7 @@ def _as_recorded(
 
 def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
     """Yield what the Job of the plan says, or its creation."""
-    name = plan.job_name(model)
-    job = next((job for job in state.workload(model).jobs if job.name == name), None)
+    job = page_cache.job_of(model, plan, state)
     if job is None:
         yield from _ensure(model, plan, state, memory, now)
     elif job.complete and plan.kind == LIST:

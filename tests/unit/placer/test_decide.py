@@ -15,11 +15,10 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, NodeFacts, Taint
 from flexinfer.placer import decide as deciding
-from flexinfer.placer.fit import STALE_SECONDS
 from flexinfer.placer.health import GONE_SECONDS
 from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
-from flexinfer.state.observed import Observation, ObservedState
+from flexinfer.state.observed import STALE_SECONDS, Observation, ObservedState
 from tests.builders import (
     NOW,
     a_condition,
