@@ -9,7 +9,7 @@ from flexinfer.prefetcher.decide import decide, write_of
 from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import Fact, Memory, forget, remember
 from flexinfer.prefetcher.perform import perform, settings_of
-from flexinfer.prefetcher.progress import Ask, ProgressReader, ask_http
+from flexinfer.prefetcher.progress import ProgressReader, ask_http
 from flexinfer.prefetcher.provisioner import ProvisionerReader
 from flexinfer.prefetcher.slots import touched, touched_by
 from flexinfer.runtime.controller import Controller, model_keys
@@ -19,9 +19,9 @@ from flexinfer.runtime.settings import Settings
 from flexinfer.state.observed import ObservedState
 
 
-def controller(settings: Settings, ask: Ask = ask_http) -> Controller[EnsureJob | DeleteJob, Fact, Memory]:
-    """Return the prefetcher's controller; `ask` reads the progress of downloads."""
-    reader, audit, provisioner = ProgressReader(ask), ClaimAudit(), ProvisionerReader()
+def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, Fact, Memory]:
+    """Return the prefetcher's controller."""
+    reader, audit, provisioner = ProgressReader(ask_http), ClaimAudit(), ProvisionerReader()
 
     def touch(keys: Iterable[str]) -> Iterable[str]:
         return provisioner.touch(audit.touch(reader.touch(keys)))
