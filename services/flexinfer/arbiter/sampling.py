@@ -22,7 +22,7 @@ class SampleHints:
         self._state = ObservedState()
         self._changed = asyncio.Event()
 
-    def observe(self, state: ObservedState) -> None:
+    def observe(self, state: ObservedState, _memory: None = None) -> None:
         """Take the state before a round of decisions."""
         before, self._state = self._state, state
         if before.released_at is not state.released_at or before.step_since is not state.step_since:

@@ -16,7 +16,6 @@ from flexinfer.runtime.controller import Controller, model_keys
 from flexinfer.runtime.process import runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
-from flexinfer.state.observed import ObservedState
 
 
 def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, Fact, Memory]:
@@ -25,11 +24,6 @@ def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, Fact, Me
 
     def touch(keys: Iterable[str]) -> Iterable[str]:
         return provisioner.touch(audit.touch(reader.touch(keys)))
-
-    def observe(state: ObservedState, memory: Memory) -> None:
-        reader.observe(state, memory)
-        audit.observe(state, memory)
-        provisioner.observe(state, memory)
 
     return Controller(
         name="prefetcher",
@@ -43,7 +37,7 @@ def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, Fact, Me
         forget=forget,
         subscriptions=subscriptions_of(SERVICES["prefetcher"]),
         memory=Memory(),
-        observe=observe,
+        observers=(reader.observe, audit.observe, provisioner.observe),
         companions=(reader.watch, audit.watch, provisioner.watch),
     )
 

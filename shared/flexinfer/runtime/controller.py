@@ -87,7 +87,7 @@ class Controller(msgspec.Struct, Generic[A, F, M], frozen=True, kw_only=True):
     """Return the memory with a fact of this time. Pure."""
     forget: Callable[[M, str], M] = no_memory
     """Return the memory without what belongs to the Model of this uid, which was deleted. Pure."""
-    observe: Callable[[ObservedState, M], None] | None = None
+    observers: tuple[Callable[[ObservedState, M], None], ...] = ()
     """Called before each round of decisions, for metrics and companions. Must not block."""
     follow: Callable[[ObservedState], None] = follows_nothing
     """Called with the state once it is complete and whenever it may have changed, on a standby too: for what every replica answers.
