@@ -57,7 +57,8 @@ def _decide(
     if plan is None or not model.is_true(conditions.ACCEPTED):
         yield from _not_accepted(model, plan, state, now)
         return
-    plan = plan.with_pvc(_pvc_uid(model, plan, state)).first()
+    claim = volume.claim_of(model, plan, state)
+    plan = plan.with_pvc(claim.uid if claim is not None else "").first()
     yield from _obsolete_jobs(model, plan, state)
     if not plan.kind:
         reason = Reason.NO_CLAIM if plan.location.volume is Volume.MEMORY else Reason.PULLED_BY_ENGINE
@@ -229,11 +230,6 @@ def _obsolete_jobs(model: Model, plan: Plan, state: ObservedState) -> Iterator[D
         has_ended = job.complete or bool(job.failed_reason)
         if (comparable and job.name not in current) or (has_ended and job.name == recorded_job):
             yield DeleteJob(model=model, job=job)
-
-
-def _pvc_uid(model: Model, plan: Plan, state: ObservedState) -> str:
-    """Return the uid of the plan's PVC as last observed; empty if there is none."""
-    return next((c.uid for c in state.workload(model).claims if plan.pvc and c.name == plan.pvc), "")
 
 
 def _is_cached(model: Model) -> bool:
