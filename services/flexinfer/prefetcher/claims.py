@@ -56,7 +56,8 @@ class ClaimAudit(TouchedKeys):
     async def watch(self, runtime: Runtime, _remember: Callable[[Fact], None]) -> None:
         """Audit until cancelled: a companion of the prefetcher's controller."""
         while True:
-            await self._next(runtime)
+            if await runtime.sleep_unless(self._due, runtime.varied(RESYNC_SECONDS)):
+                await runtime.sleep(_PAUSE)
             self._due.clear()
             if not runtime.is_leader():
                 continue
@@ -64,18 +65,6 @@ class ClaimAudit(TouchedKeys):
                 await self._audit(runtime)
             except ApiError as error:
                 log.info("caches were not compared with their Models, the next resync does it: %s", error)
-
-    async def _next(self, runtime: Runtime) -> None:
-        """Wait for a resync, or until an audit is due."""
-        resync = asyncio.ensure_future(runtime.sleep(runtime.varied(RESYNC_SECONDS)))
-        due = asyncio.ensure_future(self._due.wait())
-        try:
-            await asyncio.wait((resync, due), return_when=asyncio.FIRST_COMPLETED)
-            if due.done():
-                await runtime.sleep(_PAUSE)
-        finally:
-            resync.cancel()
-            due.cancel()
 
     async def _audit(self, runtime: Runtime) -> None:
         for claim in (await runtime.cluster.list(CLAIMS, labels=_CACHES)).items:
