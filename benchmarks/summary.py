@@ -17,7 +17,8 @@ import msgspec
 
 from benchmarks.instance import BIN, STOPPED, Instance, instance
 from flexinfer.api.model import Model
-from flexinfer.api.phase import explain, phase_of, summaries
+from flexinfer.api.phase import explain, phase_of
+from tests.simulation.laws.summary import summaries
 
 MODELS = tuple("abcde")
 ROUNDS = 3

@@ -1,6 +1,6 @@
 """Builders of Models, Pods, nodes and observed states for tests."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from flexinfer.api.lease import GPULease, GPULeaseSpec, GPULeaseStatus
 from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import Gpu, LiteLLM, Model, ModelSpec, ModelStatus, Serverless
-from flexinfer.api.placement import Placement
+from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.api.podspec import SecretReference
 from flexinfer.api.sharedgroup import (
     GRANTED,
@@ -112,6 +112,13 @@ def a_node(name: str = "a", **changes: Any) -> NodeFacts:
         "allocatable": {"cpu": 8_000, "memory": 16 * 2**30 * 1000, "pods": 110_000},
     }
     return NodeFacts(**(facts | changes))
+
+
+def devices_of(totals: Mapping[str, int], memory_mb: int) -> tuple[PlacedDevice, ...]:
+    """Return devices of so much memory in all, by uuid, on each of which a Model takes `memory_mb`; all in MiB."""
+    return tuple(
+        PlacedDevice(uuid=uuid, memory_mb=memory_mb, total_mb=total) for uuid, total in totals.items()
+    )
 
 
 def a_holder(name: str = "llama", **changes: Any) -> Holder:

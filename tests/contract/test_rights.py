@@ -73,17 +73,21 @@ def called(paths: list[Path]) -> set[tuple[str, str, str]]:
 
 def _calls(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
     for node in ast.walk(tree):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
-            continue
-        name = node.args[0]
-        if node.func.attr not in VERBS or ast.unparse(node.func.value).rpartition(".")[2] != "cluster":
+        match node:
+            case ast.Call(func=ast.Name(id="get_or_none"), args=[cluster, name, *_]):
+                method = "get"
+            case ast.Call(func=ast.Attribute(attr=method, value=cluster), args=[name, *_]):
+                pass
+            case _:
+                continue
+        if method not in VERBS or ast.unparse(cluster).rpartition(".")[2] != "cluster":
             continue
         assert isinstance(name, ast.Name), ast.unparse(node)
         status = any(k.arg == "subresource" for k in node.keywords)
         for kind in KINDS if name.id == "kind" else (_kind(name.id),):
             resource = f"{kind.plural}/status" if status else kind.plural
             group = kind.api_version.rpartition("/")[0]
-            yield group, resource, VERBS[node.func.attr]
+            yield group, resource, VERBS[method]
 
 
 def _kind(name: str) -> api.Kind[object]:

@@ -60,8 +60,8 @@ def observed(controller: AnyController, simulation: "Simulation") -> AnyControll
         if state.connected_since != latest[0].connected_since:
             settled.clear()  # replaced by a replay, or no longer heard: everything is decided on again
         latest[:] = state, memory
-        if controller.observe is not None:
-            controller.observe(state, memory)
+        for observer in controller.observers:
+            observer(state, memory)
 
     def decide(state: ObservedState, memory: Any, key: str, now: float) -> Iterable[Any]:
         actions = list(controller.decide(state, memory, key, now))
@@ -84,7 +84,7 @@ def observed(controller: AnyController, simulation: "Simulation") -> AnyControll
         return keys
 
     simulation.observed[controller.name] = lambda: latest[0]
-    return msgspec.structs.replace(controller, observe=observe, decide=decide, touched=touched)
+    return msgspec.structs.replace(controller, observers=(observe,), decide=decide, touched=touched)
 
 
 def check_untouched(

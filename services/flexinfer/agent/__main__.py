@@ -99,15 +99,7 @@ class _Awaited:
         """Wait for the next sample: for so long, less while one is waited for, and not at all after a hint."""
         if self._runtime.clock() - self._hinted_at < _AWAITED_FOR_SECONDS:
             seconds = min(seconds, _AWAITED_SECONDS)
-        pause = asyncio.ensure_future(self._runtime.sleep(seconds))
-        hint = asyncio.ensure_future(self._hinted.wait())
-        try:
-            await asyncio.wait((pause, hint), return_when=asyncio.FIRST_COMPLETED)
-            if pause.done():
-                await pause
-        finally:
-            pause.cancel()
-            hint.cancel()
+        await self._runtime.sleep_unless(self._hinted, seconds)
         self._hinted.clear()
 
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from flexinfer.api.durations import back_off
 from flexinfer.api.labels import (
     GPU_FREE_MEMORY_ANNOTATION,
     GPU_FREE_MEMORY_BY_DEVICE_ANNOTATION,
@@ -28,9 +29,8 @@ from flexinfer.events.nodes import Device
 
 INTERVAL_SECONDS = 60.0
 """The Node is written at most this often: each write is an event for everybody who watches nodes."""
-_RETRY_SECONDS = 2.0
-"""How long a write that failed waits for its first repetition; each further one twice as long."""
-_MAX_DOUBLINGS = 5
+_FIRST_RETRY, _LONGEST_RETRY = 2.0, 64.0
+"""Seconds that a write which failed waits for its first repetition, doubling."""
 _SIGNIFICANT_SHARE, _SIGNIFICANT_MB = 0.05, 16
 """A change of a device's free memory is written if it is larger than both."""
 _PREFIX = GPU_VENDOR_LABEL.removesuffix("vendor")
@@ -101,4 +101,4 @@ def _is_significant(before: int, now: int) -> bool:
 
 def retry_seconds(failures: int) -> float:
     """Return how long to wait after so many writes in a row have failed."""
-    return 0.0 if not failures else _RETRY_SECONDS * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
+    return back_off(_FIRST_RETRY, failures - 1, _LONGEST_RETRY) if failures else 0.0

@@ -13,7 +13,6 @@ from flexinfer.runtime.controller import Controller, stateless
 from flexinfer.runtime.process import runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
-from flexinfer.state.observed import ObservedState
 
 
 def controller(settings: Settings) -> Controller[Effect, None, None]:
@@ -22,18 +21,13 @@ def controller(settings: Settings) -> Controller[Effect, None, None]:
         decide, drain_seconds=settings.drain_seconds, memory_free_seconds=settings.memory_free_seconds
     )
     telemetry, hints = Telemetry(), SampleHints()
-
-    def observe(state: ObservedState, memory: None) -> None:
-        telemetry.observe(state, memory)
-        hints.observe(state)
-
     return Controller(
         name="arbiter",
         decide=stateless(with_settings),
         keys=keys,
         touched=touched,
         perform=functools.partial(perform, telemetry=telemetry),
-        observe=observe,
+        observers=(telemetry.observe, hints.observe),
         companions=(hints.run,),
         subscriptions=subscriptions_of(SERVICES["arbiter"]),
         memory=None,

@@ -168,8 +168,8 @@ def _is_reported(uuid: str, sample: Sample) -> bool:
 
 def _is_judged(uuid: str, group: SharedGroup, sample: Sample) -> bool:
     """Return whether a sample says what others use of a device."""
-    held = any(uuid in holder.uuids for holder in group.status.holders)
-    return _is_reported(uuid, sample) if held else _healthy(uuid, sample) is not None
+    has_holder = any(uuid in holder.uuids for holder in group.status.holders)
+    return _is_reported(uuid, sample) if has_holder else _healthy(uuid, sample) is not None
 
 
 def _healthy(uuid: str, sample: Sample) -> Device | None:

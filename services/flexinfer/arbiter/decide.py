@@ -62,6 +62,7 @@ from flexinfer.arbiter.member import Member
 from flexinfer.arbiter.memory_release import Blocked, Freeing, freeing
 from flexinfer.arbiter.overdue import overdue
 from flexinfer.arbiter.turns import Turns, turns_of
+from flexinfer.state import actions
 from flexinfer.state.actions import RequeueAt, WriteStatus
 from flexinfer.state.observed import ObservedState
 
@@ -118,13 +119,8 @@ def _unprotected(group: SharedGroup) -> Iterator[Action]:
 
 def wrong_name(group: SharedGroup) -> Condition:
     """Return Accepted of a SharedGroup that does not have the name that is derived from its group."""
-    return Condition(
-        type=conditions.ACCEPTED,
-        status=conditions.FALSE,
-        reason=GroupReason.WRONG_NAME,
-        message=f"ignored: the SharedGroup of group {group.name} has the name {object_name(group.name)}; delete this object",
-        observed_generation=group.metadata.generation,
-    )
+    message = f"ignored: the SharedGroup of group {group.name} has the name {object_name(group.name)}; delete this object"
+    return actions.false(group, conditions.ACCEPTED, GroupReason.WRONG_NAME, message)
 
 
 def _without_object(group: Group, state: ObservedState) -> Iterator[Action]:
@@ -287,12 +283,8 @@ def _has_open_pod(group: Group, holder: Holder, state: ObservedState) -> bool:
 
 def _report(shared: SharedGroup, blocker: Blocked | None) -> Iterator[Action]:
     """Yield the condition Blocked, if it changes."""
-    condition = Condition(
-        type=BLOCKED,
-        status=conditions.TRUE if blocker is not None else conditions.FALSE,
-        reason=blocker.reason if blocker is not None else GroupReason.NOT_BLOCKED,
-        message=conditions.one_line(blocker.message) if blocker is not None else "",
-        observed_generation=shared.metadata.generation,
-    )
+    condition = actions.false(shared, BLOCKED, GroupReason.NOT_BLOCKED, "")
+    if blocker is not None:
+        condition = actions.true(shared, BLOCKED, blocker.reason, blocker.message)
     if not conditions.same(shared.condition(BLOCKED), condition):
         yield Report(group=shared, condition=condition)

@@ -21,7 +21,7 @@ from flexinfer.arbiter.objects import put_lease, read_lease
 from flexinfer.arbiter.telemetry import Telemetry
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.event_recorder import Subject, record
+from flexinfer.runtime.event_recorder import record
 from flexinfer.runtime.kubernetes.api import GPU_LEASES, SHARED_GROUPS, NotFoundError
 from flexinfer.runtime.refetch import changes, deletion_of
 from flexinfer.runtime.runtime import Runtime
@@ -116,9 +116,8 @@ def _record(runtime: Runtime, before: GPULease, after: GPULease) -> None:
     old, new = before.condition(), after.condition()
     if new is None or (old is not None and old.reason == new.reason):
         return
-    subject = Subject(GPU_LEASES.api_version, GPU_LEASES.name, after.metadata)
     warning = not new.true and new.reason != LeaseReason.QUEUED
-    runtime.spawn_background(record(runtime, subject, new.reason, new.message, warning=warning))
+    runtime.spawn_background(record(runtime, after, new.reason, new.message, warning=warning))
 
 
 def _timed(runtime: Runtime, lease: GPULease) -> list[AnyEvent]:

@@ -15,10 +15,8 @@ from flexinfer.api.placement import PlacedDevice
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice, Holder
 from flexinfer.events.nodes import Device
 from flexinfer.state.leases import is_outside_pods
-from flexinfer.state.observed import ObservedState, Sample
+from flexinfer.state.observed import STALE_SECONDS, ObservedState, Sample
 
-STALE_SECONDS = 30.0
-"""An older sample of a device says nothing about it: the agent sends one every 10 s."""
 MEMORY_SLACK_MB = 512
 """What a driver keeps for itself on an empty device."""
 _PROCESSES_NAMED = 5
@@ -155,12 +153,7 @@ def is_listed(device: Device) -> bool:
 
 def is_recent(sample: Sample | None, now: float) -> TypeGuard[Sample]:
     """Return whether there is a sample, and it is not too old to say what is in use."""
-    return sample is not None and now < stale_at(sample)
-
-
-def stale_at(sample: Sample) -> float:
-    """Return from when a sample is too old to say what is in use, in monotonic seconds."""
-    return sample.at + STALE_SECONDS
+    return sample is not None and now < sample.stale_at
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

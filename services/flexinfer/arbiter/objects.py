@@ -10,14 +10,14 @@ from flexinfer.api.model import Model
 from flexinfer.api.sharedgroup import SharedGroup, SharedGroupStatus
 from flexinfer.arbiter.effects import OnGroup
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.event_recorder import Subject, record
+from flexinfer.runtime.event_recorder import record
 from flexinfer.runtime.kubernetes.api import (
     GPU_LEASES,
     MODELS,
     SHARED_GROUPS,
     ConflictError,
     InvalidError,
-    NotFoundError,
+    get_or_none,
 )
 from flexinfer.runtime.refetch import changes
 from flexinfer.runtime.runtime import Runtime
@@ -53,26 +53,17 @@ async def put(runtime: Runtime, current: SharedGroup, new: SharedGroupStatus) ->
 async def read(runtime: Runtime, action: OnGroup) -> SharedGroup | None:
     """Return the object of an effect as it is now; None if it is gone."""
     meta = action.group.metadata
-    try:
-        return await runtime.cluster.get(SHARED_GROUPS, meta.namespace, meta.name)
-    except NotFoundError:
-        return None
+    return await get_or_none(runtime.cluster, SHARED_GROUPS, meta.namespace, meta.name)
 
 
 async def read_model(runtime: Runtime, namespace: str, name: str) -> Model | None:
     """Return a Model as it is now; None if it is gone."""
-    try:
-        return await runtime.cluster.get(MODELS, namespace, name)
-    except NotFoundError:
-        return None
+    return await get_or_none(runtime.cluster, MODELS, namespace, name)
 
 
 async def read_lease(runtime: Runtime, namespace: str, name: str) -> GPULease | None:
     """Return a GPULease as it is now; None if it is gone."""
-    try:
-        return await runtime.cluster.get(GPU_LEASES, namespace, name)
-    except NotFoundError:
-        return None
+    return await get_or_none(runtime.cluster, GPU_LEASES, namespace, name)
 
 
 async def put_lease(runtime: Runtime, current: GPULease, new: GPULeaseStatus) -> GPULease:
@@ -86,8 +77,7 @@ def record_step(
     runtime: Runtime, group: SharedGroup, reason: str, message: str, *, warning: bool = False
 ) -> None:
     """Record a step as an Event of the SharedGroup; nothing waits for it."""
-    subject = Subject(SHARED_GROUPS.api_version, SHARED_GROUPS.name, group.metadata)
-    runtime.spawn_background(record(runtime, subject, reason, message, warning=warning))
+    runtime.spawn_background(record(runtime, group, reason, message, warning=warning))
 
 
 def other_than(decided_on: SharedGroup, current: SharedGroup) -> Sequence[AnyEvent]:

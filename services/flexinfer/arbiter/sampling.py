@@ -8,10 +8,9 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from flexinfer.api.sharedgroup import STOPPED
-from flexinfer.arbiter.memory_release import STALE_SECONDS
 from flexinfer.events.events import SampleAwaited
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.state.observed import ObservedState
+from flexinfer.state.observed import STALE_SECONDS, ObservedState
 
 _AGAIN_SECONDS = 1.0
 
@@ -23,7 +22,7 @@ class SampleHints:
         self._state = ObservedState()
         self._changed = asyncio.Event()
 
-    def observe(self, state: ObservedState) -> None:
+    def observe(self, state: ObservedState, _memory: None = None) -> None:
         """Take the state before a round of decisions."""
         before, self._state = self._state, state
         if before.released_at is not state.released_at or before.step_since is not state.step_since:

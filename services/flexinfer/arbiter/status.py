@@ -30,6 +30,7 @@ from flexinfer.arbiter.budget import budget_mb
 from flexinfer.arbiter.member import Member, label_of
 from flexinfer.arbiter.memory_release import Seen, held_devices, rebound_devices
 from flexinfer.events.workload import model_uid, pod_facts
+from flexinfer.state import actions
 from flexinfer.state.observed import Sample
 
 
@@ -171,17 +172,13 @@ def initialized(
             holders.append(_adopted(pod, model, version, turn + 1, stamp))
             turn = max(turn, holders[-1].turn)
     status = msgspec.structs.replace(group.status, turn=turn)
-    accepted = _true(group, conditions.ACCEPTED, GroupReason.ACCEPTED, "")
-    free = Condition(
-        type=BLOCKED,
-        status=conditions.FALSE,
-        reason=GroupReason.NOT_BLOCKED,
-        observed_generation=group.metadata.generation,
-    )
-    done = _true(
-        group, INITIALIZED, GroupReason.INITIALIZED, f"{counted(len(holders), 'holder')} at the start"
-    )
-    return _with_conditions(_counted(group, status, tuple(holders)), [accepted, done, free], stamp)
+    at_start = f"{counted(len(holders), 'holder')} at the start"
+    first = [
+        actions.true(group, conditions.ACCEPTED, GroupReason.ACCEPTED, ""),
+        actions.true(group, INITIALIZED, GroupReason.INITIALIZED, at_start),
+        actions.false(group, BLOCKED, GroupReason.NOT_BLOCKED, ""),
+    ]
+    return _with_conditions(_counted(group, status, tuple(holders)), first, stamp)
 
 
 def _engines(pods: Sequence[kube.Pod], models: Sequence[Model]) -> Sequence[tuple[kube.Pod, Model]]:
@@ -250,16 +247,6 @@ def _counted(group: SharedGroup, status: SharedGroupStatus, holders: tuple[Holde
         holder_names=", ".join(holder.label for holder in holders),
         held_mb=sum(holder.memory_mb for holder in holders),
         budget_mb=sum(budgets) if budgets else None,
-    )
-
-
-def _true(group: SharedGroup, kind: str, reason: str, message: str) -> Condition:
-    return Condition(
-        type=kind,
-        status=conditions.TRUE,
-        reason=reason,
-        message=message,
-        observed_generation=group.metadata.generation,
     )
 
 

@@ -7,9 +7,9 @@ from flexinfer.api.sharedgroup import Holder, SharedGroup
 from flexinfer.arbiter import budget, preemption
 from flexinfer.arbiter.foreign_holders import Nodes
 from flexinfer.arbiter.member import Member, of_lease
-from flexinfer.arbiter.memory_release import STALE_SECONDS, Seen, is_recent
+from flexinfer.arbiter.memory_release import Seen, is_recent
 from flexinfer.state.leases import leased_on
-from flexinfer.state.observed import ObservedState, Sample
+from flexinfer.state.observed import STALE_SECONDS, ObservedState, Sample
 
 
 class Telemetry:

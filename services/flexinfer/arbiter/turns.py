@@ -17,7 +17,6 @@ from flexinfer.arbiter.budget import alone, apart, recent, room
 from flexinfer.arbiter.foreign_holders import withheld
 from flexinfer.arbiter.group import Group
 from flexinfer.arbiter.member import Member
-from flexinfer.arbiter.memory_release import stale_at
 from flexinfer.arbiter.preemption import Leave, Plan, plan
 from flexinfer.arbiter.standing import standing_of_member
 from flexinfer.arbiter.unseen import first_due
@@ -102,7 +101,7 @@ def _silent_at(group: Group, state: ObservedState, now: float) -> Iterator[float
     for node in {member.placement.node for member in group.queue}:
         sample = recent(node, state, now)
         if sample is not None:
-            yield stale_at(sample)
+            yield sample.stale_at
         elif now < (due := first_due(node, state)):
             yield due
 

@@ -4,8 +4,8 @@ A lease waits for it without a deadline, since a grant in doubt could not be tak
 """
 
 from flexinfer.arbiter.member import Member
-from flexinfer.arbiter.memory_release import STALE_SECONDS, is_recent
-from flexinfer.state.observed import ObservedState
+from flexinfer.arbiter.memory_release import is_recent
+from flexinfer.state.observed import STALE_SECONDS, ObservedState
 
 
 def unseen(member: Member, state: ObservedState, now: float) -> str:

@@ -22,6 +22,7 @@ from flexinfer.runtime.kubernetes.api import (
     ApiError,
     InvalidError,
     NotFoundError,
+    get_or_none,
 )
 from flexinfer.runtime.kubernetes.client import KubernetesClient
 
@@ -90,8 +91,6 @@ async def _missing_claim(api: KubernetesClient, model: Model) -> str:
     location = sources.locate(model)
     if location is None or not location.claim or location.owned:
         return ""
-    try:
-        await api.get(CLAIMS, model.metadata.namespace, location.claim)
-    except NotFoundError:
-        return f"would not start: {messages.pvc_not_found(model, Plan(location=location))}"
-    return ""
+    if await get_or_none(api, CLAIMS, model.metadata.namespace, location.claim) is not None:
+        return ""
+    return f"would not start: {messages.pvc_not_found(model, Plan(location=location))}"

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -25,34 +25,13 @@ from flexinfer.cli import reach
 from flexinfer.cli.chat import ChatClient, delta
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.target import target_arguments
-from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, ForbiddenError, Kind, NotFoundError
+from flexinfer.runtime.kubernetes.api import MODELS, Cluster, ConflictError, ForbiddenError, NotFoundError
 
-T = TypeVar("T")
 PROMPT = "{number}. Write a long and detailed story about the number {number} and a lighthouse."
 _TRIES = 5
 _LONGEST_ENGINE = 256
 _TEXTS = ("content", "reasoning_content", "reasoning")
 """Fields of a delta that hold what was generated, also where an engine tells thinking from answering."""
-
-
-class StatusWriter(Protocol):
-    """What of the Kubernetes API (`runtime.kubernetes.api.Cluster`) is used to keep a result."""
-
-    async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
-        """Return one object. Raises NotFoundError."""
-        ...
-
-    async def apply(
-        self,
-        kind: Kind[T],
-        namespace: str,
-        body: Mapping[str, object],
-        *,
-        manager: str,
-        subresource: str = "",
-    ) -> T:
-        """Apply on the server. Raises ConflictError at another resourceVersion."""
-        ...
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -197,7 +176,7 @@ async def _keep(options: argparse.Namespace, model: Model, metrics: MetricsStatu
         await keep(api, model, metrics)
 
 
-async def keep(api: StatusWriter, model: Model, metrics: MetricsStatus) -> None:
+async def keep(api: Cluster, model: Model, metrics: MetricsStatus) -> None:
     """Write metrics into the status of the Model that was measured. Raises CommandError if that is not possible."""
     namespace, name = model.metadata.namespace, model.metadata.name
     for _ in range(_TRIES):

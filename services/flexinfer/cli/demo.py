@@ -24,7 +24,7 @@ from flexinfer.cli.demo_download import Seen
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.prepare import Choices, built
 from flexinfer.cli.reach import NatsServer
-from flexinfer.cli.stages import CONDITIONS_PATH, IDLE, READY, Stages, observed_phase, watched
+from flexinfer.cli.stages import CONDITIONS_PATH, IDLE, READY, Stages, followed, observed_phase
 from flexinfer.cli.tap import connect_tap, recorded
 from flexinfer.local import instance as instances
 from flexinfer.local.cluster_content import example
@@ -144,8 +144,8 @@ class Demo:
             self._show.line("ready", self._since_applied())
             self._ask()
             self._shorten()
-            stages = Stages(self._report)
-            with watched(self._command(*_WATCH), self._environment(), stages, observed_phase):
+            stages, watch = Stages(self._report), self._command(*_WATCH)
+            with followed(watch, self._environment(), lambda line: stages.see(observed_phase(line))):
                 stages.wait_for(IDLE, _IDLE_SECONDS)
                 self._asked_at = time.monotonic()
                 self._ask()

@@ -1,7 +1,6 @@
 """GpuUsage: who holds the memory of each card, from telemetry and Pods. Pure; `gpus` prints it."""
 
 from collections.abc import Collection, Iterator, Mapping
-from types import MappingProxyType
 
 import msgspec
 
@@ -13,9 +12,6 @@ from flexinfer.state.observed import ObservedState
 MODEL, POD, LEASE, RELEASED, FOREIGN, UNLISTED = "Model", "Pod", "Lease", "Released", "Foreign", "Unlisted"
 """Who holds memory: a Model's Pod, another Pod, a process of a GPULease, of one that is over or was given back, or another one outside
 Kubernetes, or no process that the driver lists."""
-
-
-_NOTHING: Mapping[int, str] = MappingProxyType({})
 
 
 def _json_name(field: str) -> str:
@@ -80,8 +76,7 @@ def _node(state: ObservedState, name: str, models: Mapping[str, str]) -> NodeUsa
     leases = leased_on(state, name)
     over = frozenset(key for key in leases.values() if not _is_granted(state, key))
     cards = tuple(
-        _with_footprints(card_of(device, models, leases, over), device.uuid, state)
-        for device in sample.observed.devices
+        _with_footprints(_card(device, models, leases, over), state) for device in sample.observed.devices
     )
     message = sample.observed.message or ("" if cards else "no GPUs")
     return NodeUsage(node=name, cards=cards, message=message)
@@ -104,11 +99,8 @@ def _is_granted(state: ObservedState, key: str) -> bool:
     return lease is not None and lease.granted
 
 
-def card_of(
-    device: Device,
-    models: Mapping[str, str],
-    leases: Mapping[int, str] = _NOTHING,
-    over: Collection[str] = (),
+def _card(
+    device: Device, models: Mapping[str, str], leases: Mapping[int, str], over: Collection[str]
 ) -> Card:
     """Return a card with its holders.
 
@@ -134,9 +126,9 @@ def card_of(
     )
 
 
-def _with_footprints(card: Card, uuid: str, state: ObservedState) -> Card:
+def _with_footprints(card: Card, state: ObservedState) -> Card:
     """Return a card whose Models have the footprints of their placements."""
-    holders = tuple(_with_footprint(holder, uuid, state) for holder in card.holders)
+    holders = tuple(_with_footprint(holder, card.uuid, state) for holder in card.holders)
     return msgspec.structs.replace(card, holders=holders)
 
 

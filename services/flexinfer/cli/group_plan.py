@@ -10,7 +10,8 @@ import msgspec
 from flexinfer.api.model import Gpu, Model
 from flexinfer.api.placement import Placement
 from flexinfer.api.sharedgroup import Holder
-from flexinfer.placer.state import PlacementState, should_run
+from flexinfer.placer.state import PlacementState
+from flexinfer.state.index import should_run
 from flexinfer.state.observed import ObservedState
 
 

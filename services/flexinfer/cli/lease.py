@@ -17,7 +17,13 @@ from flexinfer.cli import reach
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.sentences import leased
 from flexinfer.cli.target import target_arguments
-from flexinfer.runtime.kubernetes.api import GPU_LEASES, AlreadyExistsError, Cluster, NotFoundError
+from flexinfer.runtime.kubernetes.api import (
+    GPU_LEASES,
+    AlreadyExistsError,
+    Cluster,
+    NotFoundError,
+    get_or_none,
+)
 
 _LOOK_SECONDS = 0.5
 _MEMORY = re.compile(r"(\d{1,9})(Mi|Gi)?")
@@ -185,10 +191,7 @@ def _plain(spec: GPULeaseSpec) -> dict[str, object]:
 async def _read(api: Cluster, lease: GPULease) -> GPULease:
     """Return a lease as it is now. Raises CommandError if it was given back meanwhile."""
     meta = lease.metadata
-    try:
-        current = await api.get(GPU_LEASES, meta.namespace, meta.name)
-    except NotFoundError:
-        current = None
+    current = await get_or_none(api, GPU_LEASES, meta.namespace, meta.name)
     if current is None or current.uid != lease.uid:
         raise CommandError(f"lease {lease.key} was given back while it was waited for")
     return current

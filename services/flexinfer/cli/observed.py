@@ -7,9 +7,9 @@ from flexinfer.api.services import STATE_KINDS
 from flexinfer.cli.errors import CommandError
 from flexinfer.cli.reach import NatsServer
 from flexinfer.cli.tap import connect_tap
+from flexinfer.events import codec
 from flexinfer.events.subjects import LIVE_STREAM, ROOT, STATE_STREAM, kind_of
 from flexinfer.runtime.clock import monotonic
-from flexinfer.runtime.nats import codec
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
 from flexinfer.state.apply import apply_events

@@ -73,18 +73,6 @@ def observed_phase(line: str) -> str:
 
 
 @contextmanager
-def watched(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    stages: Stages,
-    phase: Callable[[str], str] = str.strip,
-) -> Iterator[None]:
-    """Take in the stages that a watching command prints for the length of the block; `phase` returns the phase of a line."""
-    with followed(command, environment, lambda line: stages.see(phase(line))):
-        yield
-
-
-@contextmanager
 def followed(
     command: Sequence[str], environment: Mapping[str, str], take: Callable[[str], None]
 ) -> Iterator[None]:

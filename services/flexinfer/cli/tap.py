@@ -26,8 +26,9 @@ from flexinfer.cli.port_forward import PortForward
 from flexinfer.cli.reach import NatsServer
 from flexinfer.cli.sentences import raw, sentence
 from flexinfer.cli.target import target_arguments
+from flexinfer.events import codec
 from flexinfer.events.subjects import HISTORY_STREAM, ROOT
-from flexinfer.runtime.nats import codec, connection
+from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.connection import Connection, StreamError, flush
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
 

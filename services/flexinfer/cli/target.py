@@ -106,12 +106,12 @@ def instance_of(arguments: argparse.Namespace, environment: Mapping[str, str] | 
     return instance.load(instance.state_folder(arguments.state, variables))
 
 
-def variable(name: str, arguments: argparse.Namespace, environment: Mapping[str, str] | None = None) -> str:
+def variable(name: str, arguments: argparse.Namespace) -> str:
     """Return one of the exports: with --state that of the instance, else of the environment, else of the instance.
 
     Raises CommandError if none has it.
     """
-    value = (os.environ if environment is None else environment).get(name)
+    value = os.environ.get(name)
     if value and not arguments.state:
         return value
     try:

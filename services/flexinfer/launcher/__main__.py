@@ -21,7 +21,6 @@ from flexinfer.runtime.controller import Controller, model_keys
 from flexinfer.runtime.process import runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
-from flexinfer.state.observed import ObservedState
 
 
 def controller(
@@ -31,13 +30,6 @@ def controller(
     launch_settings = settings_of(settings)
     prober, pod_deletions, audit = Prober(open_client), PodsGone(), ServiceAudit(launch_settings)
     loads = LoadWatch()
-
-    def observe(state: ObservedState, memory: Memory) -> None:
-        prober.observe(state, memory)
-        pod_deletions.observe(state, memory)
-        audit.observe(state, memory)
-        loads.observe(state, memory)
-
     return Controller(
         name="launcher",
         decide=functools.partial(decide, settings=launch_settings),
@@ -51,7 +43,7 @@ def controller(
         keys=lambda state: prober.touch(model_keys(state)),
         remember=remember,
         forget=forget,
-        observe=observe,
+        observers=(prober.observe, pod_deletions.observe, audit.observe, loads.observe),
         companions=(prober.watch, audit.watch, loads.watch),
     )
 

@@ -69,5 +69,5 @@ class ServiceAudit:
 
     def _drifted(self, model: Model, services: Mapping[str, kube.Service]) -> bool:
         existing = services.get(model.key)
-        taken = view_of(model).ready.reason == Reason.NAME_TAKEN
-        return taken or existing is None or bool(drift(existing, service(model, self._settings)))
+        is_taken = view_of(model).ready.reason == Reason.NAME_TAKEN
+        return is_taken or existing is None or bool(drift(existing, service(model, self._settings)))

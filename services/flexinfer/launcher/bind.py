@@ -5,7 +5,7 @@ from typing import Any
 
 from flexinfer.api import kube
 from flexinfer.api.bindings import DRA, VISIBLE, VISIBLE_VARIABLES, visible_name
-from flexinfer.api.dra import CLAIM, MEMORY, device_class, selector
+from flexinfer.api.dra import CLAIM, MEMORY, selector
 from flexinfer.api.kinds import RESOURCE_CLAIMS
 from flexinfer.api.labels import GPU_RESOURCES, TEMPLATE_ANNOTATION
 from flexinfer.api.model import Model
@@ -95,7 +95,7 @@ def resource_claim(model: Model, of: kube.Pod, name: str) -> Json:
 def _request(placement: Placement, number: int, device: PlacedDevice) -> Json:
     expression = selector(placement.driver, uuid=device.uuid, pci=device.pci_address)
     exactly: Json = {
-        "deviceClassName": device_class(placement.driver),
+        "deviceClassName": placement.driver,  # each driver installs a DeviceClass of its own name
         "selectors": [{"cel": {"expression": expression}}],
     }
     if placement.shared:

@@ -45,17 +45,10 @@ class NameTakenError(NotCreatedError):
         )
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """Create the Pod of a turn, and open its gate.
-
-    `template` is the digest of the Pod's template. `service` is created first, if it is given.
-    """
+class _OnModel(msgspec.Struct, frozen=True, kw_only=True):
+    """An effect on what belongs to a Model, as it was when this was decided."""
 
     model: Model
-    turn: int
-    pod: Json
-    template: str
-    service: Json | None = None
 
     @property
     def key(self) -> str:
@@ -63,54 +56,58 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
         return self.model.key
 
 
-class Stop(msgspec.Struct, frozen=True, kw_only=True):
+class _WithWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """An effect that writes a status too."""
+
+    write: WriteStatus
+
+    @property
+    def key(self) -> str:
+        """The Model's key."""
+        return self.write.key
+
+
+class Start(_OnModel, frozen=True, kw_only=True):
+    """Create the Pod of a turn, and open its gate.
+
+    `template` is the digest of the Pod's template. `service` is created first, if it is given.
+    """
+
+    turn: int
+    pod: Json
+    template: str
+    service: Json | None = None
+
+
+class Stop(_OnModel, frozen=True, kw_only=True):
     """Delete these Pods, and wait until no Pod of the Model is left.
 
     `draining_since` is when the drain before it began (monotonic seconds), None without one. `force` does not wait for the kubelet.
     """
 
-    model: Model
     pods: tuple[PodFacts, ...]
     purpose: Purpose
     cause: str
     draining_since: float | None = None
     force: bool = False
 
-    @property
-    def key(self) -> str:
-        """The Model's key."""
-        return self.model.key
 
-
-class Announce(msgspec.Struct, frozen=True, kw_only=True):
+class Announce(_WithWrite, frozen=True, kw_only=True):
     """Write Ready=True of the engine in this Pod, then send the proxies a hint."""
 
-    write: WriteStatus
     pod_uid: str
 
-    @property
-    def key(self) -> str:
-        """The Model's key."""
-        return self.write.key
 
-
-class Expose(msgspec.Struct, frozen=True, kw_only=True):
+class Expose(_WithWrite, frozen=True, kw_only=True):
     """Create or update the Model's Service, then write the status; with `announce` as that does."""
 
-    write: WriteStatus
     service: Json
     announce: Announce | None = None
 
-    @property
-    def key(self) -> str:
-        """The Model's key."""
-        return self.write.key
 
-
-class RestoreService(msgspec.Struct, frozen=True, kw_only=True):
+class RestoreService(_OnModel, frozen=True, kw_only=True):
     """Restore the Model's Service, which another client deleted or edited."""
 
-    model: Model
     service: Json
 
     @property
@@ -119,10 +116,8 @@ class RestoreService(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.model.key}/service"
 
 
-class Protect(msgspec.Struct, frozen=True, kw_only=True):
+class Protect(_OnModel, frozen=True, kw_only=True):
     """Put the finalizer back that was removed while the engine runs."""
-
-    model: Model
 
     @property
     def key(self) -> str:

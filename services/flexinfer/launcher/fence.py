@@ -37,6 +37,6 @@ class Fences:
             pod = await runtime.cluster.merge(PODS, model.metadata.namespace, name, body)
         except InvalidError as error:
             raise ConflictError(f"Pod {name} is another one: {error}", 409) from error
-        if pod.metadata.deletion_timestamp is not None:
+        if pod.metadata.deleting:
             raise ConflictError(f"Pod {name} is terminating", 409)
         self.wrote(model.key, pod_uid)

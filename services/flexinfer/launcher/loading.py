@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from flexinfer import backends
-from flexinfer.api import conditions
+from flexinfer.api import conditions, durations
 from flexinfer.api.address import host_port
 from flexinfer.api.conditions import clause
 from flexinfer.api.model import Model
@@ -24,7 +24,7 @@ IMAGE_SECONDS = 120.0
 """How long an image may fail to be pulled: a kubelet tries some four times in it."""
 BINDING_SECONDS = 0.25
 """A scheduler needs some 10 ms for a Pod that fits: one that is bound within this long is not reported as waiting, which saves a write."""
-_FIRST_BACK_OFF, _LONGEST_BACK_OFF, _MOST_DOUBLINGS = 1.0, 60.0, 6
+_FIRST_BACK_OFF, _LONGEST_BACK_OFF = 1.0, 60.0
 _REQUESTED_BACK_OFF = 5.0
 """The longest back-off of a Model that always runs while a request waits for it."""
 _IMAGE_BACK_OFF = "ImagePullBackOff"
@@ -304,4 +304,4 @@ def next_creation(context: ModelContext) -> float:
 
 def back_off(failures: int) -> float:
     """Return how long to wait after so many failures in a row, in seconds."""
-    return float(min(_FIRST_BACK_OFF * 2 ** min(max(0, failures - 1), _MOST_DOUBLINGS), _LONGEST_BACK_OFF))
+    return durations.back_off(_FIRST_BACK_OFF, max(0, failures - 1), _LONGEST_BACK_OFF)

@@ -31,18 +31,8 @@ class Wait:
 
     async def until(self, runtime: Runtime, seconds: float) -> None:
         """Return once the Pods were observed to be gone, or after so many seconds."""
-        work = {asyncio.ensure_future(self._gone.wait()), asyncio.ensure_future(_slept(runtime, seconds))}
-        try:
-            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in work:
-                task.cancel()
+        await runtime.sleep_unless(self._gone, seconds)
         self._gone.clear()
-
-
-async def _slept(runtime: Runtime, seconds: float) -> bool:
-    await runtime.sleep(seconds)
-    return True
 
 
 class PodsGone:

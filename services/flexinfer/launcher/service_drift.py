@@ -1,6 +1,6 @@
 """What is wrong with the Service of a Model, compared with what it should be. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from flexinfer.api import kube
 from flexinfer.api.groupversion import KIND
@@ -22,32 +22,22 @@ def owner_of(existing: kube.Service) -> str:
 
 def drift(existing: kube.Service, desired: Json) -> tuple[str, ...]:
     """Return the fields in which a Service is not as it should be; what others have added to it stays."""
-    return tuple(_drift(existing, desired))
+    meta, desired_meta = existing.metadata, desired["metadata"]
+    owner_uids = {reference.uid for reference in meta.owner_references}
+    as_desired = {
+        "labels": desired_meta["labels"].items() <= meta.labels.items(),
+        "annotations": desired_meta["annotations"].items() <= meta.annotations.items()
+        and not obsolete_annotations(existing, desired),
+        "ownerReferences": desired_meta["ownerReferences"][0]["uid"] in owner_uids,
+        **{f"spec.{name}": _holds(existing.spec.get(name), value) for name, value in desired["spec"].items()},
+    }
+    return tuple(name for name, is_so in as_desired.items() if not is_so)
 
 
 def obsolete_annotations(existing: kube.Service, desired: Json) -> tuple[str, ...]:
     """Return FlexInfer's own annotations that no longer apply."""
     annotations = desired["metadata"]["annotations"]
     return tuple(name for name in existing.metadata.annotations if _managed(name) and name not in annotations)
-
-
-def _drift(existing: kube.Service, desired: Json) -> Iterator[str]:
-    meta, desired_meta = existing.metadata, desired["metadata"]
-    if not desired_meta["labels"].items() <= meta.labels.items():
-        yield "labels"
-    if not desired_meta["annotations"].items() <= meta.annotations.items() or obsolete_annotations(
-        existing, desired
-    ):
-        yield "annotations"
-    if desired_meta["ownerReferences"][0]["uid"] not in {
-        reference.uid for reference in meta.owner_references
-    }:
-        yield "ownerReferences"
-    yield from (
-        f"spec.{name}"
-        for name, value in desired["spec"].items()
-        if not _holds(existing.spec.get(name), value)
-    )
 
 
 def _holds(value: object, desired: object) -> bool:

@@ -43,7 +43,7 @@ from flexinfer.runtime.kubernetes.api import (
     ConflictError,
     ForbiddenError,
     InvalidError,
-    NotFoundError,
+    get_or_none,
 )
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import write_status_once
@@ -182,9 +182,8 @@ async def _put_pod(runtime: Runtime, action: Start, settings: LaunchSettings) ->
         return await runtime.cluster.create(PODS, namespace, action.pod)
     except AlreadyExistsError:
         pass
-    try:
-        existing = await runtime.cluster.get(PODS, namespace, name)
-    except NotFoundError:
+    existing = await get_or_none(runtime.cluster, PODS, namespace, name)
+    if existing is None:
         return None
     if not model_uid(existing.metadata) or model_name(existing.metadata) != action.model.metadata.name:
         raise NameTakenError(action.model, "Pod", name)
@@ -200,7 +199,7 @@ def _is_of(pod: kube.Pod, action: Start) -> bool:
     return (
         (model_uid(pod.metadata), labels.get(TURN_LABEL, "0")) == (action.model.uid, str(action.turn))
         and annotations.get(TEMPLATE_ANNOTATION) == action.template
-        and pod.metadata.deletion_timestamp is None
+        and not pod.metadata.deleting
     )
 
 
@@ -210,7 +209,7 @@ async def _make_room(runtime: Runtime, action: Start, existing: kube.Pod, settin
     A process that was paused may hold a turn that is over, or a template: without these reads it would delete the Pod of its successor.
     """
     meta = existing.metadata
-    if meta.deletion_timestamp is not None:
+    if meta.deleting:
         return
     current = await _read(runtime, action)
     if (
@@ -256,10 +255,7 @@ async def _read(runtime: Runtime, action: Start) -> ModelView:
 
 async def _read_group(runtime: Runtime, action: Start) -> SharedGroup | None:
     meta, name = action.model.metadata, object_name(action.model.spec.group)
-    try:
-        return await runtime.cluster.get(SHARED_GROUPS, meta.namespace, name)
-    except NotFoundError:
-        return None
+    return await get_or_none(runtime.cluster, SHARED_GROUPS, meta.namespace, name)
 
 
 async def read_model(runtime: Runtime, model: Model) -> Model:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from flexinfer.api import kube
 from flexinfer.api.labels import MODEL_UID_LABEL, RUNNING_FINALIZER
+from flexinfer.api.metadata import Metadata
 from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import object_name
@@ -34,10 +35,12 @@ from flexinfer.runtime.kubernetes.api import (
     ConflictError,
     InvalidError,
     NotFoundError,
+    get_or_none,
 )
 from flexinfer.runtime.refetch import deletion_of
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import write_status
+from flexinfer.state.actions import WriteStatus
 
 log = logging.getLogger(__name__)
 _SHORTEST_POLL, _LONGEST_POLL = 0.01, 2.0
@@ -54,17 +57,7 @@ async def stop(
 
     Its prompt caches are saved before the reads that allow the stop: what takes seconds must not come between these and the deletion.
     """
-    return await _stop(runtime, action, settings, pod_deletions, fences, await _save_prompts(runtime, action))
-
-
-async def _stop(
-    runtime: Runtime,
-    action: Stop,
-    settings: LaunchSettings,
-    pod_deletions: PodsGone,
-    fences: Fences,
-    note: str,
-) -> Sequence[AnyEvent | EngineProbed]:
+    note = await _save_prompts(runtime, action)
     try:
         current = await _read(runtime, action)
     except NotFoundError:
@@ -80,15 +73,14 @@ async def _stop(
         await _delete(runtime, action, pod)
     with pod_deletions.follow(action.model) as wait:
         pods = await _pods_left(runtime, action, current, wait)
-    cause = current.stop_cause
     if pods is None:
         return [event]
-    if live := [pod for pod in pods if pod.metadata.deletion_timestamp is None]:
+    if live := [pod for pod in pods if not pod.metadata.deleting]:
         return [event, _still_there(action, live[-1])]
     if pods:
         return await _write_overdue(runtime, settings, current, pods[0])
     deletions = _deleted(action)
-    if not cause:
+    if not current.stop_cause:
         return [*deletions, event]
     message = _stopped(action, began, runtime.clock()) + (f"; {note}" if note else "")
     return [*deletions, *await _write_stopped(runtime, settings, current, message)]
@@ -131,15 +123,11 @@ async def _save_prompts(runtime: Runtime, action: Stop) -> str:
         or not prompt_cache.room(action.model)
     ):
         return ""
-    try:
-        current = pod_facts(await runtime.cluster.get(PODS, action.model.metadata.namespace, pod.name))
-    except NotFoundError:
+    current = await get_or_none(runtime.cluster, PODS, action.model.metadata.namespace, pod.name)
+    facts = pod_facts(current) if current is not None else None
+    if facts is None or facts.uid != pod.uid or facts.deleting:
         return ""
-    return (
-        await prompt_cache.save(action.model, current)
-        if current.uid == pod.uid and not current.deleting
-        else ""
-    )
+    return await prompt_cache.save(action.model, facts)
 
 
 async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
@@ -158,13 +146,11 @@ async def _delete(runtime: Runtime, action: Stop, pod: PodFacts) -> None:
                 PODS, namespace, pod.name, uid=pod.uid, version=version, grace=0 if action.force else None
             )
             return
-        try:
-            current = (await runtime.cluster.get(PODS, namespace, pod.name)).metadata
-        except NotFoundError:
+        current = await get_or_none(runtime.cluster, PODS, namespace, pod.name)
+        meta = current.metadata if current is not None else Metadata()
+        if meta.uid != pod.uid or (meta.deleting and not action.force):
             return
-        if current.uid != pod.uid or (current.deletion_timestamp is not None and not action.force):
-            return
-        version = current.resource_version
+        version = meta.resource_version
     raise ConflictError(f"Pod {pod.name} is written again and again: it was not deleted", 409)
 
 
@@ -185,7 +171,7 @@ async def _pods_left(
         await wait.until(runtime, OVERDUE_POLL)
     while True:
         pods = await _engine_pods(runtime, action)
-        if any(pod.metadata.deletion_timestamp is None for pod in pods):
+        if any(not pod.metadata.deleting for pod in pods):
             return pods
         if not pods or ((repeated or runtime.clock() >= deadline) and runtime.is_leader()):
             return pods
@@ -233,11 +219,7 @@ async def _write_overdue(
     failure = current.ready.message.partition(f"; {subject(pod)}")[0]
     reason, message = Reason(current.ready.reason), f"{failure}; {overdue(pod)}"
     write = status.not_ready(current, settings, reason, message, current.backend, status.RUN_GATES)
-    return (
-        await write_status(runtime, write)
-        if write is not None
-        else [events.ModelObserved(model=current.model)]
-    )
+    return await _written(runtime, current, write)
 
 
 def _deleted(action: Stop) -> list[EngineProbed]:
@@ -254,9 +236,14 @@ async def _write(
     turn = current.release_turn if reason is Reason.STOPPED else 0
     backend = status.returned(current, turn) if turn else status.no_engine(current)
     write = status.not_ready(current, settings, reason, message, backend, status.STOP_GATES)
-    if write is None:
-        return [events.ModelObserved(model=current.model)]
-    return await write_status(runtime, write)
+    return await _written(runtime, current, write)
+
+
+async def _written(runtime: Runtime, current: ModelView, write: WriteStatus | None) -> Sequence[AnyEvent]:
+    """Carry out a write; without one the Model is as it was read."""
+    return (
+        [events.ModelObserved(model=current.model)] if write is None else await write_status(runtime, write)
+    )
 
 
 async def _write_stopped(

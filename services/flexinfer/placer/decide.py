@@ -30,10 +30,11 @@ from flexinfer.placer.health import (
 from flexinfer.placer.nodeview import Scheduled
 from flexinfer.placer.picked import differs, out_of_use, picked
 from flexinfer.placer.schedule import best_placement, checked_for, scheduled_message
-from flexinfer.placer.state import PlacementState, node_of, should_run
+from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Rank
 from flexinfer.state import actions
 from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
+from flexinfer.state.index import scheduled_to, should_run
 from flexinfer.state.observed import ObservedState
 
 
@@ -65,7 +66,7 @@ def _status(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status of a Model; None if it stays as it is."""
     if model.deleting:
         return None
-    if node_of(model):
+    if scheduled_to(model):
         return _assigned(model, placements)
     if not model.is_true(conditions.ACCEPTED):
         return _not_accepted(model, placements)
@@ -94,7 +95,7 @@ def _not_accepted(model: Model, placements: PlacementState) -> PlacedStatus | No
 def _assigned(model: Model, placements: PlacementState) -> PlacedStatus | None:
     """Return the status of a Model that has a node."""
     pods, accepted = placements.pods(model), model.is_true(conditions.ACCEPTED)
-    node = placements.observed.nodes.get(node_of(model))
+    node = placements.observed.nodes.get(scheduled_to(model))
     if node is None or node.out_of_service:
         if accepted and not pods:
             return _schedule(model, placements)
@@ -130,7 +131,7 @@ def _settled(model: Model, placements: PlacementState) -> PlacedStatus | None:
 
     That is so once the headers of its weights were read, and once its engine is seen to hold memory.
     """
-    node, pods = node_of(model), placements.pods(model)
+    node, pods = scheduled_to(model), placements.pods(model)
     measurement = (
         measured(model, pods, placements.devices(node)) if has_loaded(placements, model, node) else None
     )
@@ -156,7 +157,7 @@ def _leave(model: Model, placements: PlacementState, device: Device) -> PlacedSt
     Its Pod keeps its device as long as it lives, so that another device of the same node is for a new Pod. In a shared group the turn is of
     this device, and the group stays with it until its memory is known to be free.
     """
-    best, node = best_placement(model, placements), node_of(model)
+    best, node = best_placement(model, placements), scheduled_to(model)
     if isinstance(best, Scheduled) and best.placement.node != node:
         return outcome.placed(model, best.placement, Reason.PLACED, best.message)
     elsewhere = best if isinstance(best, str) else messages.other_device(model.metadata)
@@ -191,15 +192,15 @@ def _start(model: Model, placements: PlacementState) -> PlacedStatus | None:
     if placements.turn(model) is not None:
         return _keep(model, placements) if binding.differs(placements, model) else None
     group, placement = placements.group_of(model), model.status.placement or Placement()
-    if group is not None and not group.offers(node_of(model), placement.uuids):
+    if group is not None and not group.offers(scheduled_to(model), placement.uuids):
         return _schedule(model, placements)
     requirements = placements.requirements(model)
-    available = placements.available(model, node_of(model), assigned=True, only=placement.uuids)
+    available = placements.available(model, scheduled_to(model), assigned=True, only=placement.uuids)
     result = evaluate(requirements, available)
     if isinstance(result, Candidate):
         named_now = bool(result.devices) and not placement.uuids
         return _schedule(model, placements) if named_now else _checked(model, placements)
-    unproven = result.rank == Rank.MEMORY_IN_USE and not sampled_since(placements, model, node_of(model))
+    unproven = result.rank == Rank.MEMORY_IN_USE and not sampled_since(placements, model, scheduled_to(model))
     if unproven or (result.rank == Rank.SILENT and available.telemetry == AWAITED):
         return _keep(model, placements) if is_unhealthy(model) else None
     return _schedule(model, placements)
@@ -225,7 +226,7 @@ def _resized(model: Model, placements: PlacementState) -> bool:
 
 def _unhealthy(model: Model, placements: PlacementState) -> PlacedStatus:
     """Return the status of a Model with Pods on a node that is not ready."""
-    node, since, has_devices = node_of(model), unhealthy_since(model, placements), model.spec.devices > 0
+    node, since, has_devices = scheduled_to(model), unhealthy_since(model, placements), model.spec.devices > 0
     if not has_devices and since is not None and placements.now >= since + GONE_SECONDS:
         return _node_gone(model, placements, f"was not ready for {GONE_SECONDS:.0f}s")
     message = messages.node_unhealthy(node, devices=has_devices, seconds=GONE_SECONDS)
@@ -249,7 +250,7 @@ def _keep(model: Model, placements: PlacementState, *, checked: bool = False) ->
 
 
 def _node_gone(model: Model, placements: PlacementState, cause: str) -> PlacedStatus:
-    message = messages.node_gone(node_of(model), cause, pods=bool(placements.pods(model)))
+    message = messages.node_gone(scheduled_to(model), cause, pods=bool(placements.pods(model)))
     return outcome.not_placed(model, Reason.NODE_GONE, message, model.status.placement)
 
 
@@ -275,7 +276,7 @@ def _due(model: Model, placements: PlacementState) -> float | None:
         return _first_write_due(model, placements)
     if not devices or not _is_open(model, placements):
         return None
-    node = node_of(model)
+    node = scheduled_to(model)
     if not node:
         return placements.telemetry.first_due()
     group = placements.group_of(model)
@@ -290,6 +291,3 @@ def _is_open(model: Model, placements: PlacementState) -> bool:
 def _first_write_due(model: Model, placements: PlacementState) -> float | None:
     first_seen_at = placements.observed.first_seen.get(model.uid)
     return actions.first_write_due(model, conditions.PLACED, first_seen_at, placements.now)
-
-
-__all__ = ["GONE_SECONDS", "decide"]

@@ -24,7 +24,6 @@ from flexinfer.placer.fit import (
     AWAITED,
     NONE,
     RECENT,
-    STALE_SECONDS,
     Available,
     Candidate,
     choose_devices,
@@ -34,7 +33,7 @@ from flexinfer.placer.offers import Offer
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Rank, Unschedulable, nearest
-from flexinfer.state.observed import ObservedState
+from flexinfer.state.observed import STALE_SECONDS, ObservedState
 
 _SOURCE = "flexinfer"
 _PERCENT = 100
@@ -165,11 +164,7 @@ def _spec_of(request: PodRequest) -> ModelSpec:
 def _requested(pod: PodToSchedule, resource: str) -> int:
     """Return how many devices a Pod requests: all containers together, or the init container with most."""
     running = sum(_amount(container, resource) for container in pod.spec.containers)
-    return max(running, *_amounts(pod.spec.init_containers, resource), 0)
-
-
-def _amounts(containers: Sequence[Container], resource: str) -> list[int]:
-    return [_amount(container, resource) for container in containers]
+    return max([running, *(_amount(container, resource) for container in pod.spec.init_containers)])
 
 
 def _amount(container: Container, resource: str) -> int:

@@ -22,9 +22,8 @@ from flexinfer.placer.offers import Offer
 from flexinfer.placer.remedies import free_resource
 from flexinfer.placer.requirements import Requirements
 from flexinfer.placer.unschedulable import Rank, Unschedulable, amount_text, nearest
+from flexinfer.state.observed import STALE_SECONDS
 
-STALE_SECONDS = 30.0
-"""Telemetry older than this is not used for a new start on a device."""
 RECENT, STALE, AWAITED, NONE = "recent", "stale", "awaited", "none"
 """Telemetry of a node: recent; older than STALE_SECONDS; not seen yet, but that may be since the node or this process is new; or none, as
 where no agent runs."""

@@ -17,9 +17,8 @@ from itertools import chain, tee
 import msgspec
 
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.placer.fit import STALE_SECONDS
 from flexinfer.placer.requirements import Requirements
-from flexinfer.state.observed import Sample
+from flexinfer.state.observed import STALE_SECONDS, Sample
 
 _MOST_CLASSES = 64
 _REBUILT_SHARE = 8
@@ -118,7 +117,7 @@ class FreeLists:
         """Return, both sorted, when the samples of all nodes become stale, and until when the others may still send one, by when they were first seen."""
         entry = self._deadlines
         if entry is None or entry[0] is not node_since:
-            stale = sorted(sample.at + STALE_SECONDS for sample in self._gpus.values())
+            stale = sorted(sample.stale_at for sample in self._gpus.values())
             silent = [name for name in self._names if name not in self._gpus]
             waits = sorted(node_since.get(name, 0.0) + STALE_SECONDS for name in silent)
             entry = self._deadlines = node_since, (stale, waits)

@@ -17,12 +17,11 @@ from flexinfer.api.sharedgroup import Holder
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import NodeFacts
-from flexinfer.placer.fit import STALE_SECONDS
 from flexinfer.placer.footprint import measured
 from flexinfer.placer.requirements import requirements_of
 from flexinfer.placer.start_order import start_order
 from flexinfer.state.index import OCCUPYING, STARTING, is_starting, scheduled_to
-from flexinfer.state.observed import ObservedState, Sample
+from flexinfer.state.observed import STALE_SECONDS, ObservedState, Sample
 from flexinfer.state.touched import touches_its_model
 
 

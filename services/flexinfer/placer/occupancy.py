@@ -10,8 +10,9 @@ from flexinfer.api.model import Model
 from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.groups import held_on
 from flexinfer.placer.nodeview import KeptCandidate, NodeView, Results
-from flexinfer.placer.state import PlacementState, node_of
+from flexinfer.placer.state import PlacementState
 from flexinfer.placer.unschedulable import Unschedulable
+from flexinfer.state.index import scheduled_to
 from flexinfer.state.observed import Occupant, Sample
 
 _MOST_RESULTS = 32
@@ -45,7 +46,7 @@ class Occupancy:
     def _starts_somewhere(self) -> bool:
         """Return whether a node counts what the Model itself will take there: one without a Pod, which is scheduled to it and should run."""
         state, key = self._placements.observed, self._placements.key
-        node = node_of(state.assumed.get(key, self._model))
+        node = scheduled_to(state.assumed.get(key, self._model))
         return bool(node) and key in state.occupants.get(node, ())
 
     def candidate_unless_full(self, node: str) -> KeptCandidate | Unschedulable | None:

@@ -6,12 +6,13 @@ Pod's status; the placement names that one from then on, since that is where the
 
 from flexinfer.api.model import Model
 from flexinfer.events.nodes import Device
-from flexinfer.placer.state import PlacementState, node_of
+from flexinfer.placer.state import PlacementState
+from flexinfer.state.index import scheduled_to
 
 
 def picked(model: Model, placements: PlacementState) -> tuple[str, ...]:
     """Return the uuids of the devices that the Model's newest Pod has; empty while that, or one of the devices, is not known."""
-    node = node_of(model)
+    node = scheduled_to(model)
     pods = [pod for pod in placements.pods(model) if pod.node == node and pod.devices]
     if not pods:
         return ()
@@ -32,4 +33,6 @@ def out_of_use(model: Model, placements: PlacementState) -> Device | None:
     """Return a device of a Model's placement that must not be used until it was reset, as telemetry last said; None if there is none."""
     placement = model.status.placement
     uuids = placement.uuids if placement is not None else ()
-    return next((d for d in placements.devices(node_of(model)) if d.uuid in uuids and d.out_of_use), None)
+    return next(
+        (d for d in placements.devices(scheduled_to(model)) if d.uuid in uuids and d.out_of_use), None
+    )

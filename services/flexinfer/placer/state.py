@@ -32,11 +32,8 @@ from flexinfer.placer.offers import counts_by_number
 from flexinfer.placer.requirements import Requirements, requirements_of
 from flexinfer.placer.start_order import start_order
 from flexinfer.placer.telemetry import Telemetry
-from flexinfer.state.index import OCCUPYING, SCHEDULED, STARTING, should_run
-from flexinfer.state.index import scheduled_to as node_of
+from flexinfer.state.index import OCCUPYING, SCHEDULED, STARTING, scheduled_to
 from flexinfer.state.observed import ObservedState
-
-__all__ = ["GroupPlacement", "PlacementState", "node_of", "should_run"]
 
 
 class PlacementState:
@@ -162,7 +159,7 @@ class PlacementState:
         """
         holders, members = self.holders(*group), self._members_of(group)
         uids = {holder.uid for holder in holders}
-        placed_models = [m for m in members if node_of(m) and (m.uid in uids or self.turn(m) is None)]
+        placed_models = [m for m in members if scheduled_to(m) and (m.uid in uids or self.turn(m) is None)]
         if not placed_models:
             return held(group[1], holders, members)
         first = min(placed_models, key=lambda m: (m.uid not in uids, not self.pods(m), m.key))
@@ -286,7 +283,9 @@ class PlacementState:
         requirements = self.requirements(model)
         if not requirements.devices or not plugged(model) or (model.spec.group and not grouped):
             return requirements.amounts
-        return requirements.amounts | {self._resource(model, node_of(model)): 1000 * requirements.devices}
+        return requirements.amounts | {
+            self._resource(model, scheduled_to(model)): 1000 * requirements.devices
+        }
 
     def _resource(self, model: Model, node: str) -> str:
         """Return the resource that a Model's devices on a node are counted as."""

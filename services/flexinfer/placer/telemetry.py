@@ -5,9 +5,9 @@ from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
 from flexinfer.api.labels import GPU_VENDOR_LABEL
-from flexinfer.placer.fit import AWAITED, NONE, RECENT, STALE, STALE_SECONDS
+from flexinfer.placer.fit import AWAITED, NONE, RECENT, STALE
 from flexinfer.placer.freelist import free_lists
-from flexinfer.state.observed import ObservedState
+from flexinfer.state.observed import STALE_SECONDS, ObservedState
 
 
 class Telemetry:
@@ -25,7 +25,7 @@ class Telemetry:
         """
         sample = self.observed.gpus.get(node)
         if sample is not None:
-            return RECENT if self.now < sample.at + STALE_SECONDS else STALE
+            return RECENT if self.now < sample.stale_at else STALE
         if self.now < self._awaited_until(node):
             return AWAITED
         return STALE if GPU_VENDOR_LABEL in self.observed.nodes[node].labels else NONE
@@ -50,7 +50,7 @@ class Telemetry:
     def due(self, nodes: Collection[str]) -> float | None:
         """Return when recent telemetry stops being so, or is awaited no longer: of the first of these nodes."""
         gpus, present = self.observed.gpus, self.observed.nodes
-        times = [gpus[name].at + STALE_SECONDS for name in nodes if name in gpus]
+        times = [gpus[name].stale_at for name in nodes if name in gpus]
         times += [self._awaited_until(name) for name in nodes if name in present and name not in gpus]
         return min((at for at in times if at > self.now), default=None)
 

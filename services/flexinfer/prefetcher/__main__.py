@@ -9,27 +9,21 @@ from flexinfer.prefetcher.decide import decide, write_of
 from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import Fact, Memory, forget, remember
 from flexinfer.prefetcher.perform import perform, settings_of
-from flexinfer.prefetcher.progress import Ask, ProgressReader, ask_http
+from flexinfer.prefetcher.progress import ProgressReader, ask_http
 from flexinfer.prefetcher.provisioner import ProvisionerReader
 from flexinfer.prefetcher.slots import touched, touched_by
 from flexinfer.runtime.controller import Controller, model_keys
 from flexinfer.runtime.process import runnable_of
 from flexinfer.runtime.runtime import subscriptions_of
 from flexinfer.runtime.settings import Settings
-from flexinfer.state.observed import ObservedState
 
 
-def controller(settings: Settings, ask: Ask = ask_http) -> Controller[EnsureJob | DeleteJob, Fact, Memory]:
-    """Return the prefetcher's controller; `ask` reads the progress of downloads."""
-    reader, audit, provisioner = ProgressReader(ask), ClaimAudit(), ProvisionerReader()
+def controller(settings: Settings) -> Controller[EnsureJob | DeleteJob, Fact, Memory]:
+    """Return the prefetcher's controller."""
+    reader, audit, provisioner = ProgressReader(ask_http), ClaimAudit(), ProvisionerReader()
 
     def touch(keys: Iterable[str]) -> Iterable[str]:
         return provisioner.touch(audit.touch(reader.touch(keys)))
-
-    def observe(state: ObservedState, memory: Memory) -> None:
-        reader.observe(state, memory)
-        audit.observe(state, memory)
-        provisioner.observe(state, memory)
 
     return Controller(
         name="prefetcher",
@@ -43,7 +37,7 @@ def controller(settings: Settings, ask: Ask = ask_http) -> Controller[EnsureJob 
         forget=forget,
         subscriptions=subscriptions_of(SERVICES["prefetcher"]),
         memory=Memory(),
-        observe=observe,
+        observers=(reader.observe, audit.observe, provisioner.observe),
         companions=(reader.watch, audit.watch, provisioner.watch),
     )
 

@@ -21,6 +21,7 @@ from flexinfer.runtime.kubernetes.api import (
     ForbiddenError,
     InvalidError,
     NotFoundError,
+    get_or_none,
 )
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.touched_keys import TouchedKeys
@@ -57,7 +58,8 @@ class ClaimAudit(TouchedKeys):
     async def watch(self, runtime: Runtime, _remember: Callable[[Fact], None]) -> None:
         """Audit until cancelled: a companion of the prefetcher's controller."""
         while True:
-            await self._next(runtime)
+            if await runtime.sleep_unless(self._due, runtime.varied(RESYNC_SECONDS)):
+                await runtime.sleep(_PAUSE)
             self._due.clear()
             if not runtime.is_leader():
                 continue
@@ -66,22 +68,10 @@ class ClaimAudit(TouchedKeys):
             except ApiError as error:
                 log.info("caches were not compared with their Models, the next resync does it: %s", error)
 
-    async def _next(self, runtime: Runtime) -> None:
-        """Wait for a resync, or until an audit is due."""
-        resync = asyncio.ensure_future(runtime.sleep(runtime.varied(RESYNC_SECONDS)))
-        due = asyncio.ensure_future(self._due.wait())
-        try:
-            await asyncio.wait((resync, due), return_when=asyncio.FIRST_COMPLETED)
-            if due.done():
-                await runtime.sleep(_PAUSE)
-        finally:
-            resync.cancel()
-            due.cancel()
-
     async def _audit(self, runtime: Runtime) -> None:
         """Compare each PVC with its Model; one that the API server refuses to change keeps no other from being compared. Raises ApiError."""
         for claim in (await runtime.cluster.list(CLAIMS, labels=_CACHES)).items:
-            if claim.metadata.deletion_timestamp is not None:
+            if claim.metadata.deleting:
                 continue
             try:
                 await self._compare(runtime, claim)
@@ -119,8 +109,4 @@ async def _label(runtime: Runtime, claim: kube.Claim, model: Model) -> None:
 
 async def _is_gone(runtime: Runtime, claim: kube.Claim, name: str) -> bool:
     """Return whether the API server has no Model of the PVC. Raises ApiError."""
-    try:
-        await runtime.cluster.get(MODELS, claim.metadata.namespace, name)
-    except NotFoundError:
-        return True
-    return False
+    return await get_or_none(runtime.cluster, MODELS, claim.metadata.namespace, name) is None

@@ -21,7 +21,7 @@ from flexinfer.api import conditions
 from flexinfer.api.model import CacheStatus, Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import JobFacts
-from flexinfer.prefetcher import kept, messages, room, status, volume
+from flexinfer.prefetcher import messages, page_cache, room, status, volume
 from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import Memory
 from flexinfer.prefetcher.plan import CHECK, KINDS, LIST, Plan, PrefetchSettings, plan_of
@@ -57,7 +57,8 @@ def _decide(
     if plan is None or not model.is_true(conditions.ACCEPTED):
         yield from _not_accepted(model, plan, state, now)
         return
-    plan = plan.with_pvc(_pvc_uid(model, plan, state)).first()
+    claim = volume.claim_of(model, plan, state)
+    plan = plan.with_pvc(claim.uid if claim is not None else "").first()
     yield from _obsolete_jobs(model, plan, state)
     if not plan.kind:
         reason = Reason.NO_CLAIM if plan.location.volume is Volume.MEMORY else Reason.PULLED_BY_ENGINE
@@ -99,20 +100,19 @@ def _as_recorded(
     cached, cache = model.condition(conditions.CACHED), _cache(model)
     if cached is None:
         return
-    keeping = kept.plan_of(model, plan, state)
-    job = kept.job_of(model, keeping, state)
-    condition = status.true(model, cached.reason, kept.message(model, cached.message, keeping, job))
+    keeping = page_cache.plan_of(model, plan, state)
+    job = page_cache.job_of(model, keeping, state)
+    condition = status.true(model, cached.reason, page_cache.message(model, cached.message, keeping, job))
     progress = status.whole(cache.job_phase, cache.revision, cache.bytes, cache.headers)
     writes = status.write(model, plan, condition, progress)
     yield from writes
     if keeping is not None and not writes:
-        yield from kept.keep(model, keeping, job, memory, now)
+        yield from page_cache.keep(model, keeping, job, memory, now)
 
 
 def _by_job(model: Model, plan: Plan, state: ObservedState, memory: Memory, now: float) -> Iterator[Action]:
     """Yield what the Job of the plan says, or its creation."""
-    name = plan.job_name(model)
-    job = next((job for job in state.workload(model).jobs if job.name == name), None)
+    job = page_cache.job_of(model, plan, state)
     if job is None:
         yield from _ensure(model, plan, state, memory, now)
     elif job.complete and plan.kind == LIST:
@@ -220,7 +220,7 @@ def _obsolete_jobs(model: Model, plan: Plan, state: ObservedState) -> Iterator[D
     have other inputs.
     """
     prefixes = tuple(f"{model.metadata.name}-{kind}-" for kind in KINDS)
-    keeping = kept.plan_of(model, plan, state)
+    keeping = page_cache.plan_of(model, plan, state)
     current = [job.job_name(model) for job in (plan, keeping) if job is not None and job.kind]
     comparable = not plan.kind or (bool(plan.digest) and plan.kind != LIST)
     recorded_job = _cache(model).job_name if _is_cached(model) else ""
@@ -230,11 +230,6 @@ def _obsolete_jobs(model: Model, plan: Plan, state: ObservedState) -> Iterator[D
         has_ended = job.complete or bool(job.failed_reason)
         if (comparable and job.name not in current) or (has_ended and job.name == recorded_job):
             yield DeleteJob(model=model, job=job)
-
-
-def _pvc_uid(model: Model, plan: Plan, state: ObservedState) -> str:
-    """Return the uid of the plan's PVC as last observed; empty if there is none."""
-    return next((c.uid for c in state.workload(model).claims if plan.pvc and c.name == plan.pvc), "")
 
 
 def _is_cached(model: Model) -> bool:

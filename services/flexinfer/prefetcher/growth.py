@@ -8,7 +8,7 @@ import logging
 from flexinfer.api import kube
 from flexinfer.api.model import Model
 from flexinfer.api.quantity import Quantity, milli
-from flexinfer.runtime.kubernetes.api import CLAIMS, STORAGE_CLASSES, ApiError, NotFoundError
+from flexinfer.runtime.kubernetes.api import CLAIMS, STORAGE_CLASSES, ApiError, get_or_none
 from flexinfer.runtime.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,6 @@ def target(claim: kube.Claim, stated_size: Quantity | None, lacks: int) -> Quant
 
 async def _may_grow(runtime: Runtime, claim: kube.Claim) -> bool:
     """Return whether the StorageClass of a PVC allows larger volumes. Raises ApiError."""
-    try:
-        storage_class = await runtime.cluster.get(STORAGE_CLASSES, "", claim.spec.storage_class_name or "")
-    except NotFoundError:
-        return False
-    return storage_class.allow_volume_expansion
+    name = claim.spec.storage_class_name or ""
+    storage_class = await get_or_none(runtime.cluster, STORAGE_CLASSES, "", name)
+    return storage_class is not None and storage_class.allow_volume_expansion

@@ -8,11 +8,12 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
+from flexinfer.api.durations import back_off
+
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 15.0, 300.0
 """Seconds before a Job that could not be created is tried again, doubling. An event of its PVC ends the wait."""
 FIRST_RETRY, LONGEST_RETRY = 15.0, 900.0
 """Seconds before a Job that failed is deleted and created again, doubling."""
-_MOST_DOUBLINGS = 16
 T = TypeVar("T")
 
 
@@ -90,11 +91,11 @@ class Memory(msgspec.Struct, frozen=True):
         failure = self.failed.get(uid, Attempts())
         if failure.digest != digest or not failure.number:
             return float("-inf")
-        return failure.at + _back_off(FIRST_BACK_OFF, failure.number - 1, LONGEST_BACK_OFF)
+        return failure.at + back_off(FIRST_BACK_OFF, failure.number - 1, LONGEST_BACK_OFF)
 
     def retry_seconds(self, uid: str, digest: str) -> float:
         """Return how long a failure of the Job of these inputs stays before it is created again."""
-        return _back_off(FIRST_RETRY, self.retries(uid, digest).number, LONGEST_RETRY)
+        return back_off(FIRST_RETRY, self.retries(uid, digest).number, LONGEST_RETRY)
 
     def retries(self, uid: str, digest: str) -> Attempts:
         """Return how often the Job of these inputs was created again after it failed, and when last."""
@@ -132,7 +133,3 @@ def forget(memory: Memory, uid: str) -> Memory:
 
 def _without(entries: Mapping[str, T], uid: str) -> Mapping[str, T]:
     return {key: entry for key, entry in entries.items() if key != uid} if uid in entries else entries
-
-
-def _back_off(first: float, repeats: int, longest: float) -> float:
-    return min(first * 2.0 ** min(repeats, _MOST_DOUBLINGS), longest)

@@ -16,7 +16,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.prefetcher import jobs, kept, messages, status
+from flexinfer.prefetcher import jobs, messages, page_cache, status
 from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.growth import grow
 from flexinfer.prefetcher.memory import EnsureFailed, Fact, JobRetried
@@ -31,6 +31,7 @@ from flexinfer.runtime.kubernetes.api import (
     ForbiddenError,
     InvalidError,
     NotFoundError,
+    get_or_none,
 )
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.settings import Settings, hub_of, pod_defaults_of
@@ -101,12 +102,11 @@ async def _ensure(runtime: Runtime, action: EnsureJob, settings: PrefetchSetting
 
 async def _kept(runtime: Runtime, model: Model, plan: Plan, settings: PrefetchSettings) -> list[Fact]:
     """Create the Job that keeps the weights in memory; what prevents that is remembered, and the weights stay as they are. Raises ApiError."""
-    try:
-        claim = await runtime.cluster.get(CLAIMS, model.metadata.namespace, plan.pvc)
-    except NotFoundError:
+    claim = await get_or_none(runtime.cluster, CLAIMS, model.metadata.namespace, plan.pvc)
+    if claim is None:
         return []
-    keeping, cache = kept.plan_of(model, plan.with_pvc(claim.metadata.uid)), model.status.cache
-    if keeping is None or cache is None or claim.metadata.deletion_timestamp is not None:
+    keeping, cache = page_cache.plan_of(model, plan.with_pvc(claim.metadata.uid)), model.status.cache
+    if keeping is None or cache is None or claim.metadata.deleting:
         return []
     try:
         body = jobs.keeping(model, keeping, cache.bytes, settings.image)
@@ -164,16 +164,15 @@ async def _ensure_pvc(runtime: Runtime, model: Model, plan: Plan, size: int) -> 
     if not plan.pvc:
         return ""
     namespace, cache = model.metadata.namespace, plan.location.owned
-    try:
-        pvc = await runtime.cluster.get(CLAIMS, namespace, plan.pvc)
-    except NotFoundError:
+    pvc = await get_or_none(runtime.cluster, CLAIMS, namespace, plan.pvc)
+    if pvc is None:
         if not cache:
-            raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_not_found(model, plan)) from None
+            raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_not_found(model, plan))
         await _require_class(runtime, model)
         if plan.sized_by_files and not size:
             return ""
         pvc = await runtime.cluster.create(CLAIMS, namespace, jobs.pvc(model, plan.pvc, size))
-    if pvc.metadata.deletion_timestamp is not None:
+    if pvc.metadata.deleting:
         raise PrerequisiteError(Reason.CLAIM_NOT_FOUND, messages.pvc_deleting(plan))
     if cache and pvc.metadata.labels.get(MODEL_LABEL) != model.metadata.name:
         raise PrerequisiteError(Reason.NAME_TAKEN, messages.pvc_name_taken(plan))

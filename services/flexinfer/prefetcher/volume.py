@@ -31,7 +31,7 @@ class Fault(NamedTuple):
 
 def fault(model: Model, plan: Plan, state: ObservedState, memory: Memory, job: JobFacts) -> Fault | None:
     """Return what is wrong with the volume of a Job that does not run; None if it looks valid."""
-    claim = _claim(model, plan, state)
+    claim = claim_of(model, plan, state)
     if claim is None or job.address:
         return None
     cause = memory.refusal_of(model.uid, claim.uid)
@@ -65,5 +65,6 @@ def _pending(
     return Fault(Reason.CLAIM_PENDING, message, since + PENDING_SECONDS)
 
 
-def _claim(model: Model, plan: Plan, state: ObservedState) -> ClaimFacts | None:
+def claim_of(model: Model, plan: Plan, state: ObservedState) -> ClaimFacts | None:
+    """Return the PVC of a plan, as last observed."""
     return next((c for c in state.workload(model).claims if plan.pvc and c.name == plan.pvc), None)

@@ -132,9 +132,9 @@ class ClusterCache:
         for model in self._models:
             yield from _subjects_of(model)
         for group in self._groups:
-            yield SubjectKey("group", group.metadata.namespace, group.metadata.name)
+            yield _key("group", group)
         for lease in self._leases:
-            yield SubjectKey("lease", lease.metadata.namespace, lease.metadata.name)
+            yield _key("lease", lease)
         for node in self._nodes:
             yield SubjectKey("node", "", node.metadata.name)
 
@@ -170,9 +170,9 @@ class ClusterCache:
             case kube.Claim():
                 return self._workloads_tagged([f"claim/{item.metadata.key}"])
             case SharedGroup():
-                return {SubjectKey("group", item.metadata.namespace, item.metadata.name)}
+                return {_key("group", item)}
             case GPULease():
-                return {SubjectKey("lease", item.metadata.namespace, item.metadata.name)}
+                return {_key("lease", item)}
             case kube.Node():
                 return {SubjectKey("node", "", item.metadata.name)}
             case resource_api.ResourceSlice():
@@ -184,11 +184,7 @@ class ClusterCache:
                 return set()
 
     def _workloads_tagged(self, tags: Iterable[str]) -> set[SubjectKey]:
-        return {
-            SubjectKey("workload", model.metadata.namespace, model.metadata.name)
-            for tag in tags
-            for model in self._models.tagged(tag)
-        }
+        return {_key("workload", model) for tag in tags for model in self._models.tagged(tag)}
 
     def _workload(self, model: Model) -> events.WorkloadObserved | None:
         """Return the workload of a Model; None if the cluster runs and holds nothing for it."""
@@ -219,9 +215,12 @@ class ClusterCache:
         return events.NodeObserved(name=node.metadata.name, node=facts)
 
 
+def _key(kind: str, item: KubernetesObject) -> SubjectKey:
+    return SubjectKey(kind, item.metadata.namespace, item.metadata.name)
+
+
 def _subjects_of(model: Model) -> tuple[SubjectKey, SubjectKey]:
-    key = SubjectKey("model", model.metadata.namespace, model.metadata.name)
-    return key, key._replace(kind="workload")
+    return _key("model", model), _key("workload", model)
 
 
 def _owner_tags(item: kube.Job | kube.Pod) -> set[str]:

@@ -7,15 +7,21 @@ by kind, where it was asked: what the stream holds above it is of before the API
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TypeAlias
 
 from flexinfer.api.kinds import GPU_LEASES, MODELS, NODES, SHARED_GROUPS
 from flexinfer.events import codec, events, subjects
 from flexinfer.events.codec import StreamEntry
-from flexinfer.events.events import AnyEvent, StateEvent
+from flexinfer.events.events import StateEvent
 from flexinfer.watcher.cache import ClusterCache, SubjectKey
 
 _PLURALS = {"node": NODES.plural, "group": SHARED_GROUPS.plural, "lease": GPU_LEASES.plural}
 """Kinds of subjects of which each is one object of its own; the others go by their Model."""
+_Deleted: TypeAlias = type[events.ModelDeleted | events.GroupDeleted | events.LeaseDeleted]
+_DELETIONS: Mapping[str, _Deleted] = MappingProxyType(
+    {"model": events.ModelDeleted, "group": events.GroupDeleted, "lease": events.LeaseDeleted}
+)
+"""Kinds of subjects whose deletion names the uid of what was deleted."""
 Versions = Mapping[str, int]
 """Plural of a kind -> resourceVersion."""
 _UNKNOWN: Versions = MappingProxyType({})
@@ -105,53 +111,35 @@ def _object_version(entries: Mapping[str, StreamEntry], key: SubjectKey) -> tupl
     """Return the kind that orders a subject, and the version of its object that the stream holds."""
     plural = _PLURALS.get(key.kind, MODELS.plural)
     of = key if key.kind in _PLURALS else key._replace(kind="model")
-    return plural, _version(entries.get(subject_of(of)))
-
-
-def _version(entry: StreamEntry | None) -> int:
-    """Return the resourceVersion of an object that the stream holds; 0 for anything else."""
-    match _decoded(entry.body) if entry is not None and entry.body is not None else None:
-        case events.ModelObserved(model=model):
-            return model.metadata.version
-        case events.GroupObserved(group=group):
-            return group.metadata.version
-        case events.LeaseObserved(lease=lease):
-            return lease.metadata.version
-        case events.NodeObserved(node=node):
-            return node.version
-        case _:
-            return 0
-
-
-def _decoded(body: bytes) -> AnyEvent | None:
-    try:
-        return codec.decode(body)
-    except codec.UndecodableError:
-        return None
+    entry = entries.get(subject_of(of))
+    _, version = _identity(entry.body) if entry is not None and entry.body is not None else ("", 0)
+    return plural, version
 
 
 def _deletion(key: SubjectKey, body: bytes, cache: ClusterCache) -> StateEvent:
     if key.kind == "workload":
         return events.WorkloadDeleted(namespace=key.namespace, name=key.name)
+    version = cache.versions.get(_PLURALS.get(key.kind, MODELS.plural), 0)
     if key.kind == "node":
-        return events.NodeDeleted(name=key.name, version=cache.versions.get("nodes", 0))
-    if key.kind == "group":
-        version = cache.versions.get(SHARED_GROUPS.plural, 0)
-        return events.GroupDeleted(namespace=key.namespace, name=key.name, uid=_uid(body), version=version)
-    if key.kind == "lease":
-        version = cache.versions.get(GPU_LEASES.plural, 0)
-        return events.LeaseDeleted(namespace=key.namespace, name=key.name, uid=_uid(body), version=version)
-    version = cache.versions.get("models", 0)
-    return events.ModelDeleted(namespace=key.namespace, name=key.name, uid=_uid(body), version=version)
+        return events.NodeDeleted(name=key.name, version=version)
+    uid, _ = _identity(body)
+    return _DELETIONS[key.kind](namespace=key.namespace, name=key.name, uid=uid, version=version)
 
 
-def _uid(body: bytes) -> str:
-    match _decoded(body):
-        case events.ModelObserved(model=model):
-            return model.uid
-        case events.GroupObserved(group=group):
-            return group.metadata.uid
-        case events.LeaseObserved(lease=lease):
-            return lease.uid
+def _identity(body: bytes) -> tuple[str, int]:
+    """Return the uid and the resourceVersion of the object that the stream holds; of a node the latter, of anything else neither."""
+    try:
+        event = codec.decode(body)
+    except codec.UndecodableError:
+        return "", 0
+    match event:
+        case (
+            events.ModelObserved(model=item)
+            | events.GroupObserved(group=item)
+            | events.LeaseObserved(lease=item)
+        ):
+            return item.metadata.uid, item.metadata.version
+        case events.NodeObserved(node=node):
+            return "", node.version
         case _:
-            return ""
+            return "", 0

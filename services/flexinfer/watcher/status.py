@@ -12,13 +12,14 @@ from enum import Enum, auto
 import msgspec
 
 from flexinfer.api import names
+from flexinfer.api.durations import back_off
 from flexinfer.api.model import Model
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import replace_status, write_status
-from flexinfer.runtime.work_queue import FAILURE_BACK_OFF, LONGEST_FAILURE_BACK_OFF, back_off
+from flexinfer.runtime.work_queue import FAILURE_BACK_OFF, LONGEST_FAILURE_BACK_OFF
 from flexinfer.state.actions import RequeueAt, WriteStatus, write_if_changed
 from flexinfer.watcher.status_decision import due_next, next_write
 

@@ -10,78 +10,72 @@ from flexinfer.api.reason import Facts, Reason
 def _unfetchable(meaning: str, remedy: str) -> Facts:
     """Return the row of weights that no retry brings while source, token and spec stay as they are."""
     flags = {"final": True, "warning": True, "rejects_requests": True}
-    return Facts(conditions=(CACHED,), meaning=meaning, remedy=remedy, **flags)
+    return Facts((CACHED,), meaning, remedy, **flags)
 
 
 CACHE_FACTS: Mapping[Reason, Facts] = MappingProxyType(
     {
-        Reason.CACHED: Facts(conditions=(CACHED,), meaning="The weights are complete."),
+        Reason.CACHED: Facts((CACHED,), "The weights are complete."),
         Reason.CACHED_UNSAFE: Facts(
-            conditions=(CACHED,),
-            meaning="The weights are complete, and some of their files can run code when they are loaded: spec.config.allowUnsafeFormats is true.",
-            remedy="none is needed if you trust the authors of the repository; else remove spec.config.allowUnsafeFormats",
+            (CACHED,),
+            "The weights are complete, and some of their files can run code when they are loaded: spec.config.allowUnsafeFormats is true.",
+            "none is needed if you trust the authors of the repository; else remove spec.config.allowUnsafeFormats",
             warning=True,
         ),
         Reason.PULLED_BY_ENGINE: Facts(
-            conditions=(CACHED,),
-            meaning="The weights are downloaded when the engine starts; nothing is cached before that.",
+            (CACHED,), "The weights are downloaded when the engine starts; nothing is cached before that."
         ),
         Reason.NO_CLAIM: Facts(
-            conditions=(CACHED,),
-            meaning="No StorageClass makes a PersistentVolumeClaim for strategy Memory: every start downloads the weights to a volume in memory.",
-            remedy="set spec.cache.storageClass, or mark a StorageClass as the default and change the spec: kubectl get sc",
+            (CACHED,),
+            "No StorageClass makes a PersistentVolumeClaim for strategy Memory: every start downloads the weights to a volume in memory.",
+            "set spec.cache.storageClass, or mark a StorageClass as the default and change the spec: kubectl get sc",
         ),
         Reason.IN_IMAGE: Facts(
-            conditions=(CACHED,),
-            meaning="The path is inside the engine's image or, on the local node, on the host.",
+            (CACHED,), "The path is inside the engine's image or, on the local node, on the host."
         ),
         Reason.CHECKING: Facts(
-            conditions=(CACHED,),
-            meaning="A Job checks that the source exists, with the mounts that the engine will have.",
+            (CACHED,), "A Job checks that the source exists, with the mounts that the engine will have."
         ),
         Reason.CHECK_QUEUED: Facts(
-            conditions=(CACHED,),
-            meaning="The source is checked once one of the checks that run on the node has ended.",
+            (CACHED,), "The source is checked once one of the checks that run on the node has ended."
         ),
-        Reason.FETCHING: Facts(
-            conditions=(CACHED,), meaning="A Job downloads the weights; status.cache has its progress."
-        ),
+        Reason.FETCHING: Facts((CACHED,), "A Job downloads the weights; status.cache has its progress."),
         Reason.CLAIM_NOT_FOUND: Facts(
-            conditions=(CACHED,),
-            meaning="The PersistentVolumeClaim that the spec names does not exist in the namespace.",
-            remedy="create the PersistentVolumeClaim, or name another one: kubectl get pvc -n {namespace}",
+            (CACHED,),
+            "The PersistentVolumeClaim that the spec names does not exist in the namespace.",
+            "create the PersistentVolumeClaim, or name another one: kubectl get pvc -n {namespace}",
             warning=True,
         ),
         Reason.CLAIM_LOST: Facts(
-            conditions=(CACHED,),
-            meaning="The PersistentVolumeClaim is Lost: the volume behind it does not exist any more.",
-            remedy="delete the PersistentVolumeClaim; the message says what happens to the weights",
+            (CACHED,),
+            "The PersistentVolumeClaim is Lost: the volume behind it does not exist any more.",
+            "delete the PersistentVolumeClaim; the message says what happens to the weights",
             warning=True,
         ),
         Reason.CLAIM_PENDING: Facts(
-            conditions=(CACHED,),
-            meaning="The StorageClass makes no volume for the PersistentVolumeClaim; the message has what its provisioner wrote, or, after a minute, what its Pod waits for.",
-            remedy="look for the cause among the provisioner's Events: kubectl describe pvc -n {namespace}; the download continues by itself",
+            (CACHED,),
+            "The StorageClass makes no volume for the PersistentVolumeClaim; the message has what its provisioner wrote, or, after a minute, what its Pod waits for.",
+            "look for the cause among the provisioner's Events: kubectl describe pvc -n {namespace}; the download continues by itself",
             warning=True,
         ),
         Reason.STORAGE_CLASS_MISSING: Facts(
-            conditions=(CACHED,),
-            meaning="No volume can be created: the StorageClass does not exist, or none is named and the cluster has no default.",
-            remedy="create a StorageClass or mark one as the default; the download continues by itself: kubectl get sc",
+            (CACHED,),
+            "No volume can be created: the StorageClass does not exist, or none is named and the cluster has no default.",
+            "create a StorageClass or mark one as the default; the download continues by itself: kubectl get sc",
             warning=True,
         ),
         Reason.SOURCE_NOT_FOUND: Facts(
-            conditions=(CACHED,),
-            meaning="The volume or image has no such path, or the hub no such repository. It is looked for again with back-off.",
-            remedy="add the file, or correct spec.source; it is looked for again with back-off, and at once after a change of the spec",
+            (CACHED,),
+            "The volume or image has no such path, or the hub no such repository. It is looked for again with back-off.",
+            "add the file, or correct spec.source; it is looked for again with back-off, and at once after a change of the spec",
             final=True,
             warning=True,
             rejects_requests=True,
         ),
         Reason.FETCH_FAILED: Facts(
-            conditions=(CACHED,),
-            meaning="The download or check failed; the message has the cause and the time of the next retry.",
-            remedy="fix the cause that the message names; the retry is automatic",
+            (CACHED,),
+            "The download or check failed; the message has the cause and the time of the next retry.",
+            "fix the cause that the message names; the retry is automatic",
             warning=True,
         ),
         Reason.GATED_REPOSITORY: _unfetchable(
@@ -108,27 +102,27 @@ CACHE_FACTS: Mapping[Reason, Facts] = MappingProxyType(
             "replace the file that the message names, or choose another",
         ),
         Reason.HUB_UNAVAILABLE: Facts(
-            conditions=(CACHED,),
-            meaning="The hub cannot be reached or does not serve the repository now; the message has its answer. The retry is automatic.",
-            remedy="check the network, the proxy and the hub; the retry is automatic and resumes where the download stopped",
+            (CACHED,),
+            "The hub cannot be reached or does not serve the repository now; the message has its answer. The retry is automatic.",
+            "check the network, the proxy and the hub; the retry is automatic and resumes where the download stopped",
             warning=True,
         ),
         Reason.DISK_FULL: Facts(
-            conditions=(CACHED,),
-            meaning="The volume has no room for the weights; the message has the numbers. The retry is automatic.",
-            remedy="free space, or use a larger volume (spec.cache.size); the retry is automatic",
+            (CACHED,),
+            "The volume has no room for the weights; the message has the numbers. The retry is automatic.",
+            "free space, or use a larger volume (spec.cache.size); the retry is automatic",
             warning=True,
         ),
         Reason.CHECKSUM_MISMATCH: Facts(
-            conditions=(CACHED,),
-            meaning="A file came with other bytes than the hub lists; it was deleted and is downloaded again.",
-            remedy="nothing at first: the retry is automatic; if it repeats, look for a proxy or disk that changes bytes",
+            (CACHED,),
+            "A file came with other bytes than the hub lists; it was deleted and is downloaded again.",
+            "nothing at first: the retry is automatic; if it repeats, look for a proxy or disk that changes bytes",
             warning=True,
         ),
         Reason.STALLED_DOWNLOAD: Facts(
-            conditions=(CACHED,),
-            meaning="No byte came for 60 s on open connections. The retry is automatic and resumes where the download stopped.",
-            remedy="check the network between the node and the hub; the retry is automatic",
+            (CACHED,),
+            "No byte came for 60 s on open connections. The retry is automatic and resumes where the download stopped.",
+            "check the network between the node and the hub; the retry is automatic",
             warning=True,
         ),
     }

@@ -49,11 +49,6 @@ def driver_of(name: str) -> Driver:
     return DRIVERS.get(name, _DEFAULT)
 
 
-def device_class(driver: str) -> str:
-    """Return the DeviceClass of a driver's cards: every known driver installs one of its own name."""
-    return driver
-
-
 def identity(driver: str, attributes: Mapping[str, str]) -> tuple[str, str]:
     """Return uuid and PCI address of a device by its attributes, each empty if it says none; of what is not a whole card both are."""
     row = driver_of(driver)

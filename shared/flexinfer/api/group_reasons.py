@@ -27,7 +27,7 @@ class GroupReason(StrEnum):
     TELEMETRY_SILENT = "TelemetrySilent"
 
 
-class GroupFacts(msgspec.Struct, frozen=True, kw_only=True):
+class GroupFacts(msgspec.Struct, frozen=True):
     """What follows from a reason: the condition that it is written for, its meaning, and what a user can do."""
 
     condition: str
@@ -38,44 +38,42 @@ class GroupFacts(msgspec.Struct, frozen=True, kw_only=True):
 GROUP_FACTS: Mapping[GroupReason, GroupFacts] = MappingProxyType(
     {
         GroupReason.ACCEPTED: GroupFacts(
-            condition=ACCEPTED, meaning="This is the object in which the devices of the group are given out."
+            ACCEPTED, "This is the object in which the devices of the group are given out."
         ),
         GroupReason.WRONG_NAME: GroupFacts(
-            condition=ACCEPTED,
-            meaning="The object's name is not the one that is derived from spec.group, so it is ignored.",
-            remedy="delete it; the arbiter makes the object of each group that a Model names",
+            ACCEPTED,
+            "The object's name is not the one that is derived from spec.group, so it is ignored.",
+            "delete it; the arbiter makes the object of each group that a Model names",
         ),
         GroupReason.INITIALIZED: GroupFacts(
-            condition=INITIALIZED,
-            meaning="The arbiter has looked at the Pods of the group's Models since this object was made.",
+            INITIALIZED,
+            "The arbiter has looked at the Pods of the group's Models since this object was made.",
         ),
-        GroupReason.NOT_BLOCKED: GroupFacts(
-            condition=BLOCKED, meaning="Nothing keeps the devices from being released."
-        ),
+        GroupReason.NOT_BLOCKED: GroupFacts(BLOCKED, "Nothing keeps the devices from being released."),
         GroupReason.NOT_STOPPED: GroupFacts(
-            condition=BLOCKED,
-            meaning="The Pod of a holder that must leave did not end in time; the message names Pod and node.",
-            remedy="see why the Pod does not end: kubectl describe pod",
+            BLOCKED,
+            "The Pod of a holder that must leave did not end in time; the message names Pod and node.",
+            "see why the Pod does not end: kubectl describe pod",
         ),
         GroupReason.MEMORY_IN_USE: GroupFacts(
-            condition=BLOCKED,
-            meaning="The memory of a stopped holder did not become free in time; the message names the processes.",
-            remedy="end the processes that use the device",
+            BLOCKED,
+            "The memory of a stopped holder did not become free in time; the message names the processes.",
+            "end the processes that use the device",
         ),
         GroupReason.DEVICE_MISSING: GroupFacts(
-            condition=BLOCKED,
-            meaning="A device of a stopped holder is no longer reported by its node, so its memory is unknown.",
-            remedy="restart the node, or delete it: kubectl delete node",
+            BLOCKED,
+            "A device of a stopped holder is no longer reported by its node, so its memory is unknown.",
+            "restart the node, or delete it: kubectl delete node",
         ),
         GroupReason.DEVICE_UNHEALTHY: GroupFacts(
-            condition=BLOCKED,
-            meaning="A device of a stopped holder is not healthy, so its memory is unknown.",
-            remedy="reset the device or restart the node",
+            BLOCKED,
+            "A device of a stopped holder is not healthy, so its memory is unknown.",
+            "reset the device or restart the node",
         ),
         GroupReason.TELEMETRY_SILENT: GroupFacts(
-            condition=BLOCKED,
-            meaning="The node of a stopped holder no longer sends telemetry, so its memory is unknown.",
-            remedy="start the agent on that node again",
+            BLOCKED,
+            "The node of a stopped holder no longer sends telemetry, so its memory is unknown.",
+            "start the agent on that node again",
         ),
     }
 )

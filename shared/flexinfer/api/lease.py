@@ -12,7 +12,7 @@ from flexinfer.api.conditions import Condition
 from flexinfer.api.durations import seconds, seconds_or
 from flexinfer.api.groupversion import API_VERSION, LEASE_KIND
 from flexinfer.api.lease_reasons import ENDED
-from flexinfer.api.metadata import Metadata
+from flexinfer.api.metadata import CustomResource
 from flexinfer.api.moments import moment, stamp
 from flexinfer.api.sharedgroup import HeldDevice
 
@@ -50,29 +50,13 @@ class GPULeaseStatus(Resource, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...] = ()
 
 
-class GPULease(Resource, frozen=True, kw_only=True, omit_defaults=False):
+class GPULease(CustomResource, frozen=True, kw_only=True, omit_defaults=False):
     """One lease of one namespace."""
 
     api_version: str = API_VERSION
     kind: str = LEASE_KIND
-    metadata: Metadata
     spec: GPULeaseSpec
     status: GPULeaseStatus = GPULeaseStatus()
-
-    @property
-    def key(self) -> str:
-        """`namespace/name` of the object."""
-        return self.metadata.key
-
-    @property
-    def uid(self) -> str:
-        """Its uid, which tells it from a later one of the same name."""
-        return self.metadata.uid
-
-    @property
-    def deleting(self) -> bool:
-        """Whether its deletion was requested."""
-        return self.metadata.deletion_timestamp is not None
 
     @property
     def granted(self) -> bool:

@@ -20,7 +20,7 @@ class LeaseReason(StrEnum):
     RELEASED = "Released"
 
 
-class LeaseFacts(msgspec.Struct, frozen=True, kw_only=True):
+class LeaseFacts(msgspec.Struct, frozen=True):
     """What follows from a reason: its meaning, what a user can do, and whether it is the end of the lease."""
 
     meaning: str
@@ -30,36 +30,34 @@ class LeaseFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 LEASE_FACTS: Mapping[LeaseReason, LeaseFacts] = MappingProxyType(
     {
-        LeaseReason.GRANTED: LeaseFacts(
-            meaning="The memory is free and kept for the lease until status.expiresAt."
-        ),
+        LeaseReason.GRANTED: LeaseFacts("The memory is free and kept for the lease until status.expiresAt."),
         LeaseReason.QUEUED: LeaseFacts(
-            meaning="It waits for its turn; the message has its position, the holders, and who must leave or until when they stay. Without telemetry of its GPUs it waits without a deadline, and the message has the exits."
+            "It waits for its turn; the message has its position, the holders, and who must leave or until when they stay. Without telemetry of its GPUs it waits without a deadline, and the message has the exits."
         ),
         LeaseReason.BLOCKED: LeaseFacts(
-            meaning="It waits, and the memory of a holder that has left is not free, or another SharedGroup has the name of the group's; the message says which.",
-            remedy="do what the message says",
+            "It waits, and the memory of a holder that has left is not free, or another SharedGroup has the name of the group's; the message says which.",
+            "do what the message says",
         ),
         LeaseReason.NO_DEVICES: LeaseFacts(
-            meaning="Which GPUs the group has is not known: none of its Models has been placed on a node.",
-            remedy="apply a Model with spec.gpu.shared of this group, or correct spec.group",
+            "Which GPUs the group has is not known: none of its Models has been placed on a node.",
+            "apply a Model with spec.gpu.shared of this group, or correct spec.group",
         ),
         LeaseReason.TOO_LARGE: LeaseFacts(
-            meaning="A GPU of the group has less than spec.memoryMB in all, or less beyond the group's spec.reserveMB; the message has the figures.",
-            remedy="delete the lease and take one of less memory, or lower spec.reserveMB of the SharedGroup",
+            "A GPU of the group has less than spec.memoryMB in all, or less beyond the group's spec.reserveMB; the message has the figures.",
+            "delete the lease and take one of less memory, or lower spec.reserveMB of the SharedGroup",
         ),
         LeaseReason.INVALID: LeaseFacts(
-            meaning="The spec breaks a rule that the API server did not apply; the message names it.",
-            remedy="delete the lease and take another",
+            "The spec breaks a rule that the API server did not apply; the message names it.",
+            "delete the lease and take another",
         ),
         LeaseReason.EXPIRED: LeaseFacts(
-            meaning="Its time is over. The memory goes back to the group once its processes have ended; none of them is killed.",
-            remedy="end its processes; take another lease to continue",
+            "Its time is over. The memory goes back to the group once its processes have ended; none of them is killed.",
+            "end its processes; take another lease to continue",
             final=True,
         ),
         LeaseReason.RELEASED: LeaseFacts(
-            meaning="It had to give the GPUs back before its time was over; the message says why.",
-            remedy="end its processes; take another lease to continue",
+            "It had to give the GPUs back before its time was over; the message says why.",
+            "end its processes; take another lease to continue",
             final=True,
         ),
     }

@@ -1,4 +1,4 @@
-"""The part of ObjectMeta that components read. Pure."""
+"""The part of ObjectMeta that components read, and what objects of FlexInfer's own kinds have in common. Pure."""
 
 from flexinfer.api.base import Resource
 from flexinfer.api.numbers import whole_number
@@ -39,3 +39,31 @@ class Metadata(Resource, frozen=True, kw_only=True):
     def version(self) -> int:
         """The resourceVersion as a number, which it is in every API server (KEP-5504); else 0."""
         return whole_number(self.resource_version) or 0
+
+    @property
+    def deleting(self) -> bool:
+        """Whether its deletion was requested."""
+        return self.deletion_timestamp is not None
+
+
+class CustomResource(Resource, frozen=True, kw_only=True):
+    """An object of one of FlexInfer's own kinds."""
+
+    api_version: str
+    kind: str
+    metadata: Metadata
+
+    @property
+    def key(self) -> str:
+        """`namespace/name` of the object."""
+        return self.metadata.key
+
+    @property
+    def uid(self) -> str:
+        """Its uid, which tells it from a later one of the same name."""
+        return self.metadata.uid
+
+    @property
+    def deleting(self) -> bool:
+        """Whether its deletion was requested."""
+        return self.metadata.deleting

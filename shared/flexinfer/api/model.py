@@ -15,7 +15,7 @@ from flexinfer.api.durations import seconds_or
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.headers import Headers
 from flexinfer.api.membership import GroupMembership
-from flexinfer.api.metadata import Metadata
+from flexinfer.api.metadata import CustomResource
 from flexinfer.api.placement import Placement
 from flexinfer.api.podspec import EnvVar, Resources, SecretReference, Toleration
 from flexinfer.api.quantity import Quantity
@@ -179,12 +179,11 @@ class ModelStatus(Resource, frozen=True, kw_only=True):
     metrics: MetricsStatus | None = None
 
 
-class Model(Resource, frozen=True, kw_only=True):
+class Model(CustomResource, frozen=True, kw_only=True):
     """One served model."""
 
     api_version: str = API_VERSION
     kind: str = KIND
-    metadata: Metadata
     spec: ModelSpec
     status: ModelStatus = ModelStatus()
     unreadable: str = ""
@@ -193,24 +192,9 @@ class Model(Resource, frozen=True, kw_only=True):
     """The parts of the status that could not be read, each with the reason; they are absent from `status`. Dropped too."""
 
     @property
-    def key(self) -> str:
-        """`namespace/name`."""
-        return self.metadata.key
-
-    @property
-    def uid(self) -> str:
-        """The uid: what distinguishes a Model from a later one of the same name."""
-        return self.metadata.uid
-
-    @property
     def pod_name(self) -> str:
         """The one name that its engine's Pod may have: it excludes a second engine (ADR 0010)."""
         return f"{self.metadata.name}-0"
-
-    @property
-    def deleting(self) -> bool:
-        """Whether its deletion was requested."""
-        return self.metadata.deletion_timestamp is not None
 
     @property
     def assigned_node(self) -> str:

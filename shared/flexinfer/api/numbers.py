@@ -33,6 +33,6 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun for a message, such as `1 request` or `3 requests`; the plural is the noun with an s by default."""
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun for a message, such as `1 request` or `3 requests`."""
+    return f"{number} {noun if number == 1 else f'{noun}s'}"

@@ -60,19 +60,6 @@ def explain(all_conditions: Sequence[Condition], generation: int) -> str:
     return cause.message if cause.condition.true else described(cause.condition)
 
 
-def summaries(all_conditions: Sequence[Condition], generation: int) -> set[tuple[str, str]]:
-    """Return what `status.reason` and `status.message` may be of these conditions: what holds the Model up, or a condition before that."""
-    cause = cause_of(all_conditions, generation)
-    before = (
-        conditions.CONDITIONS[: conditions.CONDITIONS.index(cause.type)] if cause.condition is None else ()
-    )
-    quotes = {(c.reason, described(c)) for c in all_conditions if c.type in before}
-    return {
-        (reason, conditions.one_line(message))
-        for reason, message in {(cause.reason, explain(all_conditions, generation)), *quotes}
-    }
-
-
 class Cause(NamedTuple):
     """What holds a Model up: a reason for machines, a message for people, the type of the condition, and the condition.
 

@@ -1,7 +1,6 @@
 """Where a Model is scheduled to, and what it takes there. Pure."""
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 
 import msgspec
 
@@ -57,8 +56,6 @@ ESTIMATE, HEADERS, MEASURED = "Estimate", "Headers", "Measured"
 """A footprint that the spec states (`spec.gpu.vramEstimateMB`); that follows from the headers of the weights; that an engine was seen to hold."""
 
 
-def placed_devices(
-    uuids: Iterable[str], memory_mb: int = 0, totals: Mapping[str, int] = MappingProxyType({})
-) -> tuple[PlacedDevice, ...]:
-    """Return devices on each of which a Model takes `memory_mb`, in MiB; `totals`: what a device has in all, by uuid."""
-    return tuple(PlacedDevice(uuid=uuid, memory_mb=memory_mb, total_mb=totals.get(uuid, 0)) for uuid in uuids)
+def placed_devices(uuids: Iterable[str], memory_mb: int = 0) -> tuple[PlacedDevice, ...]:
+    """Return devices on each of which a Model takes `memory_mb`, in MiB."""
+    return tuple(PlacedDevice(uuid=uuid, memory_mb=memory_mb) for uuid in uuids)

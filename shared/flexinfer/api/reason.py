@@ -90,7 +90,7 @@ class Reason(StrEnum):
     CREATE_REFUSED = "CreateRefused"
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(msgspec.Struct, frozen=True):
     """What follows from a reason.
 
     `conditions` are the types that it is written for, `meaning` is one sentence for the reference page,

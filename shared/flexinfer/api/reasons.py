@@ -16,7 +16,7 @@ __all__ = ["FACTS", "Facts", "Reason", "remedy"]
 def _invalid(meaning: str, remedy: str) -> Facts:
     """Return the row of a spec that is refused."""
     flags = {"final": True, "warning": True, "rejects_requests": True}
-    return Facts(conditions=(ACCEPTED,), meaning=meaning, remedy=remedy, **flags)
+    return Facts((ACCEPTED,), meaning, remedy, **flags)
 
 
 _GATED = (PLACED, CACHED, WANTED, GRANTED, READY)
@@ -25,14 +25,13 @@ _LOGS = "read the engine's log: kubectl logs -n {namespace} {name}-0 --previous"
 FACTS: Mapping[Reason, Facts] = MappingProxyType(
     {
         Reason.ACCEPTED: Facts(
-            conditions=(ACCEPTED,),
-            meaning="The spec is valid; the message names fields that are accepted but have no effect.",
+            (ACCEPTED,), "The spec is valid; the message names fields that are accepted but have no effect."
         ),
         Reason.NAME_CONFLICT: Facts(
-            conditions=(ACCEPTED,),
-            meaning="The spec is valid, and a name of the Model also means another one of its namespace: an alias of two Models names "
+            (ACCEPTED,),
+            "The spec is valid, and a name of the Model also means another one of its namespace: an alias of two Models names "
             "neither, a Model's own name comes before an alias, and that before a label.",
-            remedy="change the alias or label on one of the Models that the message names",
+            "change the alias or label on one of the Models that the message names",
         ),
         Reason.RESERVED_NAMESPACE: _invalid(
             "Models are not allowed in flexinfer-system.",
@@ -62,198 +61,165 @@ FACTS: Mapping[Reason, Facts] = MappingProxyType(
             "The backend does not support this GPU vendor.",
             "set spec.gpu.vendor to one that the message lists, or change spec.backend",
         ),
-        Reason.NOT_ACCEPTED: Facts(
-            conditions=_GATED, meaning="Waiting for Accepted=True.", remedy="see the condition Accepted"
-        ),
-        Reason.NOT_PLACED: Facts(
-            conditions=(CACHED, GRANTED),
-            meaning="Waiting for Placed=True.",
-            remedy="see the condition Placed",
-        ),
-        Reason.NOT_CACHED: Facts(
-            conditions=(GRANTED,), meaning="Waiting for Cached=True.", remedy="see the condition Cached"
-        ),
-        Reason.NOT_WANTED: Facts(
-            conditions=(GRANTED,), meaning="The Model does not need its shared device now."
-        ),
-        Reason.PLACED: Facts(
-            conditions=(PLACED,), meaning="A node is assigned, and devices where the spec asks for them."
-        ),
+        Reason.NOT_ACCEPTED: Facts(_GATED, "Waiting for Accepted=True.", "see the condition Accepted"),
+        Reason.NOT_PLACED: Facts((CACHED, GRANTED), "Waiting for Placed=True.", "see the condition Placed"),
+        Reason.NOT_CACHED: Facts((GRANTED,), "Waiting for Cached=True.", "see the condition Cached"),
+        Reason.NOT_WANTED: Facts((GRANTED,), "The Model does not need its shared device now."),
+        Reason.PLACED: Facts((PLACED,), "A node is assigned, and devices where the spec asks for them."),
         Reason.NO_NODE_FITS: Facts(
-            conditions=(PLACED,),
-            meaning="No node can run the Model; the message says for each node what is missing.",
-            remedy="free or add what the message names, or lower the requirements in spec",
+            (PLACED,),
+            "No node can run the Model; the message says for each node what is missing.",
+            "free or add what the message names, or lower the requirements in spec",
             warning=True,
         ),
         Reason.NODE_GONE: Facts(
-            conditions=(PLACED,),
-            meaning="The node was deleted, is out of service or was NotReady for too long; the Model is rescheduled.",
-            remedy="nothing: the Model is rescheduled once its Pod on the old node is deleted; kubectl get nodes shows the others",
+            (PLACED,),
+            "The node was deleted, is out of service or was NotReady for too long; the Model is rescheduled.",
+            "nothing: the Model is rescheduled once its Pod on the old node is deleted; kubectl get nodes shows the others",
             warning=True,
         ),
         Reason.NODE_NOT_READY: Facts(
-            conditions=(PLACED,),
-            meaning="The node is NotReady; a Model with devices keeps its assignment until the node returns or is removed.",
-            remedy="bring the node back, or delete it: kubectl get nodes",
+            (PLACED,),
+            "The node is NotReady; a Model with devices keeps its assignment until the node returns or is removed.",
+            "bring the node back, or delete it: kubectl get nodes",
         ),
         Reason.DEVICE_OUT_OF_USE: Facts(
-            conditions=(PLACED,),
-            meaning="The driver has reported an error after which a GPU of a running Model must not be used, and no other one fits.",
-            remedy="reset the GPU (nvidia-smi --gpu-reset) or restart its node, or make room on another one",
+            (PLACED,),
+            "The driver has reported an error after which a GPU of a running Model must not be used, and no other one fits.",
+            "reset the GPU (nvidia-smi --gpu-reset) or restart its node, or make room on another one",
             warning=True,
         ),
         **CACHE_FACTS,
         Reason.NAME_TAKEN: Facts(
-            conditions=(CACHED, READY),
-            meaning="An object with the required name exists and does not belong to this Model; it is left unchanged.",
-            remedy="delete or rename the object that the message names, or rename the Model",
+            (CACHED, READY),
+            "An object with the required name exists and does not belong to this Model; it is left unchanged.",
+            "delete or rename the object that the message names, or rename the Model",
             final=True,
             warning=True,
             rejects_requests=True,
         ),
-        Reason.ALWAYS_ON: Facts(
-            conditions=(WANTED,), meaning="serverless.enabled is false: the Model always runs."
-        ),
+        Reason.ALWAYS_ON: Facts((WANTED,), "serverless.enabled is false: the Model always runs."),
         Reason.REQUESTED: Facts(
-            conditions=(WANTED,),
-            meaning="A request has arrived for the Model; it stays wanted until it has been idle for its `idleTimeout`.",
+            (WANTED,),
+            "A request has arrived for the Model; it stays wanted until it has been idle for its `idleTimeout`.",
         ),
-        Reason.ACTIVE: Facts(
-            conditions=(WANTED,), meaning="The last request is more recent than idleTimeout."
-        ),
+        Reason.ACTIVE: Facts((WANTED,), "The last request is more recent than idleTimeout."),
         Reason.FIRST_START: Facts(
-            conditions=(WANTED,),
-            meaning="Initial start: a new Model is started once to verify that it can serve.",
+            (WANTED,), "Initial start: a new Model is started once to verify that it can serve."
         ),
         Reason.FIRST_START_QUEUED: Facts(
-            conditions=(WANTED,),
-            meaning="The initial start is queued behind another start on the node, for as long as that makes progress, or waits for a shared device.",
-            remedy="wait; a request starts the Model before its turn",
+            (WANTED,),
+            "The initial start is queued behind another start on the node, for as long as that makes progress, or waits for a shared device.",
+            "wait; a request starts the Model before its turn",
         ),
         Reason.FIRST_START_FAILED: Facts(
-            conditions=(WANTED,),
-            meaning="The initial start failed; a request or a spec change retries.",
-            remedy="fix the cause that the condition Ready or an Event names (kubectl events -n {namespace} --for mdl/{name}); a request or a spec change retries",
+            (WANTED,),
+            "The initial start failed; a request or a spec change retries.",
+            "fix the cause that the condition Ready or an Event names (kubectl events -n {namespace} --for mdl/{name}); a request or a spec change retries",
             final=True,
             warning=True,
         ),
         Reason.START_FAILED: Facts(
-            conditions=(WANTED,),
-            meaning="The start for a request failed; the next request retries.",
-            remedy="fix the cause that the condition Ready or an Event names (kubectl events -n {namespace} --for mdl/{name}); the next request retries",
+            (WANTED,),
+            "The start for a request failed; the next request retries.",
+            "fix the cause that the condition Ready or an Event names (kubectl events -n {namespace} --for mdl/{name}); the next request retries",
         ),
         Reason.IDLE: Facts(
-            conditions=(WANTED,),
-            meaning="No request for longer than idleTimeout: the Model is scaled to zero.",
-            remedy="nothing: the Model is scaled to zero, and the next request starts it",
+            (WANTED,),
+            "No request for longer than idleTimeout: the Model is scaled to zero.",
+            "nothing: the Model is scaled to zero, and the next request starts it",
         ),
-        Reason.DELETING: Facts(conditions=(WANTED,), meaning="The Model is being deleted."),
-        Reason.NOT_SHARED: Facts(
-            conditions=(GRANTED,), meaning="The Model is in no shared group; no grant is needed."
-        ),
-        Reason.GRANTED: Facts(
-            conditions=(GRANTED,), meaning="The Model holds the devices of its shared group."
-        ),
+        Reason.DELETING: Facts((WANTED,), "The Model is being deleted."),
+        Reason.NOT_SHARED: Facts((GRANTED,), "The Model is in no shared group; no grant is needed."),
+        Reason.GRANTED: Facts((GRANTED,), "The Model holds the devices of its shared group."),
         Reason.QUEUED: Facts(
-            conditions=(GRANTED,),
-            meaning="The devices have no room; the message names the queue position, the holders, the group if that is another, and what is waited for.",
-            remedy="wait; a request makes holders leave that are idle or of a lower priority, and a lease ends by `flexinfer lease give`; "
+            (GRANTED,),
+            "The devices have no room; the message names the queue position, the holders, the group if that is another, and what is waited for.",
+            "wait; a request makes holders leave that are idle or of a lower priority, and a lease ends by `flexinfer lease give`; "
             "`flexinfer why {name} -n {namespace}` says whether a higher spec.gpu.priority helps",
         ),
         Reason.PREEMPTED: Facts(
-            conditions=(GRANTED,),
-            meaning="The Model made room for another one of its shared group, which the message names with the reason; no request waits for it.",
-            remedy="send a request: it is queued again, and goes before holders that are idle or of a lower priority",
+            (GRANTED,),
+            "The Model made room for another one of its shared group, which the message names with the reason; no request waits for it.",
+            "send a request: it is queued again, and goes before holders that are idle or of a lower priority",
         ),
-        Reason.RELEASED: Facts(
-            conditions=(GRANTED,), meaning="The Model is releasing the devices of its shared group."
-        ),
+        Reason.RELEASED: Facts((GRANTED,), "The Model is releasing the devices of its shared group."),
         Reason.BLOCKED: Facts(
-            conditions=(GRANTED,),
-            meaning="The devices were not freed in time; the message names Pod, process and node.",
-            remedy="delete the Pod or end the process that the message names",
+            (GRANTED,),
+            "The devices were not freed in time; the message names Pod, process and node.",
+            "delete the Pod or end the process that the message names",
             warning=True,
         ),
         Reason.LEAVING_GROUP: Facts(
-            conditions=(GRANTED,),
-            meaning="The Model left a shared group whose devices it still holds; it waits until they are free.",
+            (GRANTED,),
+            "The Model left a shared group whose devices it still holds; it waits until they are free.",
         ),
-        Reason.READY: Facts(conditions=(READY,), meaning="The engine is healthy and serves requests."),
+        Reason.READY: Facts((READY,), "The engine is healthy and serves requests."),
         Reason.SERVING_OLDER_SPEC: Facts(
-            conditions=(READY,),
-            meaning="The engine serves the previous spec while the newer one is refused or not ready to start.",
+            (READY,),
+            "The engine serves the previous spec while the newer one is refused or not ready to start.",
         ),
-        Reason.NOT_STARTED: Facts(
-            conditions=(READY,), meaning="The engine has not been started.", at_rest=True
-        ),
-        Reason.STARTING: Facts(
-            conditions=(READY,), meaning="The Pod exists; its container has not started.", loading=True
-        ),
-        Reason.LOADING: Facts(
-            conditions=(READY,), meaning="The engine process runs and is loading the weights.", loading=True
-        ),
+        Reason.NOT_STARTED: Facts((READY,), "The engine has not been started.", at_rest=True),
+        Reason.STARTING: Facts((READY,), "The Pod exists; its container has not started.", loading=True),
+        Reason.LOADING: Facts((READY,), "The engine process runs and is loading the weights.", loading=True),
         Reason.RESTARTING: Facts(
-            conditions=(READY,),
-            meaning="The engine exited, stopped responding or lost its Pod, and is being restarted.",
-            remedy=_LOGS,
+            (READY,),
+            "The engine exited, stopped responding or lost its Pod, and is being restarted.",
+            _LOGS,
             loading=True,
             warning=True,
         ),
         Reason.BACK_OFF: Facts(
-            conditions=(READY,),
-            meaning="The engine keeps failing; the next attempt is delayed: by 60 s at most with a new Pod, by 5 min at most where the node restarts it in "
+            (READY,),
+            "The engine keeps failing; the next attempt is delayed: by 60 s at most with a new Pod, by 5 min at most where the node restarts it in "
             "its Pod. A Model with serverless.enabled false is retried without end.",
-            remedy="fix the cause that the message names; the retry is automatic, and its log is: kubectl logs -n {namespace} {name}-0 -f",
+            "fix the cause that the message names; the retry is automatic, and its log is: kubectl logs -n {namespace} {name}-0 -f",
             loading=True,
             stalled=True,
             warning=True,
         ),
         Reason.IMAGE_PULL_FAILED: Facts(
-            conditions=(READY,),
-            meaning="The engine image cannot be pulled; the message has the node's error.",
-            remedy="fix what the message names (image name, registry access, pull secret); the retry is automatic",
+            (READY,),
+            "The engine image cannot be pulled; the message has the node's error.",
+            "fix what the message names (image name, registry access, pull secret); the retry is automatic",
             loading=True,
             stalled=True,
             warning=True,
         ),
         Reason.ENGINE_NOT_INSTALLED: Facts(
-            conditions=(READY,),
-            meaning="The local node runs engines as programs of its machine, and the program of this engine is not installed there.",
-            remedy="install the program as the message says; it then starts by itself",
+            (READY,),
+            "The local node runs engines as programs of its machine, and the program of this engine is not installed there.",
+            "install the program as the message says; it then starts by itself",
             loading=True,
             stalled=True,
             warning=True,
         ),
         Reason.LOADING_TIMEOUT: Facts(
-            conditions=(READY,),
-            meaning="The engine made no progress before the loading deadline, or failed too often; the start was given up. Never written while serverless.enabled is false.",
-            remedy="fix the cause that the message names; a change of the spec or a request retries, and the log of that attempt is: "
+            (READY,),
+            "The engine made no progress before the loading deadline, or failed too often; the start was given up. Never written while serverless.enabled is false.",
+            "fix the cause that the message names; a change of the spec or a request retries, and the log of that attempt is: "
             "kubectl logs -n {namespace} {name}-0 -f",
             final=True,
             warning=True,
         ),
-        Reason.DRAINING: Facts(
-            conditions=(READY,), meaning="In-flight requests complete before the engine stops."
-        ),
+        Reason.DRAINING: Facts((READY,), "In-flight requests complete before the engine stops."),
         Reason.STOPPING: Facts(
-            conditions=(READY,),
-            meaning="The Pod is still terminating after its grace period; the message names it, what holds it (finalizers, node) and the exits.",
-            remedy="see what keeps the Pod: kubectl describe pod -n {namespace} {name}-0",
+            (READY,),
+            "The Pod is still terminating after its grace period; the message names it, what holds it (finalizers, node) and the exits.",
+            "see what keeps the Pod: kubectl describe pod -n {namespace} {name}-0",
             warning=True,
         ),
-        Reason.STOPPED: Facts(
-            conditions=(READY,), meaning="The engine has stopped and its Pod is deleted.", at_rest=True
-        ),
+        Reason.STOPPED: Facts((READY,), "The engine has stopped and its Pod is deleted.", at_rest=True),
         Reason.NODE_UNREACHABLE: Facts(
-            conditions=(READY,),
-            meaning="The node is NotReady: the state of the engine is unknown, and no requests are routed to it. There is no deadline.",
-            remedy="bring the node back, delete it, or taint it out of service; the message has the commands",
+            (READY,),
+            "The node is NotReady: the state of the engine is unknown, and no requests are routed to it. There is no deadline.",
+            "bring the node back, delete it, or taint it out of service; the message has the commands",
             warning=True,
         ),
         Reason.CREATE_REFUSED: Facts(
-            conditions=(READY,),
-            meaning="The API server rejected the Pod or Service; the message quotes it. The start is given up at the loading deadline, unless serverless.enabled is false.",
-            remedy="fix what the API server names (quota, policy, admission); the retry is automatic, at most 60 s apart",
+            (READY,),
+            "The API server rejected the Pod or Service; the message quotes it. The start is given up at the loading deadline, unless serverless.enabled is false.",
+            "fix what the API server names (quota, policy, admission); the retry is automatic, at most 60 s apart",
             loading=True,
             stalled=True,
             warning=True,

@@ -122,9 +122,3 @@ CHANGED_RECEIVERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {row.name: row.hears for row in _ROWS if row.hears}
 )
 """Receiver -> the owners whose status writes it receives a hint of."""
-FORMER_MANAGERS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
-"""Component -> the field managers under which its earlier releases wrote status.
-
-Each of its writes takes their fields over. Empty: no component was renamed since a release. An entry stays
-for one release.
-"""

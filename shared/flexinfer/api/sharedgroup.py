@@ -15,7 +15,7 @@ from flexinfer.api.base import Resource
 from flexinfer.api.conditions import Condition
 from flexinfer.api.durations import seconds_or
 from flexinfer.api.groupversion import API_VERSION, GROUP_KIND
-from flexinfer.api.metadata import Metadata
+from flexinfer.api.metadata import CustomResource
 from flexinfer.api.placement import Placement
 
 GRANTED, RELEASING, STOPPED, FREED = "Granted", "Releasing", "Stopped", "Freed"
@@ -153,29 +153,18 @@ class SharedGroupStatus(Resource, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...] = ()
 
 
-class SharedGroup(Resource, frozen=True, kw_only=True, omit_defaults=False):
+class SharedGroup(CustomResource, frozen=True, kw_only=True, omit_defaults=False):
     """One shared group of one namespace."""
 
     api_version: str = API_VERSION
     kind: str = GROUP_KIND
-    metadata: Metadata
     spec: SharedGroupSpec
     status: SharedGroupStatus = SharedGroupStatus()
-
-    @property
-    def key(self) -> str:
-        """`namespace/name` of the object."""
-        return self.metadata.key
 
     @property
     def name(self) -> str:
         """The group's name, as Models name it."""
         return self.spec.group
-
-    @property
-    def deleting(self) -> bool:
-        """Whether its deletion was requested."""
-        return self.metadata.deletion_timestamp is not None
 
     @property
     def counts(self) -> bool:

@@ -19,9 +19,9 @@ ELSEWHERE = "it loads weights that FlexInfer has neither fetched nor counted"
 ENDS = "the engine prints something and ends"
 DEVICES = "the placement chooses the devices"
 KEY = Key(
-    type=ARGUMENTS,
+    ARGUMENTS,
+    "Arguments that are appended to the engine's command line as they are, unchecked but for those refused below.",
     becomes="the arguments themselves",
-    doc="Arguments that are appended to the engine's command line as they are, unchecked but for those refused below.",
 )
 
 

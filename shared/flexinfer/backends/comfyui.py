@@ -34,26 +34,26 @@ WRITE_AND_START = 'printf %s "$1" > /tmp/models.yaml && shift && exec python "$@
 """The file's text is an argument, so the shell never interprets it."""
 CONFIG = {
     "enableCORS": options.Key(
-        type=options.SWITCH,
+        options.SWITCH,
+        "Let browsers call the API from any origin.",
         default="true",
-        doc="Let browsers call the API from any origin.",
         becomes="--enable-cors-header",
     ),
     "modelsPath": options.Key(
-        type=options.TEXT,
-        doc="YAML file inside the container that lists further model folders.",
-        flag="--extra-model-paths-config",
+        options.TEXT,
+        "YAML file inside the container that lists further model folders.",
+        "--extra-model-paths-config",
     ),
     "customNodesPath": options.Key(
-        type=options.TEXT,
-        doc="Folder of custom nodes inside the container; their code runs in the engine.",
+        options.TEXT,
+        "Folder of custom nodes inside the container; their code runs in the engine.",
         becomes="custom_nodes of the model paths",
     ),
     "outputDirectory": options.Key(
-        type=options.TEXT,
+        options.TEXT,
+        "Folder inside the container that images are written to.",
+        "--output-directory",
         default="ComfyUI's own",
-        doc="Folder inside the container that images are written to.",
-        flag="--output-directory",
     ),
 }
 EXTRA = arguments.Extra(

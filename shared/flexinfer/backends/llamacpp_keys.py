@@ -25,125 +25,111 @@ CACHE_SHARES = {
 
 FLAGS = {
     "contextSize": options.Key(
-        type=options.INTEGER,
-        flag="--ctx-size",
+        options.INTEGER,
+        "Context in tokens, shared by the requests in flight.",
+        "--ctx-size",
         default="0: as trained, or what the GPU has room for",
-        doc="Context in tokens, shared by the requests in flight.",
     ),
     "batchSize": options.Key(
-        type=options.INTEGER,
-        flag="--batch-size",
+        options.INTEGER,
+        "Tokens of a prompt that are submitted at once.",
+        "--batch-size",
         least=1,
         default=str(BATCH),
-        doc="Tokens of a prompt that are submitted at once.",
     ),
     "ubatchSize": options.Key(
-        type=options.INTEGER,
-        flag="--ubatch-size",
-        least=1,
-        default=str(UBATCH),
-        doc="Tokens that are computed at once.",
+        options.INTEGER, "Tokens that are computed at once.", "--ubatch-size", least=1, default=str(UBATCH)
     ),
     "cacheTypeK": options.Key(
-        type=options.TEXT,
-        flag="--cache-type-k",
-        choices=CACHE_TYPES,
-        default="f16",
-        doc="Type of the cached keys.",
+        options.TEXT, "Type of the cached keys.", "--cache-type-k", choices=CACHE_TYPES, default="f16"
     ),
     "cacheTypeV": options.Key(
-        type=options.TEXT,
-        flag="--cache-type-v",
+        options.TEXT,
+        "Type of the cached values; one that is quantised needs flashAttention.",
+        "--cache-type-v",
         choices=CACHE_TYPES,
         default="f16",
-        doc="Type of the cached values; one that is quantised needs flashAttention.",
     ),
     "chatTemplate": options.Key(
-        type=options.TEXT,
-        flag="--chat-template",
+        options.TEXT,
+        "Name of a built-in chat template, or the template itself.",
+        "--chat-template",
         default="the file's own",
-        doc="Name of a built-in chat template, or the template itself.",
     ),
     "jinja": options.Key(
-        type=options.SWITCH,
-        flag="--jinja",
+        options.SWITCH,
+        "Use the Jinja engine for chat templates, which tool calls need.",
+        "--jinja",
         off="--no-jinja",
         default="true",
-        doc="Use the Jinja engine for chat templates, which tool calls need.",
     ),
-    "embedding": options.Key(
-        type=options.SWITCH, flag="--embeddings", doc="Serve embeddings and no completions."
-    ),
+    "embedding": options.Key(options.SWITCH, "Serve embeddings and no completions.", "--embeddings"),
     "reasoningFormat": options.Key(
-        type=options.TEXT,
-        flag="--reasoning-format",
+        options.TEXT,
+        "How the reasoning part of an answer is returned.",
+        "--reasoning-format",
         choices=("none", "auto", "deepseek", "deepseek-legacy"),
         default="auto",
-        doc="How the reasoning part of an answer is returned.",
     ),
     "reasoningBudget": options.Key(
-        type=options.INTEGER,
-        flag="--reasoning-budget",
+        options.INTEGER,
+        "Tokens of reasoning at most; -1: no limit, 0: none.",
+        "--reasoning-budget",
         least=-1,
         default="-1",
-        doc="Tokens of reasoning at most; -1: no limit, 0: none.",
     ),
     "device": options.Key(
-        type=options.TEXT, flag="--device", doc="Devices to use, as `llama-server --list-devices` names them."
+        options.TEXT, "Devices to use, as `llama-server --list-devices` names them.", "--device"
     ),
 }
 READ_BELOW = {
     "threads": options.Key(
-        type=options.INTEGER,
+        options.INTEGER,
+        "CPU threads. More of them than the Pod has CPUs make it many times slower.",
         becomes="--threads",
         least=1,
         default="the CPUs of the Pod (limit, else request), else the cores of the node",
-        doc="CPU threads. More of them than the Pod has CPUs make it many times slower.",
     ),
     "keepPromptCacheMB": options.Key(
-        type=options.INTEGER,
+        options.INTEGER,
+        "Room for prompt caches that are kept over a stop, in MiB; for HF:// on a claim of its own.",
         becomes="--slot-save-path",
         default="0: none",
-        doc="Room for prompt caches that are kept over a stop, in MiB; for HF:// on a claim of its own.",
     ),
     "parallel": options.Key(
-        type=options.INTEGER,
+        options.INTEGER,
+        "Requests that are worked on at once.",
         least=1,
         becomes="--parallel",
         default=str(PARALLEL),
-        doc="Requests that are worked on at once.",
     ),
     "nGPULayers": options.Key(
-        type=options.INTEGER,
+        options.INTEGER,
+        "Layers that are kept on the GPU; -1: as many as there is room for.",
         becomes="--n-gpu-layers",
         least=-1,
         default="all of them; 0 on the CPU",
-        doc="Layers that are kept on the GPU; -1: as many as there is room for.",
     ),
     "flashAttention": options.Key(
-        type=options.SWITCH, becomes="--flash-attn on", doc="Use flash attention; no effect on the CPU."
+        options.SWITCH, "Use flash attention; no effect on the CPU.", becomes="--flash-attn on"
     ),
     "fitOff": options.Key(
-        type=options.SWITCH,
+        options.SWITCH,
+        "Do not adjust unset options, such as contextSize, to the memory of the device.",
         becomes="-fit off",
-        doc="Do not adjust unset options, such as contextSize, to the memory of the device.",
     ),
     "metrics": options.Key(
-        type=options.SWITCH,
-        becomes="--metrics",
-        doc="Accepted and without effect: metrics are always served.",
+        options.SWITCH, "Accepted and without effect: metrics are always served.", becomes="--metrics"
     ),
     "ggufFile": options.Key(
-        type=options.PATH,
-        becomes="--model",
-        doc="The .gguf file of a folder or repository; required for HF://.",
+        options.PATH, "The .gguf file of a folder or repository; required for HF://.", becomes="--model"
     ),
-    "modelFile": options.Key(type=options.PATH, becomes="--model", doc="Another name of ggufFile."),
+    "modelFile": options.Key(options.PATH, "Another name of ggufFile.", becomes="--model"),
     "mmproj": options.Key(
-        type=options.PATH,
+        options.PATH,
+        "Multi-modal projector file, beside the model or as an absolute path.",
         absolute=True,
         becomes="--mmproj",
-        doc="Multi-modal projector file, beside the model or as an absolute path.",
     ),
 }
 

@@ -39,24 +39,24 @@ OVERRIDES = {
 }
 OWN_KEYS = {
     "mode": options.Key(
-        type=options.TEXT,
+        options.TEXT,
+        "How many requests to expect: few, one, or many.",
         choices=("local", "interactive", "server"),
         becomes="--mode",
         default="server",
-        doc="How many requests to expect: few, one, or many.",
     ),
     "jitPolicy": options.Key(
-        type=options.TEXT,
+        options.TEXT,
+        "Whether the model is compiled at start.",
         choices=("ON", "OFF", "REDO", "READONLY"),
         becomes="MLC_JIT_POLICY",
         default="ON; READONLY on NVIDIA Maxwell",
-        doc="Whether the model is compiled at start.",
     ),
     "modelLibPath": options.Key(
-        type=options.TEXT,
+        options.TEXT,
+        "Compiled library of the model, a path in the container.",
         becomes="--model-lib",
         default="`/models/<model>/maxwell-lib.so` on NVIDIA Maxwell; on AMD with READONLY `lib_rocm_<architecture>.so` beside the weights",
-        doc="Compiled library of the model, a path in the container.",
     ),
 }
 
@@ -176,10 +176,7 @@ BACKEND = base.Backend(
     config=OWN_KEYS
     | {
         key: options.Key(
-            type=kind,
-            doc=doc,
-            becomes=f"--overrides {name}=",
-            most=1 if kind == options.NUMBER else options.LARGEST,
+            kind, doc, becomes=f"--overrides {name}=", most=1 if kind == options.NUMBER else options.LARGEST
         )
         for key, (name, kind, doc) in OVERRIDES.items()
     }

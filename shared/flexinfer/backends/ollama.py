@@ -95,26 +95,24 @@ BACKEND = base.Backend(
     env=env,
     config={
         "parallel": options.Key(
-            type=options.INTEGER,
+            options.INTEGER,
+            "Requests that are worked on at once.",
             least=1,
             becomes="OLLAMA_NUM_PARALLEL",
             default=str(PARALLEL),
-            doc="Requests that are worked on at once.",
         ),
         "contextSize": options.Key(
-            type=options.INTEGER,
+            options.INTEGER,
+            "Context of a request, in tokens.",
             least=1,
             becomes="OLLAMA_CONTEXT_LENGTH",
             default="what Ollama has room for",
-            doc="Context of a request, in tokens.",
         ),
         "hipVisibleDevices": options.Key(
-            type=options.TEXT, becomes="HIP_VISIBLE_DEVICES", doc="AMD GPUs that HIP may use, by index."
+            options.TEXT, "AMD GPUs that HIP may use, by index.", becomes="HIP_VISIBLE_DEVICES"
         ),
         "rocrVisibleDevices": options.Key(
-            type=options.TEXT,
-            becomes="ROCR_VISIBLE_DEVICES",
-            doc="AMD GPUs that ROCm may use, by index or uuid.",
+            options.TEXT, "AMD GPUs that ROCm may use, by index or uuid.", becomes="ROCR_VISIBLE_DEVICES"
         ),
     },
     local_program=base.LocalProgram(

@@ -31,7 +31,7 @@ LARGEST = 2**63 - 1
 _SHOWN = 40
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
+class Key(msgspec.Struct, frozen=True):
     """One key of `spec.config`: its type, what it means, and what it becomes on the engine's command line.
 
     `flag` is written by `flags`; a key without one is read by the backend itself, and `becomes` says what it makes of it.
@@ -58,13 +58,13 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 DOWNLOAD_KEYS: dict[str, Key] = {
     "hfRevision": Key(
-        type=TEXT, doc="Branch, tag or commit of the Hugging Face repository.", default="the default branch"
+        TEXT, "Branch, tag or commit of the Hugging Face repository.", default="the default branch"
     ),
-    "hfAllowPatterns": Key(type=TEXTS, doc="Download only files that match one of these glob patterns."),
-    "hfIgnorePatterns": Key(type=TEXTS, doc="Do not download files that match one of these glob patterns."),
+    "hfAllowPatterns": Key(TEXTS, "Download only files that match one of these glob patterns."),
+    "hfIgnorePatterns": Key(TEXTS, "Do not download files that match one of these glob patterns."),
     "allowUnsafeFormats": Key(
-        type=SWITCH,
-        doc="Download files that can run code when they are loaded too: pickles, code. They are left out if absent.",
+        SWITCH,
+        "Download files that can run code when they are loaded too: pickles, code. They are left out if absent.",
     ),
 }
 """Accepted by every engine that serves HF:// sources; `sources.hf` reads them."""

@@ -20,176 +20,141 @@ MAX_NUM_SEQS, MAX_NUM_BATCHED_TOKENS = 256, 2048
 """vLLM's defaults of --max-num-seqs and --max-num-batched-tokens for a server."""
 FLAGS = {
     "dtype": Key(
-        type=TEXT,
-        flag="--dtype",
+        TEXT,
+        "Type of weights and activations.",
+        "--dtype",
         choices=("auto", "half", "float16", "bfloat16", "float", "float32"),
         default="auto",
-        doc="Type of weights and activations.",
     ),
     "maxModelLen": Key(
-        type=INTEGER,
-        flag="--max-model-len",
-        least=1,
-        default="as trained",
-        doc="Context of a request, in tokens.",
+        INTEGER, "Context of a request, in tokens.", "--max-model-len", least=1, default="as trained"
     ),
     "gpuMemoryUtilization": Key(
-        type=NUMBER,
-        flag="--gpu-memory-utilization",
+        NUMBER,
+        "Share of the GPU's memory that vLLM reserves, from 0 to 1.",
+        "--gpu-memory-utilization",
         most=1,
         default="that of its footprint",
-        doc="Share of the GPU's memory that vLLM reserves, from 0 to 1.",
     ),
     "maxNumSeqs": Key(
-        type=INTEGER,
-        flag="--max-num-seqs",
+        INTEGER,
+        "Requests that are worked on at once, at most.",
+        "--max-num-seqs",
         least=1,
         default=str(MAX_NUM_SEQS),
-        doc="Requests that are worked on at once, at most.",
     ),
     "maxNumBatchedTokens": Key(
-        type=INTEGER,
-        flag="--max-num-batched-tokens",
+        INTEGER,
+        "Tokens that one step computes, at most.",
+        "--max-num-batched-tokens",
         least=1,
         default=str(MAX_NUM_BATCHED_TOKENS),
-        doc="Tokens that one step computes, at most.",
     ),
-    "blockSize": Key(type=INTEGER, flag="--block-size", least=1, doc="Tokens in a block of the KV cache."),
+    "blockSize": Key(INTEGER, "Tokens in a block of the KV cache.", "--block-size", least=1),
     "numGpuBlocksOverride": Key(
-        type=INTEGER,
-        flag="--num-gpu-blocks-override",
+        INTEGER,
+        "Blocks of the KV cache.",
+        "--num-gpu-blocks-override",
         least=1,
         default="what there is room for",
-        doc="Blocks of the KV cache.",
     ),
     "quantization": Key(
-        type=TEXT,
-        flag="--quantization",
+        TEXT,
+        "How the weights are quantised, such as awq or gptq.",
+        "--quantization",
         default="read from the model",
-        doc="How the weights are quantised, such as awq or gptq.",
     ),
     "tokenizer": Key(
-        type=TEXT,
-        flag="--tokenizer",
-        default="the model's own",
-        doc="Path of another tokenizer in the container.",
+        TEXT, "Path of another tokenizer in the container.", "--tokenizer", default="the model's own"
     ),
     "kvCacheDtype": Key(
-        type=TEXT, flag="--kv-cache-dtype", default="auto", doc="Type of the KV cache, such as auto or fp8."
+        TEXT, "Type of the KV cache, such as auto or fp8.", "--kv-cache-dtype", default="auto"
     ),
-    "attentionBackend": Key(
-        type=TEXT, flag="--attention-backend", doc="Attention implementation, such as FLASH_ATTN."
-    ),
+    "attentionBackend": Key(TEXT, "Attention implementation, such as FLASH_ATTN.", "--attention-backend"),
     "cpuOffloadGb": Key(
-        type=NUMBER,
-        flag="--cpu-offload-gb",
-        default="0",
-        doc="Weights kept in the CPU's memory, in GiB for each GPU.",
+        NUMBER, "Weights kept in the CPU's memory, in GiB for each GPU.", "--cpu-offload-gb", default="0"
     ),
     "offloadBackend": Key(
-        type=TEXT, flag="--offload-backend", default="auto", doc="How weights are kept in the CPU's memory."
+        TEXT, "How weights are kept in the CPU's memory.", "--offload-backend", default="auto"
     ),
     "kvOffloadingSize": Key(
-        type=NUMBER,
-        flag="--kv-offloading-size",
-        doc="CPU memory for KV cache that leaves the GPUs, in GiB over all of them. Takes the place of swapSpace.",
+        NUMBER,
+        "CPU memory for KV cache that leaves the GPUs, in GiB over all of them. Takes the place of swapSpace.",
+        "--kv-offloading-size",
     ),
     "reasoningParser": Key(
-        type=TEXT,
-        flag="--reasoning-parser",
-        doc="Parser of the reasoning part of an answer, such as deepseek_r1.",
+        TEXT, "Parser of the reasoning part of an answer, such as deepseek_r1.", "--reasoning-parser"
     ),
     "enforceEager": Key(
-        type=SWITCH, flag="--enforce-eager", default="false", doc="Use no CUDA graphs: less memory, slower."
+        SWITCH, "Use no CUDA graphs: less memory, slower.", "--enforce-eager", default="false"
     ),
     "trustRemoteCode": Key(
-        type=SWITCH,
-        flag="--trust-remote-code",
-        default="false",
-        doc="Run Python code that comes with the model.",
+        SWITCH, "Run Python code that comes with the model.", "--trust-remote-code", default="false"
     ),
     "enablePrefixCaching": Key(
-        type=SWITCH,
-        flag="--enable-prefix-caching",
+        SWITCH,
+        "Reuse the KV cache of prompts that begin alike.",
+        "--enable-prefix-caching",
         off="--no-enable-prefix-caching",
         default="true",
-        doc="Reuse the KV cache of prompts that begin alike.",
     ),
     "disableHybridKVCacheManager": Key(
-        type=SWITCH,
-        flag="--disable-hybrid-kv-cache-manager",
+        SWITCH,
+        "Keep one KV cache for all kinds of attention layers.",
+        "--disable-hybrid-kv-cache-manager",
         off="--no-disable-hybrid-kv-cache-manager",
-        doc="Keep one KV cache for all kinds of attention layers.",
     ),
     "disableLogStats": Key(
-        type=SWITCH,
-        flag="--disable-log-stats",
-        default="false",
-        doc="Log no statistics; its metrics then stay at 0.",
+        SWITCH, "Log no statistics; its metrics then stay at 0.", "--disable-log-stats", default="false"
     ),
     "languageModelOnly": Key(
-        type=SWITCH,
-        flag="--language-model-only",
+        SWITCH,
+        "Load no parts for images and sound of a multi-modal model.",
+        "--language-model-only",
         default="false",
-        doc="Load no parts for images and sound of a multi-modal model.",
     ),
     "cudagraphCaptureSizes": Key(
-        type=WHOLE_NUMBERS,
-        flag="--cudagraph-capture-sizes",
-        doc="Batch sizes for which CUDA graphs are captured.",
+        WHOLE_NUMBERS, "Batch sizes for which CUDA graphs are captured.", "--cudagraph-capture-sizes"
     ),
     "maxCudagraphCaptureSize": Key(
-        type=INTEGER,
-        flag="--max-cudagraph-capture-size",
+        INTEGER,
+        "The largest batch for which a CUDA graph is captured.",
+        "--max-cudagraph-capture-size",
         least=1,
-        doc="The largest batch for which a CUDA graph is captured.",
     ),
     "speculativeConfig": Key(
-        type=OBJECT,
-        flag="--speculative-config",
-        doc="Speculative decoding, such as {method: ngram, num_speculative_tokens: 4}.",
+        OBJECT,
+        "Speculative decoding, such as {method: ngram, num_speculative_tokens: 4}.",
+        "--speculative-config",
     ),
-    "compilationConfig": Key(
-        type=OBJECT, flag="--compilation-config", doc="How the model is compiled at start."
-    ),
+    "compilationConfig": Key(OBJECT, "How the model is compiled at start.", "--compilation-config"),
     "limitMmPerPrompt": Key(
-        type=OBJECT,
-        flag="--limit-mm-per-prompt",
-        doc="Images and the like in one prompt, at most, such as {image: 2}.",
+        OBJECT, "Images and the like in one prompt, at most, such as {image: 2}.", "--limit-mm-per-prompt"
     ),
-    "mmProcessorKwargs": Key(
-        type=OBJECT, flag="--mm-processor-kwargs", doc="Arguments of the multi-modal processor."
-    ),
-    "hfOverrides": Key(
-        type=OBJECT, flag="--hf-overrides", doc="Values that replace those of the model's config.json."
-    ),
+    "mmProcessorKwargs": Key(OBJECT, "Arguments of the multi-modal processor.", "--mm-processor-kwargs"),
+    "hfOverrides": Key(OBJECT, "Values that replace those of the model's config.json.", "--hf-overrides"),
 }
 READ_BELOW = {
     "servedModelName": Key(
-        type=TEXT,
+        TEXT,
+        "Name under which vLLM knows the model.",
         becomes="--served-model-name",
         default="the Model's name",
-        doc="Name under which vLLM knows the model.",
     ),
     "tensorParallelSize": Key(
-        type=INTEGER,
+        INTEGER,
+        "GPUs that share each layer.",
         least=1,
         becomes="--tensor-parallel-size",
         default="spec.gpu.count",
-        doc="GPUs that share each layer.",
     ),
     "enableToolCalling": Key(
-        type=SWITCH, becomes="--enable-auto-tool-choice", default="false", doc="Let the model call tools."
+        SWITCH, "Let the model call tools.", becomes="--enable-auto-tool-choice", default="false"
     ),
     "toolCallParser": Key(
-        type=TEXT,
-        becomes="--tool-call-parser",
-        default="hermes",
-        doc="Parser of tool calls, with enableToolCalling.",
+        TEXT, "Parser of tool calls, with enableToolCalling.", becomes="--tool-call-parser", default="hermes"
     ),
-    "ggufFile": Key(
-        type=PATH, becomes="the model's path", doc="A .gguf file of the folder or repository to serve."
-    ),
+    "ggufFile": Key(PATH, "A .gguf file of the folder or repository to serve.", becomes="the model's path"),
 }
 _VARIABLES = {
     "enableAiter": ("VLLM_ROCM_USE_AITER", SWITCH, "AMD: use the kernels of AITER."),
@@ -200,9 +165,7 @@ _VARIABLES = {
         "How PyTorch allocates memory, such as expandable_segments:True.",
     ),
 }
-VARIABLES = {
-    key: Key(type=kind, becomes=variable, doc=doc) for key, (variable, kind, doc) in _VARIABLES.items()
-}
+VARIABLES = {key: Key(kind, doc, becomes=variable) for key, (variable, kind, doc) in _VARIABLES.items()}
 CONFIG = READ_BELOW | FLAGS | VARIABLES | DOWNLOAD_KEYS
 EXTRA = arguments.Extra(
     denied={

@@ -1,6 +1,6 @@
 """Events as bytes and back, and what the state stream holds for a subject. Pure.
 
-Headers of a message are `runtime.nats.codec`'s: a trace needs randomness.
+Headers of a message are `runtime.nats.message_headers`'s: a trace needs randomness.
 """
 
 import msgspec

@@ -5,9 +5,10 @@ What it met, such as a label that was not foreseen, may still be there: it begin
 
 import logging
 
+from flexinfer.api.durations import back_off
 from flexinfer.runtime.controller import Companion, F, Remember
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.work_queue import FAILURE_BACK_OFF, LONGEST_FAILURE_BACK_OFF, back_off
+from flexinfer.runtime.work_queue import FAILURE_BACK_OFF, LONGEST_FAILURE_BACK_OFF
 
 log = logging.getLogger(__name__)
 

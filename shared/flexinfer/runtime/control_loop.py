@@ -209,8 +209,8 @@ class ControllerLoop(Generic[A, F, M]):
 
     def _act(self) -> float | None:
         """Decide on some keys, start what may run, and return for how long to wait at most, in seconds."""
-        if self._controller.observe is not None:
-            self._controller.observe(self._state, self._memory)
+        for observe in self._controller.observers:
+            observe(self._state, self._memory)
         for _ in range(_KEYS_AT_ONCE):
             key = self._queue.pop(self._runtime.clock())
             if key is None:

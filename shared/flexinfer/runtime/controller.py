@@ -5,7 +5,7 @@ event costs is the decisions on the keys that it touches, not one on every Model
 `<component>/__main__.py`; `control_loop` runs it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Generic, TypeAlias, TypeGuard, TypeVar
 
 import msgspec
@@ -23,7 +23,7 @@ M = TypeVar("M")
 
 Remember: TypeAlias = Callable[[F], None]
 """Add a fact of the component's own to its memory; what it touches is decided again. Never blocks."""
-Companion: TypeAlias = Callable[[Runtime, Remember[F]], Awaitable[None]]
+Companion: TypeAlias = Callable[[Runtime, Remember[F]], Coroutine[object, object, None]]
 """Work that runs beside the loop for as long as the controller does."""
 Touched: TypeAlias = Callable[[ObservedState, ObservedState, AnyEvent], Iterable[str]]
 """Return the keys whose decision an event may alter; the state before the event, and after it."""
@@ -87,7 +87,7 @@ class Controller(msgspec.Struct, Generic[A, F, M], frozen=True, kw_only=True):
     """Return the memory with a fact of this time. Pure."""
     forget: Callable[[M, str], M] = no_memory
     """Return the memory without what belongs to the Model of this uid, which was deleted. Pure."""
-    observe: Callable[[ObservedState, M], None] | None = None
+    observers: tuple[Callable[[ObservedState, M], None], ...] = ()
     """Called before each round of decisions, for metrics and companions. Must not block."""
     follow: Callable[[ObservedState], None] = follows_nothing
     """Called with the state once it is complete and whenever it may have changed, on a standby too: for what every replica answers.

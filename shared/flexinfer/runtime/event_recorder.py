@@ -2,9 +2,9 @@
 
 import hashlib
 import logging
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-from flexinfer.api.metadata import Metadata
+from flexinfer.api.metadata import CustomResource
 from flexinfer.runtime.kubernetes.api import EVENTS, ApiError
 from flexinfer.runtime.runtime import Runtime
 
@@ -15,18 +15,16 @@ _DELAY_SECONDS = 0.1
 """By how long an Event is delayed, so that the components which wait for the object read it first."""
 
 
-class Subject(NamedTuple):
-    """The object that an Event is about."""
-
-    api_version: str
-    kind: str
-    metadata: Metadata
-
-
 async def record(
-    runtime: Runtime, subject: Subject, reason: str, message: str, *, action: str = "", warning: bool = False
+    runtime: Runtime,
+    subject: CustomResource,
+    reason: str,
+    message: str,
+    *,
+    action: str = "",
+    warning: bool = False,
 ) -> None:
-    """Create an Event after a moment. Never raises ApiError. `action` is what was done, the reason if it is empty."""
+    """Create an Event about an object after a moment. Never raises ApiError. `action` is what was done, the reason if it is empty."""
     body = _event(runtime, subject, reason, message, action or reason, warning=warning)
     await runtime.sleep(_DELAY_SECONDS)
     try:
@@ -36,7 +34,7 @@ async def record(
 
 
 def _event(
-    runtime: Runtime, subject: Subject, reason: str, message: str, action: str, *, warning: bool
+    runtime: Runtime, subject: CustomResource, reason: str, message: str, action: str, *, warning: bool
 ) -> Json:
     """Return an Event, whose name sorts by time.
 

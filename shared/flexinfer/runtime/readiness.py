@@ -7,6 +7,7 @@ if it decides, has not been blind for 30 s: without NATS, without a matching wat
 from collections.abc import Callable
 from typing import Protocol
 
+from flexinfer.api.numbers import counted
 from flexinfer.runtime.metrics import Source, no_samples
 
 BLIND_SECONDS = 30.0
@@ -41,7 +42,8 @@ class Readiness:
         self._clock, self._timeout = clock, timeout
         self._started = False
         self._problems: dict[str, tuple[float, str]] = {}
-        self._failures, self._failed_key = 0, ""
+        self.errors, self._failed_key = 0, ""
+        """How many unexpected errors there were since the start, and on which key the last one."""
         self.source: Source = no_samples
         """What returns the metrics that this component alone has."""
 
@@ -66,12 +68,7 @@ class Readiness:
 
     def report_failure(self, key: str, _error: Exception) -> None:
         """Count an unexpected error, which cost a key its decision or effect; the log has its traceback."""
-        self._failures, self._failed_key = self._failures + 1, key
-
-    @property
-    def errors(self) -> int:
-        """How many unexpected errors there were since the start."""
-        return self._failures
+        self.errors, self._failed_key = self.errors + 1, key
 
     def problem_seconds(self, cause: str) -> float:
         """Return for how long there has been a problem of one cause; 0 without one."""
@@ -79,10 +76,9 @@ class Readiness:
 
     def failures(self) -> str:
         """Return how many unexpected errors there were since the start; empty if none."""
-        if not self._failures:
+        if not self.errors:
             return ""
-        noun = "error" if self._failures == 1 else "errors"
-        return f"{self._failures} unexpected {noun}, the last on {self._failed_key}: see the log"
+        return f"{counted(self.errors, 'unexpected error')}, the last on {self._failed_key}: see the log"
 
     def reason(self) -> str:
         """Return why it is not ready; empty if it is."""

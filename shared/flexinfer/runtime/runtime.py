@@ -145,3 +145,16 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     def varied(self, seconds: float) -> float:
         """Return an interval varied by 20 %, so that replicas and resyncs do not come to act at the same moment."""
         return seconds * (0.8 + 0.4 * self.random())
+
+    async def sleep_unless(self, event: asyncio.Event, seconds: float) -> bool:
+        """Wait for some seconds, or until an event is set; returns whether it was."""
+        pause = asyncio.ensure_future(self.sleep(seconds))
+        change = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait((pause, change), return_when=asyncio.FIRST_COMPLETED)
+            if pause.done():
+                await pause
+            return change.done()
+        finally:
+            pause.cancel()
+            change.cancel()

@@ -7,7 +7,7 @@ same name. Nothing waits for history and Event. What to write is decided in each
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache, partial
 
@@ -17,12 +17,11 @@ from flexinfer.api import conditions, reasons
 from flexinfer.api.conditions import Condition
 from flexinfer.api.groupversion import API_VERSION, KIND
 from flexinfer.api.model import Model
-from flexinfer.api.services import FORMER_MANAGERS
 from flexinfer.api.status import OTHER_FIELDS, MonotonicTime, OwnedStatus
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
-from flexinfer.runtime.event_recorder import Json, Subject, record
-from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, InvalidError, NotFoundError
+from flexinfer.runtime.event_recorder import Json, record
+from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, InvalidError, NotFoundError, get_or_none
 from flexinfer.runtime.refetch import deletion_of, returned
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.state.actions import WriteStatus, unequal
@@ -34,9 +33,7 @@ _ATTEMPTS = 20
 _CENTURY_SECONDS = 36_525 * 86_400.0
 
 
-async def write_status(
-    runtime: Runtime, action: WriteStatus, *, former_managers: Mapping[str, Sequence[str]] = FORMER_MANAGERS
-) -> list[AnyEvent]:
+async def write_status(runtime: Runtime, action: WriteStatus) -> list[AnyEvent]:
     """Write a status; returns the Model as the API server holds it now, or its deletion.
 
     On a conflict the Model is read again. If its uid, its generation, a gating condition or the owner's own
@@ -48,8 +45,6 @@ async def write_status(
     for attempt in range(_ATTEMPTS):
         try:
             latest = await _apply(runtime, action.status, base)
-            for manager in former_managers.get(runtime.name, ()):
-                latest = await _release_fields(runtime, latest, manager)
         except ConflictError:
             current = await _read(runtime, base)
             if current is None:
@@ -96,16 +91,6 @@ def rfc3339(runtime: Runtime) -> str:
     return runtime.utc_now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _body(model: Model) -> Json:
-    """Return what every status write begins with; the resourceVersion makes it conditional."""
-    meta = model.metadata
-    return {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
-    }
-
-
 async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
     """Apply an owner's status, and return the Model with exactly that. Raises ApiError."""
     now, timed = rfc3339(runtime), status.timed(partial(_wall, runtime))
@@ -115,16 +100,18 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
         for kind, condition in status.conditions.items()
         if condition is not None
     ]
-    body = _body(base) | {
+    meta = base.metadata
+    body: Json = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": meta.name, "resourceVersion": meta.resource_version},
         "status": {
             **values,
             "conditions": msgspec.to_builtins(entries),
         },
     }
     manager = f"flexinfer-{runtime.name}"
-    latest = await runtime.cluster.apply(
-        MODELS, base.metadata.namespace, body, manager=manager, subresource="status"
-    )
+    latest = await runtime.cluster.apply(MODELS, meta.namespace, body, manager=manager, subresource="status")
     names = [name for name in unequal(latest, timed) if not isinstance(getattr(timed, name), MonotonicTime)]
     return await _without_others(runtime, latest, names, timed, values) if names else latest
 
@@ -153,16 +140,6 @@ async def _without_others(
         )
     except InvalidError as error:
         raise ConflictError(f"{meta.key} was written meanwhile: {error}", 409) from error
-
-
-async def _release_fields(runtime: Runtime, model: Model, manager: str) -> Model:
-    """Make a field manager of an earlier release own nothing.
-
-    Fields that no current owner took over are deleted.
-    """
-    return await runtime.cluster.apply(
-        MODELS, model.metadata.namespace, _body(model), manager=manager, subresource="status"
-    )
 
 
 def _fields(runtime: Runtime, status: OwnedStatus) -> Json:
@@ -195,11 +172,8 @@ def _plain(runtime: Runtime, value: object) -> object:
 
 async def _read(runtime: Runtime, base: Model) -> Model | None:
     """GET the Model; None if it was deleted, also if another one has its name."""
-    try:
-        current = await runtime.cluster.get(MODELS, base.metadata.namespace, base.metadata.name)
-    except NotFoundError:
-        return None
-    return current if current.uid == base.uid else None
+    current = await get_or_none(runtime.cluster, MODELS, base.metadata.namespace, base.metadata.name)
+    return current if current is not None and current.uid == base.uid else None
 
 
 def _differs(base: Model, current: Model, action: WriteStatus) -> bool:
@@ -239,13 +213,8 @@ async def _publish_transition(runtime: Runtime, action: WriteStatus, base: Model
         runtime.spawn_background(record_transition(runtime, current, condition))
 
 
-async def record_transition(
-    runtime: Runtime, model: Model, condition: Condition, seconds: float | None = None
-) -> None:
-    """Record a transition: a line of history and an Event.
-
-    Never raises ApiError. `seconds` is how long it took.
-    """
+async def record_transition(runtime: Runtime, model: Model, condition: Condition) -> None:
+    """Record a transition: a line of history and an Event. Never raises ApiError."""
     await runtime.bus.publish(
         events.HistoryRecorded(
             namespace=model.metadata.namespace,
@@ -255,7 +224,6 @@ async def record_transition(
             step=f"{condition.type}={condition.status}",
             reason=condition.reason,
             message=condition.message,
-            seconds=seconds,
             at=runtime.utc_now().isoformat(timespec="milliseconds"),
             version=model.metadata.version,
         )
@@ -263,7 +231,7 @@ async def record_transition(
     message = condition.message or f"{condition.type} is {condition.status}"
     await record(
         runtime,
-        Subject(API_VERSION, KIND, model.metadata),
+        model,
         condition.reason,
         message,
         action=condition.type,

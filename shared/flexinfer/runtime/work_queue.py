@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from flexinfer.api.durations import back_off
 from flexinfer.state.actions import Action
 
 A = TypeVar("A", bound=Action)
@@ -19,12 +20,6 @@ FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.05, 10.0
 FAILURE_BACK_OFF = 1.0
 """Seconds before the second attempt of a key whose decision or effect raised an error that is not the API's."""
 LONGEST_FAILURE_BACK_OFF = 60.0
-_MOST_DOUBLINGS = 16
-
-
-def back_off(first: float, repeats: int, longest: float) -> float:
-    """Return the seconds before another attempt, doubling with each repeat up to a longest."""
-    return min(first * 2.0 ** min(repeats, _MOST_DOUBLINGS), longest)
 
 
 class Attempt(msgspec.Struct, Generic[A]):

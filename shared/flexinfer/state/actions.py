@@ -9,6 +9,7 @@ import msgspec
 
 from flexinfer.api import conditions
 from flexinfer.api.conditions import Condition
+from flexinfer.api.metadata import CustomResource
 from flexinfer.api.model import Model
 from flexinfer.api.status import OTHER_FIELDS, MonotonicTime, OwnedStatus
 
@@ -75,25 +76,25 @@ class WriteStatus(msgspec.Struct, frozen=True, kw_only=True):
         return self.status.condition
 
 
-def condition(model: Model, kind: str, status: str, reason: str, message: str) -> Condition:
-    """Return a condition of the Model's current generation."""
+def condition(subject: CustomResource, kind: str, status: str, reason: str, message: str) -> Condition:
+    """Return a condition of the current generation of a Model, SharedGroup or GPULease."""
     return Condition(
         type=kind,
         status=status,
         reason=str(reason),
         message=conditions.one_line(message),
-        observed_generation=model.metadata.generation,
+        observed_generation=subject.metadata.generation,
     )
 
 
-def true(model: Model, kind: str, reason: str, message: str) -> Condition:
-    """Return a True condition of the Model's current generation."""
-    return condition(model, kind, conditions.TRUE, reason, message)
+def true(subject: CustomResource, kind: str, reason: str, message: str) -> Condition:
+    """Return a True condition of the current generation of an object."""
+    return condition(subject, kind, conditions.TRUE, reason, message)
 
 
-def false(model: Model, kind: str, reason: str, message: str) -> Condition:
-    """Return a False condition of the Model's current generation."""
-    return condition(model, kind, conditions.FALSE, reason, message)
+def false(subject: CustomResource, kind: str, reason: str, message: str) -> Condition:
+    """Return a False condition of the current generation of an object."""
+    return condition(subject, kind, conditions.FALSE, reason, message)
 
 
 def write_if_changed(model: Model, status: OwnedStatus, gates: tuple[str, ...] = ()) -> WriteStatus | None:

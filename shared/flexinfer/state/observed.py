@@ -17,8 +17,8 @@ from flexinfer.events.nodes import NodeFacts
 
 HEARTBEAT_GAP = 15.0
 """Seconds without a heartbeat after which a proxy counts as silent; it sends one every 5 s."""
-
-
+STALE_SECONDS = 30.0
+"""Seconds after which a sample no longer says what is in use on a node; its agent sends one every 10 s."""
 LEASED = "leased"
 """With `namespace/group`: the GPULeases of a shared group, in `ObservedState.index`."""
 
@@ -36,6 +36,11 @@ class Sample(msgspec.Struct, frozen=True):
 
     observed: GpusObserved
     at: float
+
+    @property
+    def stale_at(self) -> float:
+        """From when it is too old to say what is in use."""
+        return self.at + STALE_SECONDS
 
 
 class Activity(msgspec.Struct, frozen=True):

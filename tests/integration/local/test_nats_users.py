@@ -11,13 +11,13 @@ import pytest
 from nats.aio.client import Client
 
 from flexinfer.api.services import CHANGED_RECEIVERS
-from flexinfer.events import events, permissions, subjects
+from flexinfer.events import codec, events, permissions, subjects
 from flexinfer.local import instance as instances
 from flexinfer.local.instance import Instance
 from flexinfer.local.supervisor import provisioning
 from flexinfer.local.supervisor.instance_programs import nats_server
 from flexinfer.local.supervisor.readiness import Banner, until_ready
-from flexinfer.runtime.nats import codec, connection
+from flexinfer.runtime.nats import connection
 from flexinfer.runtime.nats.connection import Connection
 from flexinfer.runtime.nats.consumer import OrderedConsumer
 from flexinfer.runtime.nats.state_reader import NatsBus

@@ -4,13 +4,15 @@ Except where an API server that was restored from a backup gives out a resourceV
 life passes the check for conflicts, and is corrected once the watch shows the present one.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from flexinfer.api.conditions import ACCEPTED
+from flexinfer.api import conditions
+from flexinfer.api.conditions import ACCEPTED, Condition
 from flexinfer.api.model import Model
-from flexinfer.api.phase import phase_of, summaries
+from flexinfer.api.phase import cause_of, described, explain, phase_of
 from flexinfer.api.services import OWNERS
 from localkube.apiserver.watch_cache import Change
 from tests.simulation.laws.base import Object, StatusWriteLaw
@@ -46,3 +48,15 @@ class Summary(StatusWriteLaw):
         agrees = (status.reason, status.message) in summaries(status.conditions, generation)
         if not agrees or status.phase != phase_of(status.conditions, generation):
             self.report(f"{component} left {status.phase}/{status.reason}, which the conditions contradict")
+
+
+def summaries(written: Sequence[Condition], generation: int) -> set[tuple[str, str]]:
+    """Return what `status.reason` and `status.message` may be of these conditions: what holds the Model up, or a condition before that."""
+    cause = cause_of(written, generation)
+    kinds = conditions.CONDITIONS
+    before = kinds[: kinds.index(cause.type)] if cause.condition is None else ()
+    quotes = {(c.reason, described(c)) for c in written if c.type in before}
+    return {
+        (reason, conditions.one_line(message))
+        for reason, message in {(cause.reason, explain(written, generation)), *quotes}
+    }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flexinfer.api.dra import card_of_part, device_class, identity, selector
+from flexinfer.api.dra import card_of_part, identity, selector
 
 BUS = "resource.kubernetes.io/pciBusID"
 IDENTITIES = [
@@ -67,8 +67,3 @@ def test_a_selector_picks_one_card_and_fails_on_none() -> None:
 def test_a_quote_in_a_name_ends_no_text() -> None:
     """A name comes from a driver, and is not an expression."""
     assert selector("gpu.example", uuid='" || true || "').endswith(r'== "\" || true || \""')
-
-
-def test_the_class_of_a_drivers_cards_has_its_name() -> None:
-    """As both vendors' charts install it."""
-    assert device_class("gpu.nvidia.com") == "gpu.nvidia.com"

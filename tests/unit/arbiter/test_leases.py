@@ -22,9 +22,8 @@ from flexinfer.api.sharedgroup import (
     SharedGroupSpec,
 )
 from flexinfer.arbiter.effects import CheckLeaseExpiry, GrantLease, Preempt, WriteLeaseStatus
-from flexinfer.arbiter.memory_release import STALE_SECONDS
 from flexinfer.events import events
-from flexinfer.state.observed import ObservedState
+from flexinfer.state.observed import STALE_SECONDS, ObservedState
 from tests.builders import NOW, a_group, a_lease, a_node, a_state
 from tests.unit.arbiter.cards import TOTAL_MB, Card
 from tests.unit.arbiter.groups import IDLE, blocked, decided, held, later, member, messages, requeues, steps

@@ -9,11 +9,10 @@ from flexinfer.api.placement import Placement, placed_devices
 from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED
 from flexinfer.arbiter.effects import Create
 from flexinfer.arbiter.keys import keys, touched
-from flexinfer.arbiter.memory_release import STALE_SECONDS
 from flexinfer.events import events
 from flexinfer.events.nodes import Device
 from flexinfer.state.apply import apply_events
-from flexinfer.state.observed import Observation, ObservedState
+from flexinfer.state.observed import STALE_SECONDS, Observation, ObservedState
 from tests.builders import NOW
 from tests.keyed import due_at, effects
 from tests.unit.arbiter.cards import FIRST, Card

@@ -22,7 +22,7 @@ from flexinfer.backends.memory import estimate
 from flexinfer.launcher.manifests import LaunchSettings, engine_pod, template
 from flexinfer.launcher.start_settings import settings_of
 from flexinfer.runtime.settings import Settings
-from tests.builders import a_model
+from tests.builders import a_model, devices_of
 
 GOLDEN = Path(__file__).parent / "golden"
 NVIDIA = Gpu(vendor="nvidia", count=2)
@@ -364,7 +364,7 @@ def told(memory: int, total: int, **changes: Any) -> list[str]:
     placement = Placement(
         node="a",
         vendor="nvidia",
-        devices=placed_devices(["GPU-1", "GPU-2"], memory, {"GPU-1": total, "GPU-2": 24000}),
+        devices=devices_of({"GPU-1": total, "GPU-2": 24000}, memory),
     )
     fields: dict[str, Any] = {
         "backend": "vllm",
@@ -430,9 +430,7 @@ def test_another_footprint_alone_is_no_other_template() -> None:
     """An engine is not restarted for it; the next one gets it."""
     digests = set()
     for memory in (6000, 7000):
-        placement = Placement(
-            node="a", vendor="nvidia", devices=placed_devices(["GPU-1"], memory, {"GPU-1": 24000})
-        )
+        placement = Placement(node="a", vendor="nvidia", devices=devices_of({"GPU-1": 24000}, memory))
         model = a_model(
             "m", backend="vllm", source="HF://org/repo", gpu=Gpu(vendor="nvidia"), placement=placement
         )

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 import pytest
@@ -126,7 +126,7 @@ class Api:
 def kept(held: Sequence[Model | None], *refusals: Exception) -> list[Any]:
     """Return what an API server took of the metrics of the Model `llama` with uid `u`."""
     api = Api(iter(held), iter(refusals))
-    asyncio.run(keep(api, a_model(uid="u", version=7), METRICS))
+    asyncio.run(keep(cast(Any, api), a_model(uid="u", version=7), METRICS))
     return api.taken
 
 

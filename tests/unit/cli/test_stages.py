@@ -7,7 +7,7 @@ import pytest
 
 from flexinfer.api.phase import Phase
 from flexinfer.cli.errors import CommandError
-from flexinfer.cli.stages import IDLE, READY, STARTING, Stages, observed_phase, watched
+from flexinfer.cli.stages import IDLE, READY, STARTING, Stages, followed, observed_phase
 from tests.patience import patient
 
 
@@ -31,7 +31,7 @@ def test_stages_follow_what_a_command_prints() -> None:
     code = "import time; print('Idle', flush=True); print('Ready', flush=True); time.sleep(60)"
     reported: list[str] = []
     stages = Stages(reported.append)
-    with watched([sys.executable, "-c", code], os.environ, stages):
+    with followed([sys.executable, "-c", code], os.environ, lambda line: stages.see(line.strip())):
         stages.wait_for(READY, patient(10))
     assert reported == [IDLE, READY]
 

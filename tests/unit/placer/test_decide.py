@@ -15,11 +15,10 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, NodeFacts, Taint
 from flexinfer.placer import decide as deciding
-from flexinfer.placer.decide import GONE_SECONDS
-from flexinfer.placer.fit import STALE_SECONDS
+from flexinfer.placer.health import GONE_SECONDS
 from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
 from flexinfer.state.apply import apply_events
-from flexinfer.state.observed import Observation, ObservedState
+from flexinfer.state.observed import STALE_SECONDS, Observation, ObservedState
 from tests.builders import (
     NOW,
     a_condition,
@@ -30,6 +29,7 @@ from tests.builders import (
     a_pod,
     a_state,
     all_true,
+    devices_of,
     running,
 )
 from tests.keyed import on_all_models
@@ -139,7 +139,7 @@ def test_the_tightest_device_is_taken() -> None:
     )
     assert placement_of(write) == Placement(
         node="snug",
-        devices=placed_devices(["snug-0"], 8000, {"snug-0": 24576}),
+        devices=devices_of({"snug-0": 24576}, 8000),
         vendor="nvidia",
         architecture="sm_86",
         binding="DevicePlugin",
@@ -167,7 +167,7 @@ def test_the_estimate_is_of_the_whole_model_and_divided_over_its_devices() -> No
     two = Gpu(vendor="nvidia", count=2, vram_estimate_mb=8001)
     write = only_write(a_gpu_node("a", 2), telemetry("a", 15000, 4001), a_new(gpu=two))
     placement = placement_of(write)
-    assert placement.devices == placed_devices(["a-1", "a-0"], 4001, {"a-0": 24576, "a-1": 24576})
+    assert placement.devices == devices_of({"a-1": 24576, "a-0": 24576}, 4001)
     assert (placement.footprint_mb, placement.footprint_source) == (8001, "Estimate")
 
 

@@ -14,7 +14,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.placer.footprint import Figure, footprint, remembered, subject
 from flexinfer.state.observed import ObservedState
-from tests.builders import NOW, a_condition, a_pod, a_state, all_true, running
+from tests.builders import NOW, a_condition, a_pod, a_state, all_true, devices_of, running
 from tests.unit.placer.settling import settle
 from tests.unit.placer.test_decide import (
     a_gpu_node,
@@ -129,7 +129,7 @@ def test_the_headers_decide_where_a_model_goes() -> None:
     )
     placement = placement_of(write)
     assert (node(write), placement.footprint_source) == ("b", "Headers")
-    assert placement.devices == placed_devices(["b-0"], placement.footprint_mb, {"b-0": 24000})
+    assert placement.devices == devices_of({"b-0": 24000}, placement.footprint_mb)
     assert write.condition.message.endswith(f"{placement.footprint_mb} MiB by the headers of its weights)")
 
 
@@ -179,7 +179,7 @@ def test_what_a_ready_engine_holds_replaces_what_headers_say() -> None:
     placement = of(measured_run(model, 11000))
     assert (placement.footprint_mb, placement.footprint_source) == (11000, "Measured")
     assert (placement.measured_at, placement.measured_for) == (READY_SINCE, subject(model.spec))
-    assert placement.devices == placed_devices(["a-0"], 11000, {"a-0": 24000})
+    assert placement.devices == devices_of({"a-0": 24000}, 11000)
 
 
 def test_a_placement_by_measurement_says_so() -> None:

@@ -8,7 +8,7 @@ from flexinfer.api.model import Gpu, Model
 from flexinfer.events.events import AnyEvent, GpusObserved
 from flexinfer.events.nodes import Device, DeviceProcess, DraDevice, NodeFacts
 from flexinfer.placer.devices import could_suit, not_given, refusal, static_refusal, suits
-from flexinfer.placer.fit import STALE_SECONDS, Candidate, evaluate
+from flexinfer.placer.fit import Candidate, evaluate
 from flexinfer.placer.freelist import FreeLists
 from flexinfer.placer.memory import Room
 from flexinfer.placer.offers import Offer
@@ -16,7 +16,7 @@ from flexinfer.placer.requirements import Requirements, requirements_of
 from flexinfer.placer.schedule import best_placement
 from flexinfer.placer.state import PlacementState
 from flexinfer.state.apply import apply_events
-from flexinfer.state.observed import Observation, ObservedState, Sample
+from flexinfer.state.observed import STALE_SECONDS, Observation, ObservedState, Sample
 from tests.builders import NOW, a_model, a_node, a_pod, a_state, running
 from tests.unit.placer.test_decide import a_new, a_placed
 

@@ -17,9 +17,8 @@ from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.events.nodes import Device, DeviceProcess
 from flexinfer.placer.decide import decide
-from flexinfer.placer.state import node_of, should_run
 from flexinfer.state.actions import WriteStatus
-from flexinfer.state.index import is_starting
+from flexinfer.state.index import is_starting, scheduled_to, should_run
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_group, a_holder, a_model, a_node, a_pod, a_state, running
 from tests.unit.keyed import check_key
@@ -175,9 +174,9 @@ class History:
         """Return a Pod that was bound where its Model is placed, or that is gone."""
         if (model := self._some_model()) is None:
             return None
-        if self.state.workload(model).pods or not node_of(model):
+        if self.state.workload(model).pods or not scheduled_to(model):
             return events.WorkloadDeleted(namespace="default", name=model.metadata.name)
-        return running(model, a_pod(model, node=node_of(model)))
+        return running(model, a_pod(model, node=scheduled_to(model)))
 
     def a_turn(self) -> AnyEvent | None:
         """Return a SharedGroup that a Model holds from now on where it is placed, or that none holds; or its deletion."""
@@ -188,12 +187,15 @@ class History:
                 namespace="default", name=name, uid=f"uid-group-{name}", version=self.version
             )
         may_hold = (
-            model is not None and model.spec.group and node_of(model) and model.uid not in self.state.holding
+            model is not None
+            and model.spec.group
+            and scheduled_to(model)
+            and model.uid not in self.state.holding
         )
         if model is None or not may_hold or self.chance.random() < 0.4:
             return events.GroupObserved(group=a_group(name=name, version=self.version))
         uuids = model.status.placement.uuids if model.status.placement is not None else ()
-        holder = a_holder(model.metadata.name, uid=model.uid, node=node_of(model), devices=uuids)
+        holder = a_holder(model.metadata.name, uid=model.uid, node=scheduled_to(model), devices=uuids)
         return events.GroupObserved(group=a_group(holder, name=name, version=self.version))
 
     def a_deletion(self) -> AnyEvent | None:
@@ -234,7 +236,7 @@ def given_twice(state: ObservedState) -> list[str]:
         here = [
             m
             for m in state.models.values()
-            if node_of(m) == name and is_starting(m, state.workloads.get(m.key))
+            if scheduled_to(m) == name and is_starting(m, state.workloads.get(m.key))
         ]
         free = node.allocatable.get("cpu", 0) - node.requested.get("cpu", 0)
         open_ = [m for m in here if m.is_true("Accepted") and not m.spec.group and not state.workload(m).pods]

@@ -11,10 +11,9 @@ from flexinfer.api.reasons import Reason
 from flexinfer.api.sharedgroup import GroupProcess, HeldDevice
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, DeviceProcess, NodeFacts
-from flexinfer.placer.fit import STALE_SECONDS
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.actions import written as applied
-from flexinfer.state.observed import ObservedState
+from flexinfer.state.observed import STALE_SECONDS, ObservedState
 from tests.builders import NOW, a_condition, a_group, a_holder, a_pod, a_state, all_true, running
 from tests.unit.placer.settling import settle
 from tests.unit.placer.test_decide import (

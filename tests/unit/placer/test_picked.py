@@ -15,7 +15,7 @@ from flexinfer.placer.keys import touched
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
-from tests.builders import NOW, a_model, a_node, a_pod, a_state, all_true, running
+from tests.builders import NOW, a_model, a_node, a_pod, a_state, all_true, devices_of, running
 
 CARD = Gpu(vendor="nvidia", vram_estimate_mb=8000)
 PLACED = Placement(
@@ -65,7 +65,7 @@ def test_the_placement_names_the_device_that_the_pod_has_got() -> None:
     """With its memory; node and architecture stay, so that the engine is not restarted."""
     written = placement(a_world("GPU-2"))
     assert written is not None
-    assert (written.node, written.devices) == ("a", placed_devices(["GPU-2"], 8000, {"GPU-2": 24000}))
+    assert (written.node, written.devices) == ("a", devices_of({"GPU-2": 24000}, 8000))
     assert (written.architecture, written.footprint_mb) == (PLACED.architecture, 8000)
 
 

@@ -11,8 +11,8 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.nodes import Device, NodeFacts
 from flexinfer.placer import decide as deciding
-from flexinfer.placer.state import should_run
 from flexinfer.state.actions import WriteStatus
+from flexinfer.state.index import should_run
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_model, a_node, a_pod, a_state, running
 from tests.keyed import on_all_models

@@ -64,7 +64,7 @@ def observed_after(api: Api, *deliveries: Any, seconds: float = 2 * CONFIRM_SECO
             perform=no_effects,
             subscriptions=Subscriptions(),
             memory=None,
-            observe=lambda state, _memory: latest.__setitem__(0, state),
+            observers=(lambda state, _memory: latest.__setitem__(0, state),),
         )
         task = asyncio.create_task(run_controller(a_runtime(bus=bus, cluster=api), controller))
         await asyncio.sleep(seconds)

@@ -33,11 +33,11 @@ T = TypeVar("T")
 
 
 class Library:
-    """The management library; `proc` tells whose the processes are, `sys` is the root of sysfs."""
+    """The management library; `proc` tells whose the processes are."""
 
-    def __init__(self, proc: ProcessTable, sys: Path = sysfs.SYS) -> None:
+    def __init__(self, proc: ProcessTable) -> None:
         self._open = False
-        self._proc, self._sys = proc, sys
+        self._proc = proc
         self._xids = Xids()
 
     def probe(self) -> ProbeResult:
@@ -101,7 +101,7 @@ class Library:
 
     def _remedy(self) -> str:
         """Return what to do if there are devices that the library does not see, or that there is none."""
-        present = sysfs.described(sysfs.gpus_on_pci(self._sys, _PCI_VENDOR))
+        present = sysfs.described(sysfs.gpus_on_pci(sysfs.SYS, _PCI_VENDOR))
         if not present:
             return "" if _in_wsl() else "; no NVIDIA GPU is on the PCI bus"
         return (

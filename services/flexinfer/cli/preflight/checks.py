@@ -10,7 +10,7 @@ from flexinfer.api.model import ModelSpec
 from flexinfer.api.numbers import counted
 from flexinfer.cli.preflight import gpus, pulling
 from flexinfer.cli.preflight.objects import Definition, Workload
-from flexinfer.cli.preflight.view import MISSING, OK, UNKNOWN, WARNING, Finding, View
+from flexinfer.cli.preflight.view import MISSING, OK, UNKNOWN, WARNING, Finding, View, unread
 
 Check = Callable[[View], Iterator[Finding]]
 DEFINITIONS = tuple(f"{plural}.{GROUP}" for plural in (PLURAL, GROUP_PLURAL, LEASE_PLURAL))
@@ -26,7 +26,7 @@ def findings(view: View) -> list[Finding]:
 
 def _definitions(view: View) -> Iterator[Finding]:
     if view.definitions is None:
-        yield _unread("crds", "customresourcedefinitions")
+        yield unread("crds", "customresourcedefinitions")
         return
     by_name = {one.metadata.name: one for one in view.definitions}
     if missing := [name for name in DEFINITIONS if name not in by_name]:
@@ -79,7 +79,7 @@ def _components(view: View) -> Iterator[Finding]:
     if view.local:
         yield from _processes(view)
     elif view.workloads is None:
-        yield _unread("components", "deployments")
+        yield unread("components", "deployments")
     elif not view.workloads:
         remedy = "kubectl apply -k deploy/, or helm install (docs/how-to/install.md)"
         yield Finding(
@@ -135,7 +135,7 @@ def _storage(view: View) -> Iterator[Finding]:
         message = f"nothing can be written into {view.unwritable}; changes are rejected until there is room"
         yield Finding("storage", MISSING, message, "free space on that disk")
     if view.storage_classes is None:
-        yield _unread("storage", "storageclasses")
+        yield unread("storage", "storageclasses")
         return
     names = [one.metadata.name for one in view.storage_classes]
     default = [
@@ -168,7 +168,7 @@ def _nats(view: View) -> Iterator[Finding]:
     if view.local:
         return
     if view.claims is None:
-        yield _unread("nats", "persistentvolumeclaims")
+        yield unread("nats", "persistentvolumeclaims")
         return
     claims = [claim for claim in view.claims if claim.metadata.name.startswith(_VOLUME)]
     unbound = [
@@ -188,10 +188,6 @@ def _nats(view: View) -> Iterator[Finding]:
             f"the volume of NATS is missing: no PVC {_VOLUME}0 in {SYSTEM_NAMESPACE}",
             f"kubectl -n {SYSTEM_NAMESPACE} describe statefulset flexinfer-nats",
         )
-
-
-def _unread(check: str, plural: str) -> Finding:
-    return Finding(check, UNKNOWN, f"this user may not list {plural}", f"kubectl auth can-i list {plural}")
 
 
 CHECKS: Sequence[Check] = (

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from flexinfer.api.labels import GPU_RESOURCES, GPU_VENDOR_LABEL
 from flexinfer.api.quantity import milli
 from flexinfer.cli.preflight.objects import Node
-from flexinfer.cli.preflight.view import MISSING, OK, UNKNOWN, WARNING, Finding, View
+from flexinfer.cli.preflight.view import MISSING, OK, WARNING, Finding, View, unread
 
 _HOW = "docs/how-to/bind-a-gpu.md"
 _SETTINGS = ("FLEXINFER_RUNTIME_CLASS", "FLEXINFER_RUNTIME_CLASS_NVIDIA", "FLEXINFER_RUNTIME_CLASS_AMD")
@@ -17,12 +17,7 @@ def runtime_classes(view: View) -> Iterator[Finding]:
     if not origins or view.local:
         return
     if view.runtime_classes is None:
-        yield Finding(
-            "runtime-classes",
-            UNKNOWN,
-            "this user may not list runtimeclasses",
-            "kubectl auth can-i list runtimeclasses",
-        )
+        yield unread("runtime-classes", "runtimeclasses")
         return
     handlers = {one.metadata.name: one.handler for one in view.runtime_classes}
     node_handlers = {handler.name for node in view.nodes or () for handler in node.status.runtime_handlers}
@@ -64,7 +59,7 @@ def _named(view: View) -> dict[str, str]:
 def devices(view: View) -> Iterator[Finding]:
     """Yield, for each node with GPUs, by what Pods get them."""
     if view.nodes is None:
-        yield Finding("gpus", UNKNOWN, "this user may not list nodes", "kubectl auth can-i list nodes")
+        yield unread("gpus", "nodes")
         return
     owners = [node for node in view.nodes if node.metadata.labels.get(GPU_VENDOR_LABEL) in GPU_RESOURCES]
     plugin_nodes = [
@@ -77,20 +72,12 @@ def devices(view: View) -> Iterator[Finding]:
     if not owners and not plugin_nodes:
         users = [model.key for model in view.models or () if model.spec.devices]
         message = "no node has a GPU that the agent sees"
-        if users:
-            yield Finding(
-                "gpus",
-                MISSING,
-                f"{message}; {len(users)} Models need one, such as {users[0]}",
-                "docs/how-to/find-a-gpu.md",
-            )
-        else:
-            yield Finding(
-                "gpus",
-                WARNING,
-                f"{message}: Models with spec.gpu cannot be placed",
-                "docs/how-to/find-a-gpu.md",
-            )
+        status, effect = (
+            (MISSING, f"; {len(users)} Models need one, such as {users[0]}")
+            if users
+            else (WARNING, ": Models with spec.gpu cannot be placed")
+        )
+        yield Finding("gpus", status, f"{message}{effect}", "docs/how-to/find-a-gpu.md")
 
 
 def _of_plugin(view: View, node: Node) -> Finding:

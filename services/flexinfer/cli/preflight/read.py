@@ -25,6 +25,7 @@ from flexinfer.runtime.kubernetes.api import (
     ForbiddenError,
     Kind,
     NotFoundError,
+    get_or_none,
 )
 from localkube import files
 
@@ -118,9 +119,6 @@ async def _secrets(api: Cluster, view: View) -> dict[tuple[str, str], bool | Non
 
 async def _exists(api: Cluster, namespace: str, name: str) -> bool | None:
     try:
-        await api.get(objects.SECRETS, namespace, name)
-    except NotFoundError:
-        return False
+        return await get_or_none(api, objects.SECRETS, namespace, name) is not None
     except ForbiddenError:
         return None
-    return True

@@ -22,6 +22,11 @@ class Finding(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
+def unread(check: str, plural: str) -> Finding:
+    """Return that a check needs objects which this user may not list."""
+    return Finding(check, UNKNOWN, f"this user may not list {plural}", f"kubectl auth can-i list {plural}")
+
+
 class ProcessState(msgspec.Struct, frozen=True):
     """A process of a local instance: `state` is healthy, not ready or down."""
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import aiohttp
 
+from flexinfer.api.durations import back_off
 from flexinfer.api.reason import Reason
 from flexinfer.prefetcher.download import outbound
 from flexinfer.prefetcher.download.blob import Blob
@@ -225,6 +226,4 @@ def _parts(blobs: Iterable[Blob]) -> Iterator[tuple[Blob, int]]:
 
 def _back_off(failures: int, error: Exception) -> float:
     wait = error.wait if isinstance(error, _PartError) else 0.0
-    return min(
-        _LONGEST_WAIT, max(wait, min(_LONGEST_BACK_OFF, _FIRST_BACK_OFF * 2.0 ** min(failures - 1, 8)))
-    )
+    return min(_LONGEST_WAIT, max(wait, back_off(_FIRST_BACK_OFF, failures - 1, _LONGEST_BACK_OFF)))

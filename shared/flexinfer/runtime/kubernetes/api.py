@@ -180,6 +180,14 @@ class Cluster(Protocol):
         ...
 
 
+async def get_or_none(cluster: Cluster, kind: Kind[T], namespace: str, name: str) -> T | None:
+    """Return one object as the API server holds it now; None if there is none. Raises ApiError."""
+    try:
+        return await cluster.get(kind, namespace, name)
+    except NotFoundError:
+        return None
+
+
 __all__ = [
     "CLAIMS",
     "CLAIM_EVENTS",
@@ -208,4 +216,5 @@ __all__ = [
     "Listing",
     "NotFoundError",
     "UnavailableError",
+    "get_or_none",
 ]

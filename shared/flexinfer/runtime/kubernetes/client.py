@@ -29,7 +29,13 @@ from flexinfer.runtime.kubernetes.api import (
 from flexinfer.runtime.kubernetes.credentials import AccessError
 from flexinfer.runtime.kubernetes.errors import Status, error_of, error_of_status
 from flexinfer.runtime.kubernetes.responses import Named, ObjectList, Versioned, WatchLine
-from flexinfer.runtime.kubernetes.transport import Limits, NoAnswerError, Response, Transport
+from flexinfer.runtime.kubernetes.transport import (
+    Limits,
+    NoAnswerError,
+    Request,
+    Response,
+    Transport,
+)
 from flexinfer.runtime.readiness import ProblemReporter, no_reporter
 
 log = logging.getLogger(__name__)
@@ -111,7 +117,7 @@ class KubernetesClient:
         """
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         limits = Limits(connect=_REQUEST_SECONDS, quiet=self._silence)
-        async with self._request("GET", _path(kind, ""), query=query, limits=limits) as response:
+        async with self._request(Request("GET", _path(kind, ""), query, limits)) as response:
             if response.status != 200:  # noqa: PLR2004
                 raise error_of(response.status, await response.read(), response.headers)
             async for line in response.lines():
@@ -201,11 +207,12 @@ class KubernetesClient:
         content: str = "json",
     ) -> bytes:
         data = None if body is None else msgspec.json.encode(body)
+        request = Request(method, path, query or {}, Limits(total=_REQUEST_SECONDS), data, content)
         async with self._calls:
             if method != "GET" and not self._may_write():
                 raise UnavailableError(f"{method} {path}: not sent: this replica is not the leader")
             try:
-                answer = await self._answer(method, path, query or {}, data, content)
+                answer = await self._answer(request)
             except UnavailableError as error:
                 self._report_problem("api", f"no call to the API server succeeds: {error}")
                 raise
@@ -215,37 +222,21 @@ class KubernetesClient:
             self._report_problem("api", None)
             return answer
 
-    async def _answer(
-        self, method: str, path: str, query: Mapping[str, str], data: bytes | None, content: str
-    ) -> bytes:
-        limits = Limits(total=_REQUEST_SECONDS)
-        async with self._request(
-            method, path, query=query, data=data, content=content, limits=limits
-        ) as response:
+    async def _answer(self, request: Request) -> bytes:
+        async with self._request(request) as response:
             answer = await response.read()
             if response.status >= 400:  # noqa: PLR2004
                 raise error_of(response.status, answer, response.headers)
             return answer
 
     @contextlib.asynccontextmanager
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        limits: Limits,
-        data: bytes | None = None,
-        content: str = "json",
-    ) -> AsyncIterator[Response]:
-        headers = {"Accept": "application/json", "Content-Type": f"application/{content}"}
+    async def _request(self, request: Request) -> AsyncIterator[Response]:
         try:
-            async with self._transport.request(
-                method, path, query=query, headers=headers, data=data, limits=limits
-            ) as response:
+            async with self._transport.request(request) as response:
                 yield response
         except (TimeoutError, NoAnswerError, AccessError, OSError) as error:
-            raise UnavailableError(f"{method} {path}: {str(error) or type(error).__name__}") from error
+            reason = str(error) or type(error).__name__
+            raise UnavailableError(f"{request.method} {request.path}: {reason}") from error
 
 
 def _path(kind: Kind[T], namespace: str, name: str = "") -> str:

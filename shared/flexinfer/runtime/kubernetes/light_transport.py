@@ -12,12 +12,12 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from typing import NamedTuple
-from urllib.parse import SplitResult, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from flexinfer.api.address import host_port
 from flexinfer.runtime.kubernetes.credentials import AccessError
 from flexinfer.runtime.kubernetes.kubeconfig import Access
-from flexinfer.runtime.kubernetes.transport import Limits, NoAnswerError
+from flexinfer.runtime.kubernetes.transport import NoAnswerError, Request
 
 _PORTS = {"http": 80, "https": 443}
 _UNAUTHORIZED = 401
@@ -63,23 +63,14 @@ class LightTransport:
         self._proxy = urlsplit(proxy) if proxy else None
 
     @contextlib.asynccontextmanager
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        data: bytes | None,
-        limits: Limits,
-    ) -> AsyncIterator[_Answer]:
+    async def request(self, request: Request) -> AsyncIterator[_Answer]:
         """Send a request and yield its answer, of any status. Raises NoAnswerError, TimeoutError, OSError, AccessError."""
-        if limits.total is None:
+        seconds = request.limits.total
+        if seconds is None:
             raise ValueError("a request without a limit would hold its thread without end")
-        target = f"{self._server.path}{path}" + (f"?{urlencode(query)}" if query else "")
-        all_headers = {**headers, **await self._access.credentials.headers()}
-        async with asyncio.timeout(limits.total):
-            answer = await asyncio.to_thread(self._ask, method, target, all_headers, data, limits.total)
+        headers = {**request.headers, **await self._access.credentials.headers()}
+        async with asyncio.timeout(seconds):
+            answer = await asyncio.to_thread(self._ask, request, headers, seconds)
         if answer.status == _UNAUTHORIZED:
             self._access.credentials.reject()
         yield answer
@@ -89,12 +80,11 @@ class LightTransport:
         """Yield a way to the same server; connections are never shared."""
         yield self
 
-    def _ask(
-        self, method: str, target: str, headers: Mapping[str, str], data: bytes | None, seconds: float
-    ) -> _Answer:
+    def _ask(self, request: Request, headers: Mapping[str, str], seconds: float) -> _Answer:
         connection, prefix, additions = self._connection(seconds)
+        target = prefix + self._server.path + request.target
         try:
-            connection.request(method, prefix + target, data, {**headers, **additions})
+            connection.request(request.method, target, request.data, {**headers, **additions})
             response = connection.getresponse()
             fields = {name.title(): value for name, value in response.getheaders()}
             return _Answer(response.status, fields, response.read())

@@ -5,8 +5,7 @@ and errors of the Kubernetes API are `client`'s.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
-from urllib.parse import urlencode
+from collections.abc import AsyncIterator
 
 from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- before all that imports aiohttp
 
@@ -14,7 +13,7 @@ from flexinfer.runtime import without_authorities as _first  # noqa: F401 -- bef
 import aiohttp
 
 from flexinfer.runtime.kubernetes.kubeconfig import Access
-from flexinfer.runtime.kubernetes.transport import Limits, NoAnswerError
+from flexinfer.runtime.kubernetes.transport import NoAnswerError, Request
 
 _READ_BYTES = 1 << 21
 """An object may be this large, and a watch sends it in one line."""
@@ -28,27 +27,18 @@ class PooledTransport:
         self._access, self._session, self._proxy = access, session, proxy
 
     @contextlib.asynccontextmanager
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        data: bytes | None,
-        limits: Limits,
-    ) -> AsyncIterator["_Response"]:
+    async def request(self, request: Request) -> AsyncIterator["_Response"]:
         """Send a request and yield its response, of any status. Raises NoAnswerError, TimeoutError, OSError, AccessError."""
-        url = f"{self._access.server}{path}" + (f"?{urlencode(query)}" if query else "")
+        limits = request.limits
         timeout = aiohttp.ClientTimeout(
             total=limits.total, sock_connect=limits.connect, sock_read=limits.quiet
         )
         try:
             async with self._session.request(
-                method,
-                url,
-                data=data,
-                headers={**headers, **await self._access.credentials.headers()},
+                request.method,
+                self._access.server + request.target,
+                data=request.data,
+                headers={**request.headers, **await self._access.credentials.headers()},
                 timeout=timeout,
                 proxy=self._proxy or None,
                 server_hostname=self._access.server_name or None,

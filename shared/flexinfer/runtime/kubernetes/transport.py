@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -24,6 +25,27 @@ class Limits(msgspec.Struct, frozen=True):
     total: float | None = None
     connect: float | None = None
     quiet: float | None = None
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is asked: JSON, by a body of the type `content` if there is one. Credentials are the transport's to add."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    limits: Limits
+    data: bytes | None = None
+    content: str = "json"
+
+    @property
+    def target(self) -> str:
+        """Its path with the query."""
+        return self.path + (f"?{urlencode(self.query)}" if self.query else "")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its headers."""
+        return {"Accept": "application/json", "Content-Type": f"application/{self.content}"}
 
 
 class Response(Protocol):
@@ -51,16 +73,7 @@ class Response(Protocol):
 class Transport(Protocol):
     """An open session. Requests raise NoAnswerError, TimeoutError or OSError without an answer, AccessError without credentials."""
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        data: bytes | None,
-        limits: Limits,
-    ) -> AbstractAsyncContextManager[Response]:
+    def request(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """Send a request and yield its response, of any status."""
         ...
 

@@ -20,11 +20,11 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from flexinfer.api.services import STATE_KINDS
-from flexinfer.events import events, subjects
+from flexinfer.events import codec, events, subjects
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.clock import monotonic
 from flexinfer.runtime.mailbox import Mailbox
-from flexinfer.runtime.nats import codec
+from flexinfer.runtime.nats import message_headers
 from flexinfer.runtime.nats.connection import ApiReply, Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError, ServerClock, read
 from flexinfer.runtime.nats.state_digest import StateDigest
@@ -68,7 +68,11 @@ class NatsBus:
         """Publish an event; drops it while NATS is unavailable. Returns whether NATS has taken it (see `runtime.Bus`)."""
         if not self._connection.up:
             return False
-        subject, body, headers = subjects.subject_of(event), codec.encode(event), codec.headers(event)
+        subject, body, headers = (
+            subjects.subject_of(event),
+            codec.encode(event),
+            message_headers.of_event(event),
+        )
         with contextlib.suppress(NatsError, OSError, TimeoutError, msgspec.MsgspecError):
             if subjects.kind_of(subject) in subjects.LIVE_KINDS:
                 return await self._stored(subject, body, headers)
@@ -206,7 +210,7 @@ class _Session:
                     self._clock.read(message.metadata.timestamp)
                 await self._compare(message)
             elif kind in STATE_KINDS:
-                deletion = codec.DELETED_HEADER in (message.headers or {})
+                deletion = message_headers.DELETED in (message.headers or {})
                 self._digest.take(message.subject, message.metadata.sequence.stream, deletion=deletion)
                 if kind in self._subscriptions.state:
                     await self._deliver(message, consumer.age(message.metadata.timestamp))

@@ -14,11 +14,11 @@ import msgspec
 from nats.errors import Error as NatsError
 
 from flexinfer.api.services import STATE_KINDS
-from flexinfer.events import events, subjects
+from flexinfer.events import codec, events, subjects
 from flexinfer.events.codec import StreamEntry
 from flexinfer.events.events import StateEvent
 from flexinfer.runtime.clock import monotonic
-from flexinfer.runtime.nats import codec
+from flexinfer.runtime.nats import message_headers
 from flexinfer.runtime.nats.connection import Connection, NatsUnavailableError, StreamError
 from flexinfer.runtime.nats.consumer import OrderedConsumer, ReplayRequiredError
 from flexinfer.runtime.nats.state_digest import StateDigest
@@ -152,7 +152,7 @@ class StateStream:
         async for message in consumer.messages():
             sequence = message.metadata.sequence.stream
             if subjects.kind_of(message.subject) in STATE_KINDS:
-                deletion = codec.DELETED_HEADER in (message.headers or {})
+                deletion = message_headers.DELETED in (message.headers or {})
                 self._hold(message.subject, sequence, None if deletion else message.data)
             else:
                 self._watermark_sequence = sequence
@@ -184,9 +184,9 @@ class StateStream:
         self._in_flight += 1
         self._quiet.clear()
         try:
-            headers = codec.headers(event)
+            headers = message_headers.of_event(event)
             if body is None and self._deletions_expire:
-                headers[codec.EXPIRY_HEADER] = str(self._deletion_seconds)
+                headers[message_headers.EXPIRY] = str(self._deletion_seconds)
             sequence = await self._store(subject, data, headers, entry.sequence if entry else 0)
             self._hold(subject, sequence, body)
         finally:
@@ -201,7 +201,7 @@ class StateStream:
         `expected_sequence` is the sequence of the subject's last message, 0 for none. Raises StaleWriteError if it is another,
         also because a deletion has expired since; NatsUnavailableError.
         """
-        headers |= {codec.EXPECTED_HEADER: str(expected_sequence)}
+        headers |= {message_headers.EXPECTED: str(expected_sequence)}
         try:
             reply = await self._writer.request(subject, body, seconds=_ACK_SECONDS, headers=headers)
         except (NatsError, TimeoutError, OSError) as error:
@@ -230,7 +230,7 @@ class StateStream:
                 stream_created=self.created, counts=self._digest.counts, sums=self._digest.sums
             )
             subject, body = subjects.subject_of(watermark), codec.encode(watermark)
-            headers = codec.headers(watermark)
+            headers = message_headers.of_event(watermark)
             sequence = await self._store(subject, body, headers, self._watermark_sequence)
             if sequence != self._last + 1:
                 self._suspect.set()  # rolled back, created again, or written by another

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from flexinfer.events import events
-from flexinfer.runtime.nats import codec
+from flexinfer.runtime.nats import message_headers
 
 STEP = events.HistoryRecorded(
     namespace="default",
@@ -20,7 +20,10 @@ STEP = events.HistoryRecorded(
 def test_a_step_that_is_published_twice_has_one_id() -> None:
     """The stream keeps it once, whenever it was written."""
     again = msgspec.structs.replace(STEP, at="12:00:01.500")
-    assert codec.headers(STEP)[codec.ID_HEADER] == codec.headers(again)[codec.ID_HEADER]
+    assert (
+        message_headers.of_event(STEP)[message_headers.ID]
+        == message_headers.of_event(again)[message_headers.ID]
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,9 +32,12 @@ def test_a_step_that_is_published_twice_has_one_id() -> None:
 def test_the_same_step_of_another_start_has_another_id(other: dict[str, object]) -> None:
     """Each start is written as a later version of the Model."""
     another = msgspec.structs.replace(STEP, **other)
-    assert codec.headers(STEP)[codec.ID_HEADER] != codec.headers(another)[codec.ID_HEADER]
+    assert (
+        message_headers.of_event(STEP)[message_headers.ID]
+        != message_headers.of_event(another)[message_headers.ID]
+    )
 
 
 def test_state_has_no_id() -> None:
     """De-duplication is per stream: an id on two subjects, or a republish after a loss, would be dropped."""
-    assert codec.ID_HEADER not in codec.headers(events.NodeDeleted(name="a"))
+    assert message_headers.ID not in message_headers.of_event(events.NodeDeleted(name="a"))

@@ -12,7 +12,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.workload import ClaimFacts, JobFacts
 from flexinfer.prefetcher import decide as deciding
-from flexinfer.prefetcher import jobs, kept
+from flexinfer.prefetcher import jobs, page_cache
 from flexinfer.prefetcher.effects import DeleteJob, EnsureJob
 from flexinfer.prefetcher.memory import EnsureFailed, JobRetried, Memory, remember
 from flexinfer.prefetcher.perform import perform
@@ -60,7 +60,7 @@ def cached(strategy: str = "Memory", message: str = MESSAGE, **changes: Any) -> 
 
 def keeper(model: Model, **facts: Any) -> JobFacts:
     """Return the Job that keeps a Model's weights in memory."""
-    keeping = kept.plan_of(model, fetching(model))
+    keeping = page_cache.plan_of(model, fetching(model))
     assert keeping is not None
     all_facts: dict[str, Any] = {"name": keeping.job_name(model), "uid": "job-1", "active": 1}
     return JobFacts(**(all_facts | facts))
@@ -101,13 +101,13 @@ def test_weights_that_are_complete_are_kept_in_memory() -> None:
 )
 def test_nothing_else_is_kept_in_memory(model: Model) -> None:
     """Another strategy, weights that are not complete, a Model without a node."""
-    assert kept.plan_of(model, fetching(model)) is None
+    assert page_cache.plan_of(model, fetching(model)) is None
 
 
 def test_the_job_requests_the_memory_of_the_files_and_reads_as_the_engine_does() -> None:
     """It only reads, has no deadline, and the scheduler counts what it asks for."""
     model = cached()
-    keeping = kept.plan_of(model, fetching(model))
+    keeping = page_cache.plan_of(model, fetching(model))
     assert keeping is not None
     spec = jobs.keeping(model, keeping, SIZE, "ours")["spec"]
     [container] = spec["template"]["spec"]["containers"]

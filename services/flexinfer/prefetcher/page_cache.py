@@ -1,8 +1,8 @@
-"""Kept: the Job of strategy Memory, which keeps downloaded weights in the page cache of the Model's node. Pure.
+"""Page cache: the Job of strategy Memory, which keeps downloaded weights in the page cache of the Model's node. Pure.
 
-It is created once Cached is True and no engine is being started, and exists while the Model has a node and the PVC stays: its name has a digest of path, node and size, so that
-what moves is another Job. It never ends by itself. What it does not get is said in the message of Cached, which stays True:
-an engine starts all the same, at the speed of the disk.
+It is created once Cached is True and no engine is being started, and exists while the Model has a node and the PVC stays: its name has a
+digest of path, node and size, so that what moves is another Job. It never ends by itself. What it does not get is said in the message of
+Cached, which stays True: an engine starts all the same, at the speed of the disk.
 """
 
 from collections.abc import Iterator
