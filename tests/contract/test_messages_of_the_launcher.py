@@ -26,6 +26,7 @@ from flexinfer.launcher import (
     overdue,
     prompt_cache,
     restore,
+    retry,
     start,
     status,
     stop,
@@ -145,7 +146,7 @@ def pods_that_ended(quoted: str) -> Iterator[str]:
             for failures, always_on in itertools.product((1, 2, 6), (True, False)):
                 cause = conditions.clause(f"Pod failed ({quoted}")
                 for helps in ("", *(f"; {text}" for text in REMEDIES.values())):
-                    yield loading.after_failure(f"{cause})", failures, always_on=always_on, helps=helps)[1]
+                    yield retry.after_failure(f"{cause})", failures, always_on=always_on, helps=helps)[1]
     rejected = with_messages(
         a_start(ready=("False", Reason.CREATE_REFUSED)),
         Ready=f"the API server rejected it: {conditions.clause(quoted)}",

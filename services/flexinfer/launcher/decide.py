@@ -19,7 +19,7 @@ from flexinfer.api import conditions
 from flexinfer.api.labels import RUNNING_FINALIZER
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
-from flexinfer.launcher import drain, loading, status, unresponsive
+from flexinfer.launcher import drain, loading, retry, status, unresponsive
 from flexinfer.launcher.effects import Action, Protect, Purpose, Relabel, RestoreService, Start, Stop
 from flexinfer.launcher.manifests import STOP_SECONDS, LaunchSettings, engine_pod, service, template
 from flexinfer.launcher.memory import Memory
@@ -106,7 +106,7 @@ def _without_pod(context: ModelContext) -> Iterator[Action]:
         yield from _start_again(context)
     elif view.ready.reason == Reason.CREATE_REFUSED:
         yield from _refused(context)
-    elif loading.pauses_between_turns(view) and context.now < (until := loading.next_attempt(context)):
+    elif retry.pauses_between_turns(view) and context.now < (until := retry.next_attempt(context)):
         yield RequeueAt(until)
     elif not view.memory_checked:
         yield from _wait_for_memory(context)
@@ -150,7 +150,7 @@ def _start_again(context: ModelContext) -> Iterator[Action]:
     """
     view, failures = context.view, context.view.backend.restarts
     if view.ready.reason == Reason.BACK_OFF:
-        until = loading.next_attempt(context)
+        until = retry.next_attempt(context)
         if context.now < until:
             yield RequeueAt(until)
             return
@@ -170,11 +170,11 @@ def _refused(context: ModelContext) -> Iterator[Action]:
         message = "starting with the newer spec"
         yield from status.write_not_ready(context, Reason.STARTING, message, gates=status.RUN_GATES)
         return
-    deadline = loading.refused_until(context)
+    deadline = retry.refused_until(context)
     if context.now >= deadline:
-        yield from loading.give_up_refused(context)
+        yield from retry.give_up_refused(context)
         return
-    retry_at = loading.next_creation(context)
+    retry_at = retry.next_creation(context)
     if context.now < retry_at:
         yield RequeueAt(min(retry_at, deadline))
         return
@@ -210,7 +210,7 @@ def _with_pod(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     elif pod.deleting:
         yield from _terminating(context)
     elif pod.ended or view.ready.failed:
-        yield from loading.failed(context, pod)
+        yield from retry.failed(context, pod)
     elif renewal := drain.renewal_cause(view, pod, context.settings):
         yield from drain.stop(context, renewal, Purpose.RENEW)
     elif context.probe is not None and context.probe.answer.healthy:
@@ -226,7 +226,7 @@ def _gated(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     """
     view = context.view
     if view.ready.given_up:
-        yield from loading.failed(context, pod)
+        yield from retry.failed(context, pod)
     elif cause := drain.unopened_cause(view, pod):
         yield from drain.stop(context, cause, Purpose.RENEW)
     elif view.gates_open and view.memory_checked:

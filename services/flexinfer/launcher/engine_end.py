@@ -3,6 +3,7 @@
 import re
 
 from flexinfer import backends
+from flexinfer.api.conditions import clause
 from flexinfer.api.model import Model
 from flexinfer.backends import failures
 from flexinfer.events.workload import PodFacts
@@ -43,3 +44,8 @@ def remedy(model: Model, pod: PodFacts) -> str:
     less = backend.less_memory if backend is not None and kind is failures.Kind.MEMORY else ""
     helps = less or failures.REMEDIES.get(kind, "")
     return f"; {helps}" if helps else ""
+
+
+def joined(reason: str, message: str) -> str:
+    """Return a reason with what its message adds, if it has one."""
+    return f"{reason}: {clause(message)}" if message else reason

@@ -1,39 +1,30 @@
-"""An engine that does not answer yet: how far its start has come, how long that may take, and what follows a failure. Pure."""
+"""An engine that does not answer yet: how far its start has come, and until when. Pure."""
 
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from flexinfer import backends
-from flexinfer.api import conditions, durations
+from flexinfer.api import conditions
 from flexinfer.api.address import host_port
 from flexinfer.api.conditions import clause
 from flexinfer.api.model import Model
 from flexinfer.api.numbers import counted
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
-from flexinfer.launcher import engine_end, status, unresponsive
-from flexinfer.launcher.effects import Action, Purpose, Stop
-from flexinfer.launcher.manifests import LaunchSettings
-from flexinfer.launcher.view import GATES, RESTART, ModelContext, ModelView
+from flexinfer.launcher import engine_end, retry, status, unresponsive
+from flexinfer.launcher.effects import Action
+from flexinfer.launcher.view import GATES, RESTART, ModelContext
 from flexinfer.state.actions import RequeueAt
 
-ATTEMPTS = 6
-"""Pods in a row that may fail before the start is given up, unless the Model always runs."""
-IMAGE_SECONDS = 120.0
-"""How long an image may fail to be pulled: a kubelet tries some four times in it."""
 BINDING_SECONDS = 0.25
 """A scheduler needs some 10 ms for a Pod that fits: one that is bound within this long is not reported as waiting, which saves a write."""
-_FIRST_BACK_OFF, _LONGEST_BACK_OFF = 1.0, 60.0
-_REQUESTED_BACK_OFF = 5.0
-"""The longest back-off of a Model that always runs while a request waits for it."""
 _IMAGE_BACK_OFF = "ImagePullBackOff"
 _NO_IMAGE = frozenset({"ErrImagePull", _IMAGE_BACK_OFF, "InvalidImageName", "ErrImageNeverPull"})
 _CRASH_LOOP = "CrashLoopBackOff"
 _NODE_WAITS = "; back-off: the node"
 _NO_PROGRAM = "ProgramNotInstalled"
 """What the local node says of an image whose program is not installed (`localkube.kubelet.image_runtimes`)."""
-_NOT_STARTABLE = (Reason.IMAGE_PULL_FAILED, Reason.ENGINE_NOT_INSTALLED)
 _ORDINARY = frozenset({"ContainerCreating", "PodInitializing"})
 """What every container waits for: worth reporting only with a message."""
 _WAS_GATED = "SchedulingGated"
@@ -59,7 +50,7 @@ def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
     if stage.name == SCHEDULING and context.now < (bound_by := _bound_by(context)):
         yield RequeueAt(bound_by)
         return
-    seconds = stage_seconds(view.model, context.settings, stage.reason)
+    seconds = retry.stage_seconds(view.model, context.settings, stage.reason)
     deadline = _progressed_at(context, stage) + seconds
     if view.ready.reason == stage.reason and view.gates_open:
         if context.now >= deadline:
@@ -90,7 +81,7 @@ def _asked_by(context: ModelContext, pod: PodFacts) -> float:
         return math.inf
     if view.ready.unknown and unresponsive.runs_as_ready(view, pod):
         seen_at = context.state.first_seen.get(view.model.uid, -math.inf)
-        return seen_at + stage_seconds(view.model, context.settings, Reason.RESTARTING)
+        return seen_at + retry.stage_seconds(view.model, context.settings, Reason.RESTARTING)
     return -math.inf
 
 
@@ -107,7 +98,7 @@ def _give_up(context: ModelContext, pod: PodFacts, stage: Stage, seconds: float)
     )  # before its process there is no log
     cause = f"no progress for {seconds:g}s: {stage.message.partition(_NODE_WAITS)[0]}; see kubectl {command} -n {namespace} {pod.name}"
     if view.always_on:
-        yield from _back_off_after(context, cause)
+        yield from retry.back_off_after(context, cause)
         return
     backend = status.at_stage(view, stage.name, pod.restarts)
     yield from status.write_not_ready(context, Reason.LOADING_TIMEOUT, cause, backend, status.RUN_GATES)
@@ -139,7 +130,7 @@ def stage_of(context: ModelContext, pod: PodFacts) -> Stage:
         cause = f": {clause(pod.message)}" if pod.message and pod.reason != _WAS_GATED else ""
         return Stage(Reason.STARTING, f"{status.WAITING_FOR_SCHEDULER}{cause}", SCHEDULING)
     reason = "" if pod.reason in _ORDINARY and not pod.message else pod.reason
-    cause = f" ({_joined(reason, pod.message)})" if reason else ""
+    cause = f" ({engine_end.joined(reason, pod.message)})" if reason else ""
     return Stage(Reason.STARTING, f"Pod is starting on node {pod.node}{cause}", IMAGE)
 
 
@@ -158,7 +149,7 @@ def _image_failure(context: ModelContext, pod: PodFacts) -> str:
     reported = ready.reason == Reason.IMAGE_PULL_FAILED
     if reported and (pod.reason == _IMAGE_BACK_OFF or pod.reason not in _NO_IMAGE):
         return ready.message
-    return f"image pull failed: {_joined(pod.reason, pod.message)}"
+    return f"image pull failed: {engine_end.joined(pod.reason, pod.message)}"
 
 
 def _restart(context: ModelContext, pod: PodFacts) -> str:
@@ -185,22 +176,10 @@ def _times(restarts: int) -> str:
     return f"restarted {counted(restarts, 'time')}"
 
 
-def _joined(reason: str, message: str) -> str:
-    return f"{reason}: {clause(message)}" if message else reason
-
-
 def address(model: Model, pod: PodFacts) -> str:
     """Return host:port of a Pod's engine; empty while it has no address."""
     backend = backends.find(model.spec.backend)
     return host_port(pod.ip, backend.port) if backend is not None and pod.ip else ""
-
-
-def stage_seconds(model: Model, settings: LaunchSettings, reason: str) -> float:
-    """Return how long a stage of loading may last, in seconds; what has no image or program is given up sooner."""
-    if reason in _NOT_STARTABLE:
-        return min(settings.loading_seconds, IMAGE_SECONDS)
-    backend = backends.find(model.spec.backend)
-    return max(settings.loading_seconds, backend.loading_seconds if backend is not None else 0)
 
 
 def started_at(context: ModelContext) -> float | None:
@@ -221,87 +200,3 @@ def seconds_since_start(context: ModelContext) -> float:
     """Return how long this start has taken; 0 if its beginning was not observed."""
     began = started_at(context)
     return round(context.now - began, 3) if began is not None else 0.0
-
-
-def failed(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
-    """Yield what follows a Pod that will never run again: report it, then delete it; the next one is created after the back-off."""
-    view = context.view
-    if view.ready.failed:
-        yield Stop(model=view.model, pods=context.pods, purpose=Purpose.CLEAR, cause="its Pod failed")
-        return
-    model = view.model
-    yield from _back_off_after(context, _cause(model, pod), engine_end.remedy(model, pod))
-
-
-def _cause(model: Model, pod: PodFacts) -> str:
-    code = f" with exit code {pod.exit_code}" if pod.exit_code is not None else ""
-    by_engine = bool(pod.reason) and pod.last.partition(": ")[0] == pod.reason
-    last = clause(engine_end.cause(model, pod)) if by_engine else ""
-    return f"Pod failed{code} ({last or _joined(pod.reason or pod.phase, pod.message)})"
-
-
-def _back_off_after(context: ModelContext, cause: str, helps: str = "") -> Iterator[Action]:
-    """Report a failed attempt: when the next one is, or that the start is given up."""
-    view = context.view
-    failures = view.backend.restarts + 1 if view.ready.loading else 1
-    reason, message = after_failure(cause, failures, always_on=view.always_on, helps=helps)
-    backend = status.at_stage(view, "", failures)
-    yield from status.write_not_ready(context, reason, message, backend, status.RUN_GATES)
-
-
-def after_failure(cause: str, failures: int, *, always_on: bool, helps: str = "") -> tuple[Reason, str]:
-    """Return reason and message after so many attempts in a row failed: the next attempt, or that the start is given up."""
-    if failures >= ATTEMPTS and not always_on:
-        message = f"{cause}, {failures} times in a row{helps}; a request or a change of the spec retries"
-        return Reason.LOADING_TIMEOUT, message
-    seconds = back_off(failures)
-    attempts = "" if always_on else f" of {ATTEMPTS}"
-    sooner = (
-        f"; a request retries within {_REQUESTED_BACK_OFF:g}s"
-        if always_on and seconds > _REQUESTED_BACK_OFF
-        else ""
-    )
-    return (
-        Reason.BACK_OFF,
-        f"{cause}{helps}; back-off: attempt {failures + 1}{attempts} in {seconds:g}s{sooner}",
-    )
-
-
-def pauses_between_turns(view: ModelView) -> bool:
-    """Return whether the next Pod is created only after the back-off although Ready is Stopped: the failed one has ended its turn."""
-    return bool(view.turn and view.backend.restarts) and view.ready.reason == Reason.STOPPED
-
-
-def next_attempt(context: ModelContext) -> float:
-    """Return when the next Pod may be created; a request that waits for a Model that always runs is not kept waiting for long."""
-    view, seconds = context.view, back_off(context.view.backend.restarts)
-    if view.always_on and any(a.waiting for a in context.state.activity_of(view.model).values()):
-        seconds = min(seconds, _REQUESTED_BACK_OFF)
-    return context.since(conditions.READY) + seconds
-
-
-def refused_until(context: ModelContext) -> float:
-    """Return how long a Pod may be rejected before the start is given up; without end for a Model that always runs."""
-    view = context.view
-    if view.always_on:
-        return math.inf
-    return context.since(conditions.READY) + stage_seconds(view.model, context.settings, view.ready.reason)
-
-
-def give_up_refused(context: ModelContext) -> Iterator[Action]:
-    """Yield that a start is given up whose Pod the API server rejected up to the deadline."""
-    view = context.view
-    seconds = stage_seconds(view.model, context.settings, view.ready.reason)
-    message = f"Pod rejected for {seconds:g}s: {view.ready.message}"
-    yield from status.write_not_ready(context, Reason.LOADING_TIMEOUT, message, gates=status.RUN_GATES)
-
-
-def next_creation(context: ModelContext) -> float:
-    """Return when a rejected Pod may be created again."""
-    rejections = context.rejections
-    return rejections.at + back_off(rejections.count) if rejections is not None else context.now
-
-
-def back_off(failures: int) -> float:
-    """Return how long to wait after so many failures in a row, in seconds."""
-    return durations.back_off(_FIRST_BACK_OFF, max(0, failures - 1), _LONGEST_BACK_OFF)

@@ -16,9 +16,10 @@ from flexinfer.events.workload import pod_facts
 from flexinfer.launcher import decide as deciding
 from flexinfer.launcher.effects import Purpose, Stop
 from flexinfer.launcher.load_watch import LoadWatch, loaded
-from flexinfer.launcher.loading import BINDING_SECONDS, IMAGE_SECONDS, stage_seconds
+from flexinfer.launcher.loading import BINDING_SECONDS
 from flexinfer.launcher.manifests import LaunchSettings
 from flexinfer.launcher.memory import LOADED_MB, Memory, MemoryLoaded, remember
+from flexinfer.launcher.retry import IMAGE_SECONDS, stage_seconds
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation

@@ -12,8 +12,8 @@ from flexinfer.api.phase import Phase, phase_of
 from flexinfer.api.reasons import REJECTS_REQUESTS, Reason
 from flexinfer.events import events
 from flexinfer.launcher.effects import Purpose, Start, Stop
-from flexinfer.launcher.loading import back_off
 from flexinfer.launcher.memory import CreationRejected, Memory, remember
+from flexinfer.launcher.retry import back_off
 from flexinfer.runtime.kubernetes.api import ForbiddenError
 from flexinfer.state.actions import RequeueAt
 from flexinfer.state.apply import apply_events
