@@ -141,6 +141,7 @@ ERRORS: Mapping[str, Callable[[Model, str], list[RequestError]]] = {
     "model_not_found": lambda *_: [
         errors.model_not_found("gpt", names) for names in ((), ("a",), ("a", "b"))
     ],
+    "models_not_read": lambda *_: [errors.models_not_read()],
     "model_deleted": lambda model, _: [errors.model_deleted(model)],
     "model_failed": lambda model, quoted: [
         errors.model_failed(model, one)

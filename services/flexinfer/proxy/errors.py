@@ -159,6 +159,12 @@ def model_not_found(name: str, available: Sequence[str]) -> RequestError:
     return RequestError(404, message, "model_not_found", param="model")
 
 
+def models_not_read() -> RequestError:
+    """503: which Models there are is not known to a proxy that has just started."""
+    message = f"the proxy has just started and has not read the Models from NATS yet; retry in {RETRY_AFTER_SECONDS}s"
+    return _retryable(message, "starting")
+
+
 def model_ambiguous(name: str, ids: Sequence[str]) -> RequestError:
     """404: a name that means several Models; `ids` are those that mean one each."""
     message = f"model {name!r} means more than one Model: {', '.join(ids)}; send one of these names"

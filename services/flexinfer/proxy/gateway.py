@@ -68,7 +68,8 @@ class Gateway:
 
     @property
     def models(self) -> list[Model]:
-        """All Models."""
+        """All Models. Raises RequestError (503) before they were read."""
+        self._require_complete()
         return list(self._view.table.models.values())
 
     @property
@@ -77,17 +78,23 @@ class Gateway:
         return routing.further_names(self._view.table, self.default_namespace)
 
     def find(self, name: str) -> Model:
-        """Return a Model by the name that clients use; raises RequestError (404)."""
+        """Return a Model by the name that clients use; raises RequestError (404, and 503 before the Models were read)."""
         table = self._view.table
         model = table.models.get(name) if "/" in name else None
         model = model or routing.find_model(name, table, self.default_namespace)
         if model is None:
+            self._require_complete()
             several = routing.candidates(name, table, self.default_namespace)
             if len(several) > 1:
                 raise errors.model_ambiguous(name, several[:_MAX_LISTED])
             ids = {routing.public_id(m, self.default_namespace) for m in table.models.values()}
             raise errors.model_not_found(name, sorted({*ids, *self.further_names})[:_MAX_LISTED])
         return model
+
+    def _require_complete(self) -> None:
+        """Raise RequestError (503) unless all Models were read: one that is missing then does not exist."""
+        if not self._view.is_complete:
+            raise errors.models_not_read()
 
     def match(self, path: str, host: str) -> RouteMatch:
         """Return what path and Host say; raises RequestError (400) for a path that is not valid."""

@@ -16,6 +16,7 @@ from flexinfer.proxy.view import OUTAGE_SECONDS
 from flexinfer.proxy.wait_limits import Wait
 from flexinfer.runtime.runtime import Disconnected
 from flexinfer.runtime.settings import Settings
+from tests.simulation.loop import run
 from tests.unit.proxy.parts import (
     ADDRESS,
     Parts,
@@ -27,6 +28,27 @@ from tests.unit.proxy.parts import (
     settle,
     with_parts,
 )
+
+
+def test_a_proxy_that_has_not_read_the_models_says_so_and_calls_none_missing() -> None:
+    """A client gives up at a 404, and tries again after a 503."""
+
+    async def main() -> None:
+        parts = Parts()
+        follow = asyncio.create_task(parts.view.follow())
+        for ask in (parts.request, lambda: parts.gateway.models, lambda: parts.gateway.find("llama")):
+            with pytest.raises(RequestError) as raised:
+                ask()
+            error = raised.value
+            assert (error.status, error.code, error.retry_after) == (503, "starting", 5)
+        await parts.replay()
+        assert parts.gateway.models == []
+        with pytest.raises(RequestError) as raised:
+            parts.gateway.find("llama")
+        assert (raised.value.status, raised.value.code) == (404, "model_not_found")
+        follow.cancel()
+
+    run(main())
 
 
 def error_of(task: "asyncio.Task[str]") -> RequestError:
