@@ -5,6 +5,7 @@ and does not fit, holders may leave: the room that they make is kept for it, and
 One behind them is granted only what fits beside them all.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 
 import msgspec
@@ -102,7 +103,7 @@ def _silent_at(group: Group, state: ObservedState, now: float) -> Iterator[float
         sample = recent(node, state, now)
         if sample is not None:
             yield sample.stale_at
-        elif now < (due := first_due(node, state)):
+        elif now < (due := first_due(node, state)) < math.inf:
             yield due
 
 

@@ -3,6 +3,8 @@
 A lease waits for it without a deadline, since a grant in doubt could not be taken back: what it waits for and the exits are its message.
 """
 
+import math
+
 from flexinfer.arbiter.member import Member
 from flexinfer.arbiter.memory_release import is_recent
 from flexinfer.state.observed import STALE_SECONDS, ObservedState
@@ -34,6 +36,8 @@ def unseen(member: Member, state: ObservedState, now: float) -> str:
 
 
 def first_due(node: str, state: ObservedState) -> float:
-    """Return until when the first telemetry of a node may still come, as after a start of this process."""
-    connected_at = state.connected_since
-    return connected_at + STALE_SECONDS if connected_at is not None and node not in state.gpus else 0.0
+    """Return until when telemetry of a node may still come since NATS is connected; infinite while it is not, and nothing that is sent arrives."""
+    connected_at, sample = state.connected_since, state.gpus.get(node)
+    if connected_at is None:
+        return math.inf
+    return 0.0 if sample is not None and sample.at >= connected_at else connected_at + STALE_SECONDS

@@ -277,7 +277,7 @@ def _healthy(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         )
     else:
         reason, message = Reason.READY, f"engine healthy at {address}"
-    seconds = _load_seconds(context, served=is_serving)
+    seconds = _load_seconds(context, served=is_serving or unresponsive.runs_as_ready(view, pod))
     note = f" (loaded in {seconds:g}s)" if seconds and reason == Reason.READY else ""
     backend = status.healthy(view, address, seconds, pod.restarts)
     yield from status.write_ready(context, reason, message + note, backend)

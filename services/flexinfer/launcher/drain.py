@@ -48,7 +48,7 @@ def renewal_cause(view: ModelView, pod: PodFacts, settings: LaunchSettings) -> s
 def unopened_cause(view: ModelView, pod: PodFacts) -> str:
     """Return why the gate of a Pod is not opened, which in a group its turn names already; empty while it may be.
 
-    A turn is not kept for a Model that has to be placed again, or whose weights are not there any more; nor is a start said to go on.
+    A turn is not kept for a Model that has to be placed again, or whose weights are not there any more; nor does its start continue.
     """
     if not pod.gated or (view.turn and view.turn_pod != pod.uid):
         return ""

@@ -52,7 +52,7 @@ def load(context: ModelContext, pod: PodFacts) -> Iterator[Action]:
         return
     seconds = retry.stage_seconds(view.model, context.settings, stage.reason)
     deadline = _progressed_at(context, stage) + seconds
-    if view.ready.reason == stage.reason and view.gates_open:
+    if view.ready.reason == stage.reason:
         if context.now >= deadline:
             yield from _give_up(context, pod, stage, seconds)
             return
@@ -97,7 +97,7 @@ def _give_up(context: ModelContext, pod: PodFacts, stage: Stage, seconds: float)
         "logs" if stage.name in (WEIGHTS, RESTART, unresponsive.STAGE) else "describe pod"
     )  # before its process there is no log
     cause = f"no progress for {seconds:g}s: {stage.message.partition(_NODE_WAITS)[0]}; see kubectl {command} -n {namespace} {pod.name}"
-    if view.always_on:
+    if view.always_on or not view.gates_open:  # what is given up is no start of the newer spec
         yield from retry.back_off_after(context, cause)
         return
     backend = status.at_stage(view, stage.name, pod.restarts)

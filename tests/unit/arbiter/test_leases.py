@@ -333,6 +333,8 @@ def test_a_lease_is_not_granted_a_device_whose_telemetry_an_arbiter_has_not_seen
     wait = "waiting for telemetry of node a: what uses GPU-1 before the lease is not known yet"
     assert wait in told(early, 1)["game"][1]
     assert NOW + STALE_SECONDS in requeues(early, NOW + 1)
+    away = msgspec.structs.replace(free, connected_since=None)
+    assert wait in told(away, 1_000)["game"][1]
     assert told(early, STALE_SECONDS)["game"] == (
         LeaseReason.QUEUED,
         f"position 1 of 1 in group card; {NO_TELEMETRY}",
@@ -362,6 +364,8 @@ def test_a_lease_names_its_exits_once_the_agent_is_removed_and_keeps_no_model_wa
     assert (steps(state, NOW + silent), leavers(state, silent)) == ([], set())
     reason, message = told(state, silent)["game"]
     assert (reason, NO_TELEMETRY in message) == (LeaseReason.QUEUED, True)
+    back = msgspec.structs.replace(state, connected_since=NOW + silent - 1)
+    assert "waiting for telemetry of node a" in told(back, silent)["game"][1]
     alone = Card()
     alone.waits("chat", 1_000)
     state = observed(alone, a_lease(spec={"memory_mb": memory_mb}))

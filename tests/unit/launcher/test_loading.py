@@ -502,3 +502,26 @@ def test_a_failed_pod_says_when_the_next_attempt_is() -> None:
     pod = its_pod(model, phase="Failed", running=False, exit_code=1, reason="Error")
     [action] = decided(model, holding(model, pod))
     assert message(action) == "Pod failed with exit code 1 (Error); back-off: attempt 4 of 6 in 4s"
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_an_engine_of_the_spec_before_that_makes_no_progress_goes_while_the_newer_one_is_prepared(
+    *, always: bool
+) -> None:
+    """It would load without end, and keep its devices, for as long as a download takes; what is given up is no start of the newer spec."""
+    gates = ("Accepted", "Placed", ("Cached", "False", Reason.FETCHING), "Wanted", "Granted")
+    spec = {"generation": 2, "ready_generation": 1, "serverless": {"enabled": not always}}
+    model = a_start(*gates, ready=LOADING, **spec)
+    pod = its_pod(model, generation=1, template="of the spec before")
+    silent = a_probe(model, pod, healthy=False, detail="health check: HTTP 503")
+    early, late = (
+        decided(model, holding(model, pod), silent, after=SETTINGS.loading_seconds + x) for x in (-1, 1)
+    )
+    assert RequeueAt(NOW + SETTINGS.loading_seconds) in early
+    assert [outcome(action) for action in late] == [("False", Reason.BACK_OFF)]
+    assert "no progress for 60s" in message(late[0])
+    failed = a_start(*gates, ready=("False", Reason.BACK_OFF), generation=2)
+    [stop] = decided(failed, holding(failed, pod))
+    assert isinstance(stop, Stop)
+    assert stop.purpose is Purpose.CLEAR
+    assert outcome(*decided(failed)) == ("False", Reason.NOT_STARTED)

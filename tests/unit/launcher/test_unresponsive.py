@@ -88,6 +88,16 @@ def test_an_engine_outlives_an_upgrade_during_which_its_node_was_not_ready_and_t
     assert outcome(again) == READY
 
 
+def test_an_engine_that_answers_again_took_as_long_to_load_as_before() -> None:
+    """Who leaves for whom depends on it."""
+    model = a_start(ready=RESTARTING, backend_status=BackendStatus(loading_stage=STAGE, load_seconds=40.0))
+    pod = its_pod(model)
+    again = write_of(decided(model, holding(model, pod), a_probe(model, pod), after=0.5))
+    backend = after(again).status.backend
+    assert backend is not None
+    assert (backend.load_seconds, message(again)) == (40.0, f"engine healthy at {ADDRESS} (loaded in 40s)")
+
+
 def test_an_engine_that_does_not_answer_is_not_drained_for_an_upgrade() -> None:
     """It has its time to answer again, as without an upgrade."""
     model = silent(RESTARTING)
