@@ -20,7 +20,7 @@ class EngineProbed(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine answered, or what the launcher's own read of its Pod returned.
 
     `key` and `uid` are the Model's. `pod` is the Pod as the API server returned it to the launcher, which may be newer than the observed state;
-    `gone` means that the API server no longer has that Pod. `in_flight` is the engine's own number of requests, None if it was not
+    `gone` means that the API server no longer has that Pod, which was last at `version`. `in_flight` is the engine's own number of requests, None if it was not
     asked or does not report one. `stage` is what the health endpoint of an engine that loads answered.
     """
 
@@ -33,6 +33,7 @@ class EngineProbed(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int | None = None
     pod: PodFacts | None = None
     gone: bool = False
+    version: int = 0
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -192,10 +193,10 @@ def pods_of(model: Model, state: ObservedState, memory: Memory) -> tuple[PodFact
 def _merge(own: dict[str, PodFacts], answer: EngineProbed, model: Model, lost_uids: frozenset[str]) -> None:
     """Add what the launcher itself read last.
 
-    A Pod that the observed state had and no longer has, or that was terminating when it was read and is not there, is not added: it was
+    A Pod that is gone counts as deleted until its deletion is observed, or a later version of it: an API server that was restored has it again. A Pod that the observed state had and no longer has, or that was terminating when it was read and is not there, is not added: it was
     deleted since, and no watch will report it again. Its Model would be Ready without a Pod, or its replacement wait for it without end.
     """
-    if answer.gone:
+    if answer.gone and _is_deleted(own.get(answer.pod_uid), answer.version, lost_uids):
         own.pop(answer.pod_uid, None)
     pod = answer.pod
     if pod is None or pod.model_uid != model.uid:
@@ -208,3 +209,8 @@ def _merge(own: dict[str, PodFacts], answer: EngineProbed, model: Model, lost_ui
         newer = pod.version > newest and not (pod.deleting or pod.uid in lost_uids)
     if newer:
         own[pod.uid] = pod
+
+
+def _is_deleted(pod: PodFacts | None, version: int, lost_uids: frozenset[str]) -> bool:
+    """Return whether what is observed of a Pod is older than its deletion after this version."""
+    return pod is not None and pod.uid not in lost_uids and (pod.deleting or pod.version <= version)

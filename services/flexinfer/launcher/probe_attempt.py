@@ -118,7 +118,12 @@ class ProbeAttempt:
         if pod is None or pod.metadata.uid != target.pod.uid:
             self._remember(
                 EngineProbed(
-                    key=self.model.key, uid=meta.uid, pod_uid=target.pod.uid, healthy=False, gone=True
+                    key=self.model.key,
+                    uid=meta.uid,
+                    pod_uid=target.pod.uid,
+                    healthy=False,
+                    gone=True,
+                    version=target.pod.version,
                 )
             )
             return False

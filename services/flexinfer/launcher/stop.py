@@ -224,7 +224,14 @@ async def _write_overdue(
 
 def _deleted(action: Stop) -> list[EngineProbed]:
     return [
-        EngineProbed(key=action.key, uid=action.model.uid, pod_uid=pod.uid, healthy=False, gone=True)
+        EngineProbed(
+            key=action.key,
+            uid=action.model.uid,
+            pod_uid=pod.uid,
+            healthy=False,
+            gone=True,
+            version=pod.version,
+        )
         for pod in action.pods[-1:]
     ]
 

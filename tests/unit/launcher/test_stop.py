@@ -128,7 +128,7 @@ async def test_a_pod_that_was_terminating_and_no_longer_is_is_decided_on_again()
     assert world.calls == ["get models", "list pods"]
     assert ready_of(world)[1] != Reason.STOPPED
     [probed] = [reply for reply in replies if isinstance(reply, EngineProbed)]
-    memory = remember(Memory(), msgspec.structs.replace(probed, pod=None, gone=True), 1.0)
+    memory = remember(Memory(), msgspec.structs.replace(probed, pod=None, gone=True, version=2**40), 1.0)
     assert not pods_of(there(world), state, memory), "it was held for deleted"
     [known] = pods_of(there(world), state, remember(memory, probed, 2.0))
     assert (known.uid, known.deleting) == (pod(world)["metadata"]["uid"], False)
