@@ -84,6 +84,17 @@ def test_two_of_low_priority_leave_before_one_of_high_priority() -> None:
     assert [name for name, _ in leavers(card.observed(), NOW + 1)] == ["low", "lower"]
 
 
+def test_the_highest_priority_of_those_that_leave_counts_first() -> None:
+    """Two of the middle leave before one of high priority with one of low."""
+    card = Card()
+    card.holds("high", 9_500, priority=90)
+    card.holds("low", 2_000, priority=10)
+    card.holds("middle", 5_750, priority=50)
+    card.holds("other", 5_750, priority=50)
+    card.waits("c", 12_000)
+    assert [name for name, _ in leavers(card.observed(), NOW + 1)] == ["middle", "other"]
+
+
 def test_a_holder_in_use_leaves_at_once_for_a_higher_priority_alone() -> None:
     """Its requests are drained; at the same priority it stays until it is idle, or has stayed minStay."""
     card = Card()

@@ -195,6 +195,14 @@ def test_a_claim_for_a_shared_card_and_another_one_takes_both_whole() -> None:
     assert "is used by default/other" in write.condition.message
 
 
+def test_a_claim_for_a_shared_card_shares_it_beside_a_card_that_is_taken_whole() -> None:
+    """What the driver says of the other card is no matter to a claim for one."""
+    mixed = (*by_dra(FIRST, shared=True), *by_dra(SECOND, name="gpu-9", memory=6 * GIB))
+    holder = in_use(a_placed("other", gpu=CARD, placement=at(shared=True)))
+    placement = placement_of(only_write(*a_box(FIRST, SECOND, dra=mixed), *holder, a_new(gpu=CARD)))
+    assert (placement.uuids, placement.shared) == (("GPU-1",), True)
+
+
 STEPS = DraDevice(driver=DRIVER, memory=24 * GIB, least=4 * GIB, step=4 * GIB, most=16 * GIB)
 
 

@@ -12,6 +12,8 @@ from flexinfer.events.nodes import Device
 from flexinfer.events.workload import PodFacts
 from flexinfer.placer import decide as deciding
 from flexinfer.placer.keys import touched
+from flexinfer.placer.picked import picked
+from flexinfer.placer.state import PlacementState
 from flexinfer.state.actions import WriteStatus
 from flexinfer.state.apply import apply_events
 from flexinfer.state.observed import Observation, ObservedState
@@ -80,6 +82,13 @@ def test_nothing_is_written_while_the_device_is_the_expected_one_or_not_known() 
     """A Pod without a status of its devices, a name that telemetry does not know, another number of devices."""
     for devices in (("GPU-1",), (), ("GPU-9",), ("GPU-1", "GPU-2")):
         assert placement(a_world(*devices)) is None
+
+
+def test_a_pod_that_is_left_on_another_node_says_nothing_of_the_devices_of_this_one() -> None:
+    """Cards of two nodes may have one PCI address."""
+    model, pod = a_running("0000:02:00.0")
+    state = a_state(model, running(model, msgspec.structs.replace(pod, node="b")), a_node("a"), BOTH)
+    assert picked(model, PlacementState(state, model, NOW)) == ()
 
 
 def test_a_device_that_telemetry_names_later_is_looked_up_then() -> None:

@@ -10,7 +10,7 @@ from flexinfer.events.nodes import Device
 from flexinfer.placer.start_order import start_order
 from flexinfer.placer.state import PlacementState
 from flexinfer.state.observed import ObservedState
-from tests.builders import NOW, a_state
+from tests.builders import NOW, a_pod, a_state, running
 from tests.unit.placer.test_decide import CARD, a_gpu_node, a_new, a_placed
 from tests.unit.placer.test_memory import SINCE, wanted
 
@@ -71,3 +71,18 @@ def test_the_devices_of_another_group_are_reserved_whatever_group_comes_before_i
     available = placements.available(newcomer, "a", assigned=False)
     assert available.reserved_for == "second"
     assert available.free["nvidia.com/gpu"] == 1000
+
+
+def test_what_the_members_of_a_group_request_beyond_its_devices_is_not_free() -> None:
+    """Two that run together have requested a time slice each of the one card."""
+    members = [
+        a_placed(name, gpu=Gpu(vendor="nvidia", shared="card", vram_estimate_mb=8000), devices=("a-0",))
+        for name in ("x", "y")
+    ]
+    pods = [running(model, a_pod(model)) for model in members]
+    card = Device(uuid="a-0", total_mb=24_000, free_mb=8_000)
+    sample = GpusObserved(node="a", boot="b", sample=1, devices=(card,))
+    newcomer = a_new("z", gpu=CARD)
+    node = a_gpu_node(count=4, requested={"nvidia.com/gpu": 2000})
+    placements = PlacementState(a_state(node, sample, *members, *pods, newcomer), newcomer, NOW)
+    assert placements.available(newcomer, "a", assigned=False).free["nvidia.com/gpu"] == 2000
