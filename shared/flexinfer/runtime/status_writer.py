@@ -7,7 +7,7 @@ same name. Nothing waits for history and Event. What to write is decided in each
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache, partial
 
@@ -24,7 +24,7 @@ from flexinfer.runtime.event_recorder import Json, record
 from flexinfer.runtime.kubernetes.api import MODELS, ConflictError, InvalidError, NotFoundError, get_or_none
 from flexinfer.runtime.refetch import deletion_of, returned
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.state.actions import WriteStatus, unequal
+from flexinfer.state.actions import WriteStatus
 
 log = logging.getLogger(__name__)
 _JITTER_SECONDS = 0.02
@@ -112,28 +112,38 @@ async def _apply(runtime: Runtime, status: OwnedStatus, base: Model) -> Model:
     }
     manager = f"flexinfer-{runtime.name}"
     latest = await runtime.cluster.apply(MODELS, meta.namespace, body, manager=manager, subresource="status")
-    names = [name for name in unequal(latest, timed) if not isinstance(getattr(timed, name), MonotonicTime)]
-    return await _without_others(runtime, latest, names, timed, values) if names else latest
+    others = [
+        name
+        for own, name in _names(type(timed))
+        if _has_more(msgspec.to_builtins(getattr(latest.status, own)), values.get(name))
+    ]
+    return await _without_others(runtime, latest, others, values) if others else latest
 
 
-async def _without_others(
-    runtime: Runtime, model: Model, names: Sequence[str], status: OwnedStatus, values: Json
-) -> Model:
+def _has_more(value: object, own: object) -> bool:
+    """Return whether a JSON value has anything beside the owner's; what an API server of an older schema has dropped is not looked for."""
+    if isinstance(value, dict):
+        parts: Mapping[str, object] = own if isinstance(own, dict) else {}
+        return any(_has_more(part, parts.get(name)) for name, part in value.items())
+    if isinstance(value, list | tuple):
+        entries: Sequence[object] = own if isinstance(own, list | tuple) else ()
+        return len(value) > len(entries) or any(map(_has_more, value, entries))
+    return bool(value) and own is None
+
+
+async def _without_others(runtime: Runtime, model: Model, names: Sequence[str], values: Json) -> Model:
     """Return the Model with these fields as their owner has them, and nothing else in them. Raises ConflictError if it was written since.
 
     What another client wrote into a field, as one that edits a status by hand, outlives an apply: that removes only what the owner wrote.
     """
-    meta, json_names = model.metadata, dict(_names(type(status)))
+    meta = model.metadata
     log.warning("%s: what another client wrote into status is taken out: %s", meta.key, ", ".join(names))
     operations: list[Json] = [
         {"op": "test", "path": "/metadata/resourceVersion", "value": meta.resource_version}
     ]
-    for name in (json_names[name] for name in names):
-        path = f"/status/{name}"
-        value = values.get(name)
-        operations.append(
-            {"op": "remove", "path": path} if value is None else {"op": "add", "path": path, "value": value}
-        )
+    for name in names:
+        change: Json = {"op": "add", "value": values[name]} if name in values else {"op": "remove"}
+        operations.append({**change, "path": f"/status/{name}"})
     try:
         return await runtime.cluster.patch(
             MODELS, meta.namespace, meta.name, operations, subresource="status"

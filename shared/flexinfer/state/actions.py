@@ -102,7 +102,9 @@ def write_if_changed(model: Model, status: OwnedStatus, gates: tuple[str, ...] =
     for kind, condition in status.conditions.items():
         if not _same(model.condition(kind), condition):
             return WriteStatus(model=model, status=status, gates=gates)
-    return WriteStatus(model=model, status=status, gates=gates) if unequal(model, status) else None
+    if all(_equal(getattr(model.status, name), value) for name, value in fields(status)):
+        return None
+    return WriteStatus(model=model, status=status, gates=gates)
 
 
 def written(write: WriteStatus) -> Model:
@@ -119,11 +121,6 @@ def fields(status: OwnedStatus) -> list[tuple[str, object]]:
     """Return an owner's fields, its conditions aside, as (attribute of `Model.status`, value)."""
     names = [name for name in type(status).__struct_fields__ if name not in OTHER_FIELDS]
     return [(name, getattr(status, name)) for name in names]
-
-
-def unequal(model: Model, status: OwnedStatus) -> list[str]:
-    """Return the fields of an owner, as attributes of `Model.status`, that a Model has otherwise."""
-    return [name for name, value in fields(status) if not _equal(getattr(model.status, name), value)]
 
 
 def unwritten_before(model: Model, kind: str) -> bool:

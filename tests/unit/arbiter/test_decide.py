@@ -306,7 +306,7 @@ def test_a_group_that_is_deleted_in_use_is_drained_and_then_let_go() -> None:
 
 
 def test_a_group_whose_object_others_keep_says_so() -> None:
-    """Nothing is granted by an object that is being deleted: its members waited for a device that was never granted. It is let go once."""
+    """Nothing is granted by an object that is being deleted: its members waited for a device that was never granted. Its finalizer is removed once."""
     deleting: dict[str, Any] = {
         "deletion_timestamp": "2026-11-24T10:00:00Z",
         "finalizers": ("example.com/theirs",),

@@ -260,6 +260,25 @@ def test_a_field_that_its_owner_does_not_have_is_removed() -> None:
     assert quiet.patches == []
 
 
+def test_what_an_api_server_drops_is_not_written_again() -> None:
+    """Its definition is of an earlier release: each write would be two, and change nothing."""
+
+    class Drops(Answers):
+        async def apply(self, kind: Kind[Any], namespace: str, body: Any, **options: Any) -> Model:
+            model = await super().apply(kind, namespace, body, **options)
+            less = Placement(node="a", devices=placed_devices(["GPU-1"], 0))
+            return msgspec.structs.replace(
+                model, status=msgspec.structs.replace(model.status, placement=less)
+            )
+
+    server = Drops(MODEL)
+    placement = Placement(node="a", devices=placed_devices(["GPU-1"], 4000), reason="room")
+    written(
+        server, WriteStatus(model=MODEL, status=PlacedStatus(condition=PLACED.condition, placement=placement))
+    )
+    assert (len(server.bodies), server.patches) == (1, [])
+
+
 def test_a_model_that_was_written_before_that_is_read_again() -> None:
     """The test of its version fails: what is to be taken out is another thing then."""
     server = Keeps(MODEL, None, InvalidError("the test failed", 422), None, None)
