@@ -62,6 +62,8 @@ def touched(before: ObservedState, after: ObservedState, event: AnyEvent) -> Ite
         case events.NodeObserved(name=node) | events.NodeDeleted(name=node):
             yield from _waiting_for(after, node)
             yield from _placed_on(after, node) if _offers(before, node) != _offers(after, node) else ()
+            if (node in before.nodes) is not (node in after.nodes):
+                yield from map(_group_of, after.leases.values())  # where a lease is, if no Model tells
         case _:
             yield from _of_lease(before, after, event)
     if before.proxies is not after.proxies and any_heard_again(before, after):

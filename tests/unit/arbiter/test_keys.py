@@ -10,7 +10,7 @@ from flexinfer.api.lease_reasons import LeaseReason
 from flexinfer.api.membership import GroupMembership
 from flexinfer.api.model import BackendStatus, Gpu
 from flexinfer.api.reasons import Reason
-from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, HeldDevice
+from flexinfer.api.sharedgroup import GRANTED, RELEASING, STOPPED, GroupDevice, HeldDevice
 from flexinfer.api.status import GrantedStatus
 from flexinfer.arbiter import decide as deciding
 from flexinfer.arbiter.keys import group_in, keys, touched
@@ -213,6 +213,21 @@ def test_a_group_of_any_name_has_a_key_that_is_read_back() -> None:
     """Also one with slashes."""
     model = member("a", gpu=Gpu(vendor="nvidia", shared="My/Card!/x"))
     assert ("default", "My/Card!/x") in [group_in(key) for key in keys(a_state(model))]
+
+
+def test_a_node_that_is_deleted_alters_where_a_lease_is_whose_group_was_there_last() -> None:
+    """No Model of the group says where it is."""
+    group = a_group()
+    last = GroupDevice(uuid="GPU-1")
+    group = msgspec.structs.replace(
+        group, status=msgspec.structs.replace(group.status, node="a", devices=(last,))
+    )
+    state = a_state(a_node("a"), group, a_lease(spec={"memory_mb": 100}))
+    deleted, key = events.NodeDeleted(name="a"), "group/default/card"
+    after = apply_events(state, [Observation(deleted, NOW)])
+    assert decided(state, key, NOW) != decided(after, key, NOW)
+    assert key in set(touched(state, after, deleted))
+    assert key in set(touched(after, state, events.NodeObserved(name="a", node=a_node("a"))))
 
 
 def test_telemetry_touches_only_the_groups_that_wait_for_it() -> None:

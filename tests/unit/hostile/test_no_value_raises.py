@@ -188,8 +188,8 @@ def test_no_value_of_a_message_ends_a_component(bodies: list[bytes]) -> None:
     decide_everything(state)
     for controller in CONTROLLERS:
         controller.follow(state)
-        if controller.observe is not None:
-            controller.observe(state, controller.memory)
+        for observe in controller.observers:
+            observe(state, controller.memory)
     list(loaded(state, Memory()))
     awaited_samples(state, NOW)
     resync(state, [], NOW)
