@@ -458,9 +458,11 @@ def test_a_holder_that_outgrew_its_footprint_says_so_with_both_figures() -> None
     )
     card.holds("chat", 8_192)
     card.holds("grown", 8_192, entry_mb=8_192, placement=measured)
+    small = msgspec.structs.replace(measured, devices=placed_devices(["GPU-1"], 2_000), footprint_mb=2_000)
+    card.holds("small", 2_000, entry_mb=2_000, placement=small)
     said = messages(card.observed(), NOW + 1)
     assert "its engine holds 12000 MiB, and 8192 MiB were granted" in said["default/grown"]
-    assert "MiB" not in said["default/chat"]
+    assert not [name for name in ("chat", "small") if "MiB" in said[f"default/{name}"]]
 
 
 def test_an_engine_that_still_loads_counts_with_its_entry() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flexinfer.api import conditions
 from flexinfer.api.membership import GroupMembership
 from flexinfer.api.metadata import Metadata
-from flexinfer.api.model import Gpu, Model
+from flexinfer.api.model import BackendStatus, Gpu, Model
 from flexinfer.api.placement import Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.events import events
@@ -251,6 +251,19 @@ def test_ready_says_where_the_engine_is_and_how_long_it_loaded() -> None:
     pod = its_pod(model)
     [action] = decided(model, holding(model, pod), a_probe(model, pod), after=2.5)
     assert message(action) == f"engine healthy at {ADDRESS} (loaded in 2.5s)"
+
+
+@pytest.mark.parametrize(
+    ("before", "seconds"), [(LOADING, "2.5"), (("Unknown", Reason.NODE_UNREACHABLE), "9")]
+)
+def test_a_start_is_measured_and_an_engine_that_only_was_not_heard_keeps_its_figure(
+    before: tuple[str, str], seconds: str
+) -> None:
+    """It has not loaded again."""
+    model = a_start(ready=before, backend_status=BackendStatus(load_seconds=9.0))
+    pod = its_pod(model)
+    [action] = decided(model, holding(model, pod), a_probe(model, pod), after=2.5)
+    assert message(action) == f"engine healthy at {ADDRESS} (loaded in {seconds}s)"
 
 
 @pytest.mark.parametrize("condition", [None, READY, LOADING, STOPPED])

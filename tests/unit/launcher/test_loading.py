@@ -59,6 +59,15 @@ def test_a_pod_that_waits_for_its_process_is_starting() -> None:
     assert message(action) == "Pod is starting on node a"
 
 
+def test_a_pod_is_reported_as_waiting_once_a_scheduler_has_had_time_to_bind_it() -> None:
+    """Most are bound in milliseconds: that write is saved."""
+    model = a_start(ready=STOPPED)
+    parts = (model, holding(model, its_pod(model, node="", running=False, ip="", phase="Pending")))
+    assert decided(*parts, after=BINDING_SECONDS / 2) == [RequeueAt(NOW + BINDING_SECONDS)]
+    [action] = decided(*parts, after=BINDING_SECONDS)
+    assert outcome(action) == ("False", Reason.STARTING)
+
+
 def test_a_start_that_was_reported_goes_on_being_reported_while_a_scheduler_may_still_bind_it() -> None:
     """Only the first report waits for what a scheduler needs: what holds it up now is said at once."""
     model = with_messages(a_start(ready=("False", Reason.STARTING)), Ready="Pod is starting on node a")
@@ -87,9 +96,9 @@ def test_a_start_whose_beginning_was_not_observed_is_reported_at_once() -> None:
 
 def test_a_running_engine_that_does_not_answer_loads() -> None:
     """Until the first probe says otherwise."""
-    model = a_start(ready=("False", Reason.STARTING))
-    [action] = decided(model, holding(model, its_pod(model)))
-    assert outcome(action) == ("False", Reason.LOADING)
+    for model in (a_start(ready=("False", Reason.STARTING)), a_start()):
+        action = decided(model, holding(model, its_pod(model)))[-1]
+        assert outcome(action) == ("False", Reason.LOADING)
 
 
 def test_an_engine_that_died_is_restarting() -> None:

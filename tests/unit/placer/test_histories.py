@@ -23,6 +23,7 @@ from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_group, a_holder, a_model, a_node, a_pod, a_state, running
 from tests.unit.keyed import check_key
 from tests.unit.placer.settling import observe, settle
+from tests.unit.placer.test_decide import a_gpu_node, a_placed, telemetry
 from tests.unit.placer.test_properties import cpu_of
 
 NAMES = tuple(f"m{i}" for i in range(8))
@@ -292,6 +293,15 @@ def test_a_heartbeat_of_a_node_and_an_equal_sample_touch_nothing() -> None:
     assert observe(state, msgspec.structs.replace(sample, sample=2, devices=(fuller,)), NOW + 1)[1] == [
         waits.key
     ]
+
+
+def test_a_sample_of_a_groups_node_touches_its_member_that_starts_elsewhere() -> None:
+    """It may move there, also while no member holds the devices."""
+    shared = Gpu(vendor="nvidia", shared="card", vram_estimate_mb=8000)
+    idle = a_placed("idle", node="a", wanted=False, gpu=shared, devices=("a-0",))
+    starts = a_placed("starts", node="b", gpu=shared, devices=("b-0",))
+    state = a_state(a_gpu_node("a"), a_gpu_node("b"), idle, starts)
+    assert set(observe(state, telemetry("a", 24_000), NOW)[1]) == {idle.key, starts.key}
 
 
 @pytest.mark.parametrize("seed", range(30))
