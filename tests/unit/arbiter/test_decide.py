@@ -423,12 +423,13 @@ def test_devices_that_telemetry_did_not_name_are_counted(count: int, granted: bo
     assert (("Grant", "a") in steps(a_state(member("a"), a_group(), other, node))) is granted
 
 
-def test_shares_of_a_device_are_not_counted_as_devices() -> None:
+@pytest.mark.parametrize(("budget_mb", "granted"), [(7488, False), (None, True)])
+def test_shares_of_a_device_are_not_counted_as_devices(budget_mb: int | None, granted: bool) -> None:  # noqa: FBT001
     """What a device plugin offers of one GPU that several Pods may have does not tell how many GPUs there are."""
     other = a_group(a_holder("x", devices=("GPU-1",)), name="other")
-    shared = msgspec.structs.replace(
-        other.status, devices=(GroupDevice(uuid="GPU-1", total_mb=8000, budget_mb=7488),)
-    )
+    listed = (GroupDevice(uuid="GPU-1", total_mb=8000, budget_mb=budget_mb),)
+    status = msgspec.structs.replace(other.status, devices=listed)
     node = a_node("a", allocatable={"nvidia.com/gpu": 8000})
-    state = a_state(member("a"), a_group(), msgspec.structs.replace(other, status=shared), node)
-    assert ("Grant", "a") not in steps(state)
+    unnamed = member("a", placement=Placement(vendor="nvidia", node="a"))
+    state = a_state(unnamed, a_group(), msgspec.structs.replace(other, status=status), node)
+    assert (("Grant", "a") in steps(state)) is granted

@@ -73,6 +73,16 @@ def test_the_devices_of_another_group_are_reserved_whatever_group_comes_before_i
     assert available.free["nvidia.com/gpu"] == 1000
 
 
+def test_a_start_takes_as_many_devices_as_it_requests() -> None:
+    """The node does not count them yet."""
+    devices = tuple(Device(uuid=f"a-{n}", total_mb=24_000, free_mb=24_000) for n in range(4))
+    two = a_placed("a", gpu=Gpu(vendor="nvidia", count=2, vram_estimate_mb=8000), devices=("a-0", "a-1"))
+    newcomer = a_new("z", gpu=CARD)
+    sample = GpusObserved(node="a", boot="b", sample=1, devices=devices)
+    placements = PlacementState(a_state(a_gpu_node(count=4), sample, two, newcomer), newcomer, NOW)
+    assert placements.available(newcomer, "a", assigned=False).free["nvidia.com/gpu"] == 2000
+
+
 def test_what_the_members_of_a_group_request_beyond_its_devices_is_not_free() -> None:
     """Two that run together have requested a time slice each of the one card."""
     members = [

@@ -381,6 +381,7 @@ def test_a_job_that_the_api_server_refuses_is_tried_after_a_back_off() -> None:
     memory = remember(Memory(), failed, NOW)
     [action] = deciding.decide(a_state(model, holding(model)), memory, model.key, NOW, settings=SETTINGS)
     assert action == RequeueAt(NOW + FIRST_BACK_OFF)
+    assert memory.ensure_at(model.uid, "other inputs") < NOW
 
 
 def crowd(number: int) -> list[Any]:

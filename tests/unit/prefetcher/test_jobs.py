@@ -51,6 +51,13 @@ def test_only_the_pods_of_a_download_may_reach_the_hub(source: str, *, fetches: 
     assert (FETCHES_LABEL in labels) == fetches
 
 
+@pytest.mark.parametrize(("source", "hours"), [("HF://a/b", 24), ("pvc://models/m.gguf", 1 / 12)])
+def test_a_download_has_a_day_and_a_check_five_minutes(source: str, hours: float) -> None:
+    """A check that hangs keeps its slot no longer, and a large download is not cut off."""
+    model = a_model(source=source)
+    assert job(model, planned(model), SETTINGS)["spec"]["activeDeadlineSeconds"] == hours * 3600
+
+
 def test_a_download_writes_where_the_engine_reads() -> None:
     """The path comes from one function."""
     model = a_model(source="HF://a/b", config={"ggufFile": "q4.gguf", "hfRevision": "v1"})
