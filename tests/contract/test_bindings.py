@@ -137,16 +137,22 @@ def is_adjective(name: str, same: list[Binding], mentioned: set[str]) -> bool:
     )
 
 
+def names_in(function: ast.AST) -> set[str]:
+    """Return all names that a function mentions: variables, attributes and parameters."""
+    nodes = list(ast.walk(function))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return names | {node.arg for node in nodes if isinstance(node, ast.arg)}
+
+
 def violations(path: str, text: str) -> Iterator[str]:
     """Yield each binding of a module that is named by a participle, with the nouns to choose from."""
     for function in functions(ast.parse(text)):
-        mentioned = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-        mentioned |= {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
-        mentioned |= {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
         by_name: dict[str, list[Binding]] = {}
         for binding in bindings(function):
             if binding.name.strip("_").split("_")[-1] in PARTICIPLES:
                 by_name.setdefault(binding.name, []).append(binding)
+        mentioned = names_in(function) if by_name else set[str]()
         for name, same in by_name.items():
             if not is_adjective(name, same, mentioned):
                 nouns = PARTICIPLES[name.strip("_").split("_")[-1]]

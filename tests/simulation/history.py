@@ -30,7 +30,7 @@ AFTERMATH_SECONDS = 14.0
 LOST_SECONDS = SETTINGS.relist_seconds + 4.0
 """How long after the last fault a watch that fell silent, or lost a change, is noticed at the latest: by the next list."""
 SETTLE_SECONDS = 300.0
-QUIET_SECONDS = 10.0
+QUIET_SECONDS = 15.0
 TURN_SECONDS = 4.0
 """Shorter than any turn: a group has a maxWait of 10 s at least."""
 DEMAND_SECONDS = 200.0
