@@ -20,6 +20,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -106,12 +107,24 @@ class Client:
             return f"{type(error).__name__}: {error}"
 
 
+class Fault(NamedTuple):
+    """A fault and when it was injected: at some time between these two."""
+
+    what: str
+    began: float
+    ended: float
+
+    def meets(self, request: Request) -> bool:
+        """Return whether it may have been injected while a request was in flight."""
+        return request.began <= self.ended and self.began <= request.ended
+
+
 class Faults:
     """The faults of one run, drawn by a seed."""
 
     def __init__(self, instance: Running, chance: random.Random) -> None:
         self._instance, self._chance = instance, chance
-        self.injected: list[tuple[float, str]] = []
+        self.injected: list[Fault] = []
 
     def inject(self) -> None:
         """Kill or suspend a process, or delete an object."""
@@ -129,8 +142,9 @@ class Faults:
             self._suspend(name, int(pid))
 
     def _delete(self, target: str) -> None:
+        began = time.monotonic()
         self._instance.kubectl("delete", target, "--wait=false", "--ignore-not-found", check=False)
-        self._record(f"delete {target}")
+        self._record(f"delete {target}", began)
 
     def _kill(self, name: str, pid: int) -> None:
         self._record(f"kill {name}")
@@ -142,8 +156,9 @@ class Faults:
         timer.start()
         self._record(f"suspend {name}")
 
-    def _record(self, what: str) -> None:
-        self.injected.append((time.monotonic(), what))
+    def _record(self, what: str, began: float | None = None) -> None:
+        now = time.monotonic()
+        self.injected.append(Fault(what, now if began is None else began, now))
 
 
 def _signal(pid: int, number: int) -> None:
@@ -153,17 +168,16 @@ def _signal(pid: int, number: int) -> None:
         return
 
 
-def lost(requests: list[Request], injected: list[tuple[float, str]]) -> list[Request]:
+def lost(requests: list[Request], injected: list[Fault]) -> list[Request]:
     """Return the requests without an answer that no fault excuses: their proxy was not killed, nor their engine."""
     excused = {
-        model: [at for at, what in injected if what in ("kill proxy", f"delete pod/{model}-0")]
+        model: [fault for fault in injected if fault.what in ("kill proxy", f"delete pod/{model}-0")]
         for model in ("first", "second")
     }
     return [
         request
         for request in requests
-        if request.outcome != "200"
-        and not any(request.began <= at <= request.ended for at in excused[request.model])
+        if request.outcome != "200" and not any(fault.meets(request) for fault in excused[request.model])
     ]
 
 
@@ -198,13 +212,13 @@ def _run(running: Running, faults_wanted: int, seed: int) -> int:
     return _report(client.requests, faults.injected, began)
 
 
-def _report(requests: list[Request], injected: list[tuple[float, str]], began: float) -> int:
+def _report(requests: list[Request], injected: list[Fault], began: float) -> int:
     """Print what happened; return 1 if a request was lost."""
     outcomes = Counter(request.outcome[:60] for request in requests)
     slowest = max((r.ended - r.began for r in requests if r.outcome == "200"), default=0.0)
     failed = lost(requests, injected)
     print(
-        f"{len(injected)} faults in {time.monotonic() - began:.0f} s: {dict(Counter(what for _, what in injected))}"
+        f"{len(injected)} faults in {time.monotonic() - began:.0f} s: {dict(Counter(fault.what for fault in injected))}"
     )
     print(f"{len(requests)} requests: {dict(outcomes)}; slowest answer {slowest:.1f} s")
     print(f"{len(failed)} lost")
@@ -213,7 +227,9 @@ def _report(requests: list[Request], injected: list[tuple[float, str]], began: f
             f"  {request.model} at {request.began - began:.1f} s, {request.ended - request.began:.1f} s: {request.outcome}"
         )
         near = [
-            f"{at - began:.1f} {what}" for at, what in injected if request.began - 20 <= at <= request.ended
+            f"{fault.ended - began:.1f} {fault.what}"
+            for fault in injected
+            if request.began - 20 <= fault.ended <= request.ended
         ]
         print(f"    faults: {', '.join(near)}")
     return 1 if failed else 0

@@ -7,6 +7,7 @@ once a second. It is released as soon as the Model is ready, or answered with an
 at once when waiting cannot help. A request that queues behind others of a ready Model has a limit of its own.
 """
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -24,7 +25,7 @@ from flexinfer.proxy.breaker import Admission, QueueFullError
 from flexinfer.proxy.errors import ConnectError, RequestError
 from flexinfer.proxy.routing import RouteMatch
 from flexinfer.proxy.traffic import REFUSED, Passage, Traffic
-from flexinfer.proxy.view import ModelView, Route
+from flexinfer.proxy.view import OUTAGE_SECONDS, ModelView, Route
 from flexinfer.proxy.wait_limits import Wait, Waits
 from flexinfer.runtime.runtime import Runtime
 
@@ -66,6 +67,13 @@ class Gateway:
         """Return the monotonic time, in seconds."""
         return self.runtime.clock()
 
+    async def models_read(self) -> None:
+        """Return once all Models were read, which a proxy that has just started does at once; without NATS after OUTAGE_SECONDS."""
+        if not self._view.complete.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(OUTAGE_SECONDS):
+                    await self._view.complete.wait()
+
     @property
     def models(self) -> list[Model]:
         """All Models. Raises RequestError (503) before they were read."""
@@ -93,7 +101,7 @@ class Gateway:
 
     def _require_complete(self) -> None:
         """Raise RequestError (503) unless all Models were read: one that is missing then does not exist."""
-        if not self._view.is_complete:
+        if not self._view.complete.is_set():
             raise errors.models_not_read()
 
     def match(self, path: str, host: str) -> RouteMatch:

@@ -144,6 +144,8 @@ class _Handlers:
 
     async def dispatch(self, request: web.Request) -> web.StreamResponse:
         """Answer a request, or forward it."""
+        if request.path != HEALTH:
+            await self._gateway.models_read()
         match = self._gateway.match(request.rel_url.raw_path, request.host)
         own = self._own(match)
         if own is not None:

@@ -109,7 +109,8 @@ class ModelView:
         self._runtime, self._on_unready = runtime, on_unready
         self.table = table
         self._largest_body = runtime.settings.body_limit_mib << 20
-        self.nats_available = self.is_complete = False
+        self.nats_available = False
+        self.complete = asyncio.Event()  # once all Models were read
         self._outages = 0  # counts beginnings and ends: what waits for one sees that it has passed
         self._routes: dict[str, Route] = {}  # uid -> its route
         self._deleted: dict[str, Route] = {}  # uid -> its route before it was deleted
@@ -173,7 +174,8 @@ class ModelView:
 
     def _replay(self, observations: Sequence[Observation]) -> None:
         self._outages += 1
-        self.nats_available = self.is_complete = True
+        self.nats_available = True
+        self.complete.set()
         for change in self.table.replace(observation.event for observation in observations):
             self._apply(change)
         if not self._confirmed:

@@ -51,6 +51,27 @@ def test_a_proxy_that_has_not_read_the_models_says_so_and_calls_none_missing() -
     run(main())
 
 
+def test_a_request_to_a_proxy_that_has_just_started_waits_until_the_models_were_read() -> None:
+    """For as long as NATS may be away before requests are refused."""
+
+    async def main() -> None:
+        parts = Parts()
+        follow = asyncio.create_task(parts.view.follow())
+        began = parts.clock()
+        await parts.gateway.models_read()
+        assert parts.clock() - began == pytest.approx(OUTAGE_SECONDS)
+        waiting = asyncio.create_task(parts.gateway.models_read())
+        await settle()
+        assert not waiting.done()
+        await parts.replay(ready())
+        assert waiting.done()
+        await parts.gateway.models_read()
+        assert parts.clock() - began == pytest.approx(OUTAGE_SECONDS)
+        follow.cancel()
+
+    run(main())
+
+
 def error_of(task: "asyncio.Task[str]") -> RequestError:
     """Return the error that a request was answered with."""
     error = task.exception()

@@ -36,13 +36,17 @@ async def a_client(
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """Run the proxy before a scripted engine, which one Model is served by; yields a client of it."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", engine or echo)
-    async with TestServer(app) as server:
+    async with TestServer(_answering(engine or echo)) as server:
         address = host_port(server.host, server.port or 0)
         spec: dict[str, Any] = {"backend": backend, "service_labels": labels, "litellm": litellm}
         async with a_proxy(address, spec, settings) as client:
             yield client
+
+
+def _answering(engine: Handler) -> web.Application:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", engine)
+    return app
 
 
 @contextlib.asynccontextmanager
@@ -81,6 +85,25 @@ async def test_an_engine_gets_the_path_its_query_and_the_headers_that_say_how_to
     assert not {"authorization", "te"} & set(received["headers"])
     assert (response.status, response.headers["X-Engine"]) == (201, "yes")
     assert "Keep-Alive" not in response.headers
+
+
+async def test_a_request_before_the_models_were_read_is_answered_once_they_are_and_health_at_once() -> None:
+    """A proxy that was restarted does not call a Model missing that it has not read yet."""
+    parts = Parts()
+    follow = asyncio.create_task(parts.view.follow())
+    async with (
+        TestServer(_answering(echo)) as server,
+        engine_session() as session,
+        TestClient(ProxyServer(application(parts.gateway, session, "secret"))) as client,
+    ):
+        asked = asyncio.create_task(client.post(PATH, json={}, headers=KEY))
+        listed = asyncio.create_task(client.get("/v1/models", headers=KEY))
+        assert (await client.get("/healthz")).status == 200
+        assert not (asked.done() or listed.done())
+        await parts.replay(ready(address=host_port(server.host, server.port or 0)))
+        assert (await asked).status == 201
+        assert [model["id"] for model in (await (await listed).json())["data"]] == ["llama"]
+    follow.cancel()
 
 
 async def test_health_needs_no_key() -> None:
