@@ -26,17 +26,22 @@ _BYTES_ACKED = struct.Struct("=120xQ")
 
 
 class NotTakenError(aiohttp.ClientConnectionError):
-    """The engine closed a connection that was used before, and took nothing of the request: it may be sent again."""
+    """The engine closed a connection, and took nothing of the request: it may be sent again, at once if the connection was used before."""
+
+    def __init__(self, message: str, *, used: bool) -> None:
+        super().__init__(message)
+        self.used = used
 
 
 class ClosedError(aiohttp.ClientConnectionError):
     """The engine closed a connection that was used before; whether it took the request is not known."""
 
 
-class Reuse:
-    """A connection that is used again: what its engine has acknowledged of this request."""
+class Use:
+    """A connection for a request: what its engine has acknowledged of it, and whether it was used before."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, used: bool) -> None:
+        self.used = used
         transport = connection.transport
         original = transport.get_extra_info("socket") if transport is not None else None
         self._socket = socket.socket(fileno=os.dup(original.fileno())) if original is not None else None
@@ -59,15 +64,17 @@ class Reuse:
             pass
         return True
 
-    def judge(self, error: Exception) -> aiohttp.ClientConnectionError:
+    def judge(self, error: Exception) -> Exception:
         """Return what a connection that broke before any response means for the request.
 
-        The end of a stream acknowledges what was received before it, a reset does not. EPIPE is a reset after the end.
+        The end of a stream acknowledges what was received before it, a reset does not. EPIPE is a reset after the end; an error of aiohttp
+        without a number says that the end was seen before the request was written, as in a proxy that was suspended.
         """
-        ended = isinstance(error, aiohttp.ServerDisconnectedError) or _number(error) == errno.EPIPE
-        acked_bytes = self._acknowledged()
-        taken = not ended or acked_bytes is None or acked_bytes != self._acked
-        return (ClosedError if taken else NotTakenError)(str(error) or type(error).__name__)
+        ended = isinstance(error, aiohttp.ServerDisconnectedError) or _number(error) in (None, errno.EPIPE)
+        acked_bytes, message = self._acknowledged(), str(error) or type(error).__name__
+        if ended and acked_bytes is not None and acked_bytes == self._acked:
+            return NotTakenError(message, used=self.used)
+        return ClosedError(message) if self.used else error
 
     def _acknowledged(self) -> int | None:
         """Return how many bytes the peer has acknowledged; None where the system does not say."""
@@ -84,39 +91,40 @@ def _number(error: Exception) -> int | None:
 
 
 class EngineResponse(aiohttp.ClientResponse):
-    """A response whose connection may have been used before."""
+    """A response that knows its connection."""
 
-    reuse: Reuse | None = None
+    use: Use | None = None
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        """Wait for the head of the response; raises NotTakenError or ClosedError if the engine closed a used connection."""
-        reuse = self.reuse
+        """Wait for the head of the response; raises NotTakenError, and ClosedError if the engine closed a used connection."""
+        use = self.use
         try:
             return await super().start(connection)
         except (aiohttp.ServerDisconnectedError, OSError) as error:
-            if reuse is None:
+            outcome = use.judge(error) if use is not None else error
+            if outcome is error:
                 raise
-            raise reuse.judge(error) from error
+            raise outcome from error
         finally:
-            if reuse is not None:
-                reuse.close()
+            if use is not None:
+                use.close()
 
 
 class EngineRequest(aiohttp.ClientRequest):
-    """A request that knows whether its connection was used before."""
+    """A request that knows its connection."""
 
-    reuse: Reuse | None = None
+    use: Use | None = None
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Send the request; raises NotTakenError or ClosedError if the engine closed a used connection."""
+        """Send the request; its response raises NotTakenError, and ClosedError if the engine closed a used connection."""
         try:
             response = await super().send(conn)
         except BaseException:
-            if self.reuse is not None:
-                self.reuse.close()
+            if self.use is not None:
+                self.use.close()
             raise
         if isinstance(response, EngineResponse):
-            response.reuse = self.reuse
+            response.use = self.use
         return response
 
 
@@ -136,14 +144,14 @@ class EngineConnector(aiohttp.TCPConnector):
         """Return a connection to the engine."""
         while True:
             connection = await super().connect(req, traces, timeout)
-            if not self._was_used(connection.protocol):
-                return connection
-            reuse = Reuse(connection)
-            if not reuse.ended():
+            use = Use(connection, used=self._was_used(connection.protocol))
+            if not (use.used and use.ended()):
                 if isinstance(req, EngineRequest):
-                    req.reuse = reuse
+                    req.use = use
+                else:
+                    use.close()
                 return connection
-            reuse.close()
+            use.close()
             connection.close()
 
     def _was_used(self, protocol: ResponseHandler | None) -> bool:

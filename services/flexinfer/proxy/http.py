@@ -207,7 +207,9 @@ class _Handlers:
         while True:
             try:
                 return await self._send_once(request, proxied_request, address)
-            except NotTakenError:
+            except NotTakenError as error:
+                if not error.used:
+                    raise ConnectError(str(error)) from error
                 log.info("%s: its engine closed an idle connection; sending again", model.key)
                 proxied_request.passage.traffic.retries[CLOSED] += 1
             except (

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 import pytest
 from aiohttp.connector import Connection
+from aiohttp.test_utils import TestClient
 from aiohttp.tracing import Trace
 
 from flexinfer.proxy.connections import (
@@ -20,6 +21,9 @@ from flexinfer.proxy.connections import (
     NotTakenError,
 )
 from flexinfer.proxy.engine import engine_session
+from flexinfer.proxy.http import application
+from tests.patience import patient
+from tests.unit.proxy.parts import Parts, ProxyServer, ready
 from tests.unit.proxy.test_http import KEY, PATH, a_proxy
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -112,7 +116,7 @@ class RacingConnector(EngineConnector):
     ) -> Connection:
         """Return a connection; one that was used before is closed by then."""
         connection = await super().connect(req, traces, timeout)
-        if isinstance(req, EngineRequest) and req.reuse is not None:
+        if isinstance(req, EngineRequest) and req.use is not None and req.use.used:
             self._ending(self._engine.connections[-1])
         return connection
 
@@ -125,10 +129,55 @@ def racing(engine: PlainEngine, close: Close) -> aiohttp.ClientSession:
     )
 
 
+class LateConnector(EngineConnector):
+    """A connector of a proxy that is suspended after it has connected, so many times: its engine closes the connection meanwhile."""
+
+    def __init__(self, engine: PlainEngine, times: int) -> None:
+        super().__init__()
+        self._engine, self._times = engine, times
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,
+    ) -> Connection:
+        """Return a connection; one of the first has ended."""
+        connection = await super().connect(req, traces, timeout)
+        if self._times:
+            self._times -= 1
+            async with asyncio.timeout(patient(10)):
+                while not self._engine.connections:
+                    await asyncio.sleep(0.001)
+                end(self._engine.connections.pop())
+                while connection.transport is not None and not connection.transport.is_closing():
+                    await asyncio.sleep(0.001)
+        return connection
+
+
 async def ask(session: aiohttp.ClientSession, engine: PlainEngine) -> str:
     """Send a request; returns the answer."""
     async with session.post(engine.url, data=b"{}") as response:
         return await response.text()
+
+
+async def test_a_request_whose_new_connection_ended_before_it_reaches_the_engine_on_another() -> None:
+    """The proxy connects again, as to an engine that refuses connections: it took nothing."""
+    parts = Parts()
+    follow = asyncio.create_task(parts.view.follow())
+    async with serving(PlainEngine()) as engine:
+        session = aiohttp.ClientSession(
+            connector=LateConnector(engine, 1), request_class=EngineRequest, response_class=EngineResponse
+        )
+        async with (
+            session,
+            TestClient(ProxyServer(application(parts.gateway, session, "secret"))) as client,
+        ):
+            await parts.replay()
+            await parts.observe(ready(address=engine.address, backend="llamacpp"))
+            answer = await client.post(PATH, data=b"{}", headers=KEY)
+            assert (answer.status, await answer.text(), len(engine.received)) == (200, "ok", 1)
+    follow.cancel()
 
 
 def test_an_idle_connection_is_given_up_before_any_engine_does() -> None:
