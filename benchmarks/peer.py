@@ -111,7 +111,7 @@ class Peer:
 
     async def _run(self, model: Model) -> None:
         """Wait for the engine and write Ready; Starting and Loading are written in the background."""
-        name = manifests.pod_name(model)
+        name = model.pod_name
         loading = asyncio.create_task(self._loading(model, name))
         await self._until(lambda: self._address(name))
         backend = backends.find(model.spec.backend)

@@ -49,9 +49,8 @@ async def initialize(runtime: Runtime, action: Initialize, current: SharedGroup)
             *([deletion_of(current)] if again is None else other or [events.GroupObserved(group=again)]),
         ]
     current = await protect(runtime, again)
-    pods = (
-        await runtime.cluster.list(PODS, current.metadata.namespace)
-    ).items  # whatever their labels: these may have been edited
+    # Whatever their labels: these may have been edited.
+    pods = (await runtime.cluster.list(PODS, current.metadata.namespace)).items
     stamp, turn = rfc3339(runtime), action.highest_turn
     ours = await _without_turns_of_others(runtime, current, pods)
     first = status.initialized(current, ours, action.models, turn, stamp, [one.lease for one in leases])

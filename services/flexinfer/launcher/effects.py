@@ -12,7 +12,7 @@ from flexinfer.api.model import Model
 from flexinfer.api.reasons import Reason
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.manifests import Json
-from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
+from flexinfer.state.actions import CatchUp, RequeueAt, WithWrite, WriteStatus
 
 
 class Purpose(StrEnum):
@@ -56,17 +56,6 @@ class _OnModel(msgspec.Struct, frozen=True, kw_only=True):
         return self.model.key
 
 
-class _WithWrite(msgspec.Struct, frozen=True, kw_only=True):
-    """An effect that writes a status too."""
-
-    write: WriteStatus
-
-    @property
-    def key(self) -> str:
-        """The Model's key."""
-        return self.write.key
-
-
 class Start(_OnModel, frozen=True, kw_only=True):
     """Create the Pod of a turn, and open its gate.
 
@@ -92,13 +81,13 @@ class Stop(_OnModel, frozen=True, kw_only=True):
     force: bool = False
 
 
-class Announce(_WithWrite, frozen=True, kw_only=True):
+class Announce(WithWrite, frozen=True, kw_only=True):
     """Write Ready=True of the engine in this Pod, then send the proxies a hint."""
 
     pod_uid: str
 
 
-class Expose(_WithWrite, frozen=True, kw_only=True):
+class Expose(WithWrite, frozen=True, kw_only=True):
     """Create or update the Model's Service, then write the status; with `announce` as that does."""
 
     service: Json

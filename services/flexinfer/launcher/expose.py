@@ -17,7 +17,7 @@ from flexinfer.events.workload import model_name
 from flexinfer.launcher import status
 from flexinfer.launcher.effects import Announce, Expose, NameTakenError, RestoreService
 from flexinfer.launcher.fence import Fences
-from flexinfer.launcher.manifests import Json, LaunchSettings, pod_name
+from flexinfer.launcher.manifests import Json, LaunchSettings
 from flexinfer.launcher.memory import ServiceRestored
 from flexinfer.launcher.service_drift import drift, obsolete_annotations, owner_of
 from flexinfer.launcher.view import view_of
@@ -148,7 +148,7 @@ async def restore_service(
 
 async def _leave_name_taken(runtime: Runtime, model: Model, settings: LaunchSettings) -> Sequence[AnyEvent]:
     """Write NotStarted if neither name that the Model needs is taken any more. Raises NameTakenError, ApiError."""
-    meta, name = model.metadata, pod_name(model)
+    meta, name = model.metadata, model.pod_name
     with contextlib.suppress(NotFoundError):
         pod = await runtime.cluster.get(PODS, meta.namespace, name)
         if model_name(pod.metadata) != meta.name:

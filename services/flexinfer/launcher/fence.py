@@ -7,7 +7,6 @@ opened, or that this process has tried to delete since, is written once more bef
 
 from flexinfer.api.labels import KEPT_ANNOTATION
 from flexinfer.api.model import Model
-from flexinfer.launcher.manifests import pod_name
 from flexinfer.runtime.kubernetes.api import PODS, ConflictError, InvalidError
 from flexinfer.runtime.runtime import Runtime
 
@@ -32,7 +31,7 @@ class Fences:
             return
         annotations = {KEPT_ANNOTATION: runtime.utc_now().isoformat()}
         body = {"metadata": {"uid": pod_uid, "annotations": annotations}}
-        name = pod_name(model)
+        name = model.pod_name
         try:
             pod = await runtime.cluster.merge(PODS, model.metadata.namespace, name, body)
         except InvalidError as error:

@@ -67,11 +67,6 @@ def endpoint(model: Model, settings: LaunchSettings) -> str:
     return f"{settings.proxy_base_url}/model/{meta.namespace}/{meta.name}/v1"
 
 
-def pod_name(model: Model) -> str:
-    """Return the one name that a Model's engine Pod may have: it excludes a second engine (ADR 0010)."""
-    return model.pod_name
-
-
 def gate(turn: int) -> str:
     """Return the scheduling gate of a turn."""
     return f"{GATE_PREFIX}{turn}"
@@ -107,7 +102,7 @@ def engine_pod(model: Model, turn: int, pod_template: Template) -> Json:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": pod_name(model),
+            "name": model.pod_name,
             "namespace": model.metadata.namespace,
             "labels": pod.labels(model, ENGINE, "launcher")
             | ({FETCHES_LABEL: "true"} if pod_template.fetches else {})
@@ -122,7 +117,7 @@ def engine_pod(model: Model, turn: int, pod_template: Template) -> Json:
         },
         "spec": {
             **pod_template.spec,
-            **bind.pod_claims(model, pod_name(model)),
+            **bind.pod_claims(model, model.pod_name),
             "schedulingGates": [{"name": gate(turn)}],
         },
     }

@@ -10,7 +10,6 @@ import msgspec
 
 from flexinfer.api.model import Model
 from flexinfer.events.workload import PodFacts
-from flexinfer.launcher.manifests import pod_name
 from flexinfer.state.observed import ObservedState
 
 T = TypeVar("T")
@@ -182,7 +181,7 @@ def pods_of(model: Model, state: ObservedState, memory: Memory) -> tuple[PodFact
     own = {
         pod.uid: pod
         for pod in state.workload(model).pods
-        if pod.model_uid == model.uid and pod.name == pod_name(model)
+        if pod.model_uid == model.uid and pod.name == model.pod_name
     }
     probe = memory.probe(model)
     if probe is not None:

@@ -13,9 +13,9 @@ from flexinfer.events.workload import PodFacts, pod_facts
 from flexinfer.launcher import prompt_cache
 from flexinfer.launcher.engine_client import Answer, Ask
 from flexinfer.launcher.engine_metrics import in_flight
-from flexinfer.launcher.manifests import pod_name, serving
+from flexinfer.launcher.manifests import serving
 from flexinfer.launcher.memory import EngineProbed
-from flexinfer.runtime.kubernetes.api import PODS, ApiError, NotFoundError
+from flexinfer.runtime.kubernetes.api import PODS, ApiError, get_or_none
 from flexinfer.runtime.runtime import Runtime
 
 CONFIRM_SECONDS = 5.0
@@ -110,9 +110,7 @@ class ProbeAttempt:
         """Read the Pod; False if it was deleted, is another one, or cannot be read now."""
         target, meta = self.target, self.model.metadata
         try:
-            pod = await self.runtime.cluster.get(PODS, meta.namespace, pod_name(self.model))
-        except NotFoundError:
-            pod = None
+            pod = await get_or_none(self.runtime.cluster, PODS, meta.namespace, self.model.pod_name)
         except ApiError:
             return False
         if pod is None or pod.metadata.uid != target.pod.uid:

@@ -32,7 +32,7 @@ from flexinfer.reaper.messages import (
 )
 from flexinfer.reaper.model_state import ModelState, has_new_request, model_state
 from flexinfer.state import actions
-from flexinfer.state.actions import CatchUp, RequeueAt, WriteStatus
+from flexinfer.state.actions import CatchUp, RequeueAt, WithWrite, WriteStatus
 from flexinfer.state.observed import ObservedState
 
 WRITE_SECONDS = 60.0
@@ -44,16 +44,10 @@ _NEWER_SECONDS = 0.5
 _IN_USE = (Reason.ACTIVE, Reason.REQUESTED)
 
 
-class RecordActivity(msgspec.Struct, frozen=True, kw_only=True):
+class RecordActivity(WithWrite, frozen=True, kw_only=True):
     """Write a newer lastActiveTime together with the condition; `last` is that time in monotonic seconds."""
 
-    write: WriteStatus
     last: float
-
-    @property
-    def key(self) -> str:
-        """The Model's key."""
-        return self.write.key
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,14 +12,13 @@ from enum import Enum, auto
 import msgspec
 
 from flexinfer.api import names
-from flexinfer.api.durations import back_off
 from flexinfer.api.model import Model
 from flexinfer.events import events
 from flexinfer.events.events import AnyEvent
 from flexinfer.runtime.kubernetes.api import ApiError
 from flexinfer.runtime.runtime import Runtime
 from flexinfer.runtime.status_writer import replace_status, write_status
-from flexinfer.runtime.work_queue import FAILURE_BACK_OFF, LONGEST_FAILURE_BACK_OFF
+from flexinfer.runtime.work_queue import failure_back_off
 from flexinfer.state.actions import RequeueAt, WriteStatus, write_if_changed
 from flexinfer.watcher.status_decision import due_next, next_write
 
@@ -114,7 +113,7 @@ class StatusReconciler:
                 break
             except Exception as error:
                 failures += 1
-                seconds = back_off(FAILURE_BACK_OFF, failures - 1, LONGEST_FAILURE_BACK_OFF)
+                seconds = failure_back_off(failures)
                 log.exception("status of %s: %s: retrying in %.0f s", key, type(error).__name__, seconds)
                 self._runtime.report_failure(key, error)
                 await self._runtime.sleep(seconds)

@@ -125,7 +125,7 @@ def pod_facts(pod: kube.Pod) -> PodFacts:
         node=pod.spec.node_name,
         ip=pod.status.pod_ip,
         phase=pod.status.phase[:_HASH_LIMIT],
-        deleting=pod.metadata.deletion_timestamp is not None,
+        deleting=pod.metadata.deleting,
         running=state.running is not None,
         ready=any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions),
         restarts=container.restart_count if container else 0,
@@ -291,5 +291,5 @@ def claim_facts(claim: kube.Claim) -> ClaimFacts:
         storage_class=claim.spec.storage_class_name or "",
         model_uid=claim.metadata.labels.get(MODEL_UID_LABEL, ""),
         node=claim.metadata.annotations.get(SELECTED_NODE_ANNOTATION, "")[:_TEXT_LIMIT],
-        deleting=claim.metadata.deletion_timestamp is not None,
+        deleting=claim.metadata.deleting,
     )

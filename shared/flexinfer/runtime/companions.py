@@ -5,10 +5,9 @@ What it met, such as a label that was not foreseen, may still be there: it begin
 
 import logging
 
-from flexinfer.api.durations import back_off
 from flexinfer.runtime.controller import Companion, F, Remember
 from flexinfer.runtime.runtime import Runtime
-from flexinfer.runtime.work_queue import FAILURE_BACK_OFF, LONGEST_FAILURE_BACK_OFF
+from flexinfer.runtime.work_queue import LONGEST_FAILURE_BACK_OFF, failure_back_off
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +21,7 @@ async def accompany(runtime: Runtime, companion: Companion[F], remember: Remembe
             await companion(runtime, remember)
         except Exception as error:
             failures = failures + 1 if runtime.clock() - began < LONGEST_FAILURE_BACK_OFF else 1
-            seconds = back_off(FAILURE_BACK_OFF, failures - 1, LONGEST_FAILURE_BACK_OFF)
+            seconds = failure_back_off(failures)
             log.exception("%s: %s: it begins again in %.0f s", name, type(error).__name__, seconds)
             runtime.report_failure(name, error)
             await runtime.sleep(seconds)

@@ -22,6 +22,11 @@ FAILURE_BACK_OFF = 1.0
 LONGEST_FAILURE_BACK_OFF = 60.0
 
 
+def failure_back_off(failures: int) -> float:
+    """Return the seconds before another attempt after so many failures in a row."""
+    return back_off(FAILURE_BACK_OFF, failures - 1, LONGEST_FAILURE_BACK_OFF)
+
+
 class Attempt(msgspec.Struct, Generic[A]):
     """What was last performed for an action's key, how often in a row, and when its back-off ends."""
 
@@ -102,7 +107,7 @@ class WorkQueue(Generic[A]):
     def failed(self, key: str, now: float) -> float:
         """Count a failure of a key; returns until when it is left alone."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        return now + back_off(FAILURE_BACK_OFF, failures - 1, LONGEST_FAILURE_BACK_OFF)
+        return now + failure_back_off(failures)
 
     def succeeded(self, key: str) -> None:
         """Forget the failures of a key."""

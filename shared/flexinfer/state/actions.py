@@ -76,6 +76,17 @@ class WriteStatus(msgspec.Struct, frozen=True, kw_only=True):
         return self.status.condition
 
 
+class WithWrite(msgspec.Struct, frozen=True, kw_only=True):
+    """An effect that writes a status too."""
+
+    write: WriteStatus
+
+    @property
+    def key(self) -> str:
+        """The Model's key."""
+        return self.write.key
+
+
 def condition(subject: CustomResource, kind: str, status: str, reason: str, message: str) -> Condition:
     """Return a condition of the current generation of a Model, SharedGroup or GPULease."""
     return Condition(

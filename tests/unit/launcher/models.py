@@ -9,7 +9,7 @@ from flexinfer.api.reasons import Reason
 from flexinfer.events import events
 from flexinfer.events.workload import PodFacts
 from flexinfer.launcher.effects import Start
-from flexinfer.launcher.manifests import LaunchSettings, endpoint, engine_pod, pod_name, template
+from flexinfer.launcher.manifests import LaunchSettings, endpoint, engine_pod, template
 from flexinfer.launcher.memory import EngineProbed, Memory, remember
 from flexinfer.state.observed import ObservedState
 from tests.builders import NOW, a_condition, a_model, a_state
@@ -48,7 +48,7 @@ def its_pod(model: Model, **changes: Any) -> PodFacts:
     """Return the running Pod of a Model, of the template that it asks for."""
     rendered = template(model, SETTINGS)
     facts: dict[str, Any] = {
-        "name": pod_name(model),
+        "name": model.pod_name,
         "uid": "pod-1",
         "version": 5,
         "model_uid": model.uid,

@@ -14,7 +14,7 @@ from flexinfer.api.placement import PlacedDevice, Placement
 from flexinfer.api.reasons import Reason
 from flexinfer.launcher.bind import resource_claim
 from flexinfer.launcher.effects import Purpose, Start, Stop
-from flexinfer.launcher.manifests import engine_pod, pod_name, template
+from flexinfer.launcher.manifests import engine_pod, template
 from flexinfer.launcher.memory import CreationRejected, remember
 from flexinfer.runtime.kubernetes.api import ConflictError, ForbiddenError
 from flexinfer.sources.pod import PodDefaults
@@ -275,7 +275,7 @@ async def test_a_claim_that_a_quota_rejects_is_reported_and_its_pod_stays_gated(
 def test_a_rejected_claim_is_tried_again_like_a_pod_and_given_up_at_the_deadline() -> None:
     """After a back-off; the gated Pod is deleted in the end."""
     refused = a_bound(BY_DRA, ready=("False", Reason.CREATE_REFUSED))
-    gated = its_pod(refused, name=pod_name(refused), gates=("flexinfer.ai/turn-0",), node="", running=False)
+    gated = its_pod(refused, name=refused.pod_name, gates=("flexinfer.ai/turn-0",), node="", running=False)
     state, memory = observed(refused, holding(refused, gated))
     rejected = remember(memory, CreationRejected(key=refused.key, uid=refused.uid), NOW)
     [wait] = decide(state, rejected, NOW, settings=SETTINGS)

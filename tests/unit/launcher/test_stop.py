@@ -1,5 +1,7 @@
 """Stopping: what is read before anything is deleted, when Stopped is written, and what a stop that does not end says."""
 
+import itertools
+
 import msgspec
 import pytest
 
@@ -33,9 +35,21 @@ from tests.unit.launcher.acting import (
     with_virtual_time,
 )
 from tests.unit.launcher.models import IDLE, a_start
-from tests.unit.launcher.world import CutOffError
+from tests.unit.launcher.world import CutOffError, World
 
 decide = on_all_models(deciding.decide)
+
+
+def terminating_until(world: World, look: int) -> None:
+    """Have the Pods of a world terminate until they are listed for this time."""
+    world.lingering = True
+    looks = itertools.count()
+
+    def terminates(call: str) -> None:
+        if call == "list pods" and next(looks) == look:
+            world.end_pods()
+
+    world.between = terminates
 
 
 async def test_a_stop_writes_stopped_once_no_pod_is_left() -> None:
@@ -43,14 +57,7 @@ async def test_a_stop_writes_stopped_once_no_pod_is_left() -> None:
     world, runtime = a_world(a_start())
     await started(world, runtime)
     idle(world)
-    world.lingering = True
-    lists = iter(range(100))
-
-    def terminates(call: str) -> None:
-        if call == "list pods" and next(lists) == 2:
-            world.end_pods()
-
-    world.between = terminates
+    terminating_until(world, 2)
     await stop(world, runtime)
     assert ready_of(world) == ("False", Reason.STOPPED, 0)
     assert world.calls.count("list pods") == 3
@@ -63,14 +70,7 @@ async def test_a_pod_whose_labels_were_removed_is_waited_for_too() -> None:
     await started(world, runtime)
     pod(world)["metadata"]["labels"].clear()
     idle(world)
-    world.lingering = True
-    looks = iter(range(100))
-
-    def terminates(call: str) -> None:
-        if call == "list pods" and next(looks) == 2:
-            world.end_pods()
-
-    world.between = terminates
+    terminating_until(world, 2)
     await stop(world, runtime)
     assert ready_of(world) == ("False", Reason.STOPPED, 0)
     assert world.calls.count("list pods") == 3

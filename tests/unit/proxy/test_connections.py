@@ -121,12 +121,16 @@ class RacingConnector(EngineConnector):
         return connection
 
 
-def racing(engine: PlainEngine, close: Close) -> aiohttp.ClientSession:
-    """Return a session of such a connector."""
-    connector = RacingConnector(engine, close)
+def session_of(connector: EngineConnector) -> aiohttp.ClientSession:
+    """Return a session of a connector."""
     return aiohttp.ClientSession(
         connector=connector, request_class=EngineRequest, response_class=EngineResponse
     )
+
+
+def racing(engine: PlainEngine, close: Close) -> aiohttp.ClientSession:
+    """Return a session of such a connector."""
+    return session_of(RacingConnector(engine, close))
 
 
 class LateConnector(EngineConnector):
@@ -165,18 +169,15 @@ async def test_a_request_whose_new_connection_ended_before_it_reaches_the_engine
     """The proxy connects again, as to an engine that refuses connections: it took nothing."""
     parts = Parts()
     follow = asyncio.create_task(parts.view.follow())
-    async with serving(PlainEngine()) as engine:
-        session = aiohttp.ClientSession(
-            connector=LateConnector(engine, 1), request_class=EngineRequest, response_class=EngineResponse
-        )
-        async with (
-            session,
-            TestClient(ProxyServer(application(parts.gateway, session, "secret"))) as client,
-        ):
-            await parts.replay()
-            await parts.observe(ready(address=engine.address, backend="llamacpp"))
-            answer = await client.post(PATH, data=b"{}", headers=KEY)
-            assert (answer.status, await answer.text(), len(engine.received)) == (200, "ok", 1)
+    async with (
+        serving(PlainEngine()) as engine,
+        session_of(LateConnector(engine, 1)) as session,
+        TestClient(ProxyServer(application(parts.gateway, session, "secret"))) as client,
+    ):
+        await parts.replay()
+        await parts.observe(ready(address=engine.address, backend="llamacpp"))
+        answer = await client.post(PATH, data=b"{}", headers=KEY)
+        assert (answer.status, await answer.text(), len(engine.received)) == (200, "ok", 1)
     follow.cancel()
 
 
